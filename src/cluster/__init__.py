@@ -1,0 +1,1 @@
+"""Membership policy: pure functions over frozen pictures, no I/O, no imports of ours."""

@@ -1,0 +1,151 @@
+"""What `plan` may ask for: one small frozen dataclass per effect, named from etcd's vocabulary.
+
+Every step is idempotent: a hook can die before, in or after any of them, and the next one plans
+again from what it then sees.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from cluster import generation as generations
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """Base of all steps."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Propose(Step):
+    """Leader: write `proposal`, to be prepared by every founder; None withdraws it."""
+
+    proposal: generations.Generation | None
+    reason: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Commit(Step):
+    """Leader: write `generation` (and drop `proposal` when it is the one committed)."""
+
+    generation: generations.Generation
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepare(Step):
+    """Build `prepared/<token>/` from the proposal's source. The running cluster is not touched."""
+
+    proposal: generations.Generation
+
+
+@dataclasses.dataclass(frozen=True)
+class Discard(Step):
+    """Remove `prepared/<token>/` of a proposal that was withdrawn."""
+
+    token: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Stop(Step):
+    """Stop the local etcd and keep it stopped."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SetAside(Step):
+    """Rename `current/` to `kept/...`: etcd is stopped first. Nothing is deleted."""
+
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Adopt(Step):
+    """Rename `prepared/<token>/` to `current/`; there is no `current/`."""
+
+    token: str
+
+
+@dataclasses.dataclass(frozen=True)
+class PutBack(Step):
+    """Rename the kept data of `token` to `current/`; there is no `current/`."""
+
+    token: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Found(Step):
+    """Stamp an empty `current/` and start etcd `new` with the generation's initial cluster."""
+
+    generation: generations.Generation
+
+
+@dataclasses.dataclass(frozen=True)
+class Join(Step):
+    """Stamp an empty `current/` and start etcd `existing` with exactly this initial cluster."""
+
+    generation: generations.Generation
+    initial_cluster: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Start(Step):
+    """Start etcd on the `current/` data it has (its WAL says who it is)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Restart(Step):
+    """Restart etcd for a configuration or trust change, leadership moved away first."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AddLearner(Step):
+    """`member add --learner` for this unit's peer URL."""
+
+    peer_url: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Promote(Step):
+    """`member promote`, refused by etcd until the learner is in sync."""
+
+    member_id: int
+
+
+@dataclasses.dataclass(frozen=True)
+class RemoveMember(Step):
+    """`member remove`."""
+
+    member_id: int
+
+
+@dataclasses.dataclass(frozen=True)
+class UpdateMember(Step):
+    """`member update`: this member's peer URL changed; the restart comes after."""
+
+    member_id: int
+    peer_url: str
+
+
+@dataclasses.dataclass(frozen=True)
+class MoveLeader(Step):
+    """Hand raft leadership from this member to another voter."""
+
+    to: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Finish(Step):
+    """After confirmation: disarm restored alarms, drop or move the replaced data as asked."""
+
+    generation: generations.Generation
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadFacts(Step):
+    """Stop-free reading of this disk's `DiskFacts`, to be published for a recovery."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Wake(Step):
+    """Run the charm again after this many seconds, without waiting for Juju's tick."""
+
+    seconds: float

@@ -1,0 +1,197 @@
+"""The frozen picture that policy decides on: what Juju says, what etcd says, what the disk holds.
+
+Nothing here does I/O. `observe` builds a `View`; `plan` reads it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+
+from cluster import generation as generations
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class DiskFacts:
+    """How far a data directory got, comparable: a greater one holds more.
+
+    Attributes:
+        term: last raft term in the log.
+        index: last raft index in the log.
+        revision: the key-value store's revision.
+    """
+
+    term: int
+    index: int
+    revision: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """One unit of the application, as Juju and its databag tell.
+
+    Attributes:
+        name: `etcd/0`.
+        alive: Juju has it and it is not dying.
+        peer_url: published, None until the unit is installed and has its certificates.
+        client_url: published with `peer_url`.
+        token: token of the data in its `current/`, None when it has none.
+        member_id: etcd member ID it runs as, None when etcd is not running there.
+        started: etcd runs there and answered its last observation.
+        prepared: token of the proposal that is ready on its disk.
+        failure: (token, sentence) of a proposal or founding that failed there.
+        facts: what its disk holds, published when the cluster does not answer.
+        stale: its running etcd lacks a configuration or trust change: it wants a restart.
+    """
+
+    name: str
+    alive: bool = True
+    peer_url: str | None = None
+    client_url: str | None = None
+    token: str | None = None
+    member_id: int | None = None
+    started: bool = False
+    prepared: str | None = None
+    failure: tuple[str, str] | None = None
+    facts: DiskFacts | None = None
+    stale: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """One member, as etcd's member list and a status probe of its endpoint tell.
+
+    Attributes:
+        id: member ID.
+        name: "" until it has started for the first time.
+        peer_urls: where peers reach it.
+        client_urls: empty until it has started for the first time.
+        learner: a non-voting member.
+        healthy: its endpoint answered a status probe in time.
+        raft_index: last index it knows, 0 when it did not answer.
+        corrupt: it has a CORRUPT alarm.
+    """
+
+    id: int
+    name: str
+    peer_urls: tuple[str, ...]
+    client_urls: tuple[str, ...] = ()
+    learner: bool = False
+    healthy: bool = False
+    raft_index: int = 0
+    corrupt: bool = False
+
+
+class Service(enum.Enum):
+    """What systemd says of etcd on this unit."""
+
+    ABSENT = "absent"  # etcd is not installed yet
+    STOPPED = "stopped"
+    RUNNING = "running"
+    FAILED = "failed"  # gave up, or keeps restarting
+
+
+@dataclasses.dataclass(frozen=True)
+class Disk:
+    """This unit's data root.
+
+    Attributes:
+        token: stamp of `current/`, None when there is no current data.
+        prepared: tokens under `prepared/`.
+        kept: tokens under `kept/`.
+        facts: offline facts of `current/`, None when unread or without data.
+        broken: why etcd cannot use `current/` ("" when nothing is known against it): a corrupt
+            database, a bad WAL, a member that was removed.
+    """
+
+    token: str | None = None
+    prepared: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    facts: DiskFacts | None = None
+    broken: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Etcd:
+    """The cluster as this unit sees it through its client.
+
+    Attributes:
+        service: the local service.
+        members: the linearizable member list, None when no quorum answers.
+        cluster_id: from the answer, None without one.
+        leader: raft leader's member ID, None when there is none.
+        local_id: member ID of the local etcd, None when it does not answer.
+        stale: the running local etcd lacks a configuration or trust change.
+    """
+
+    service: Service = Service.ABSENT
+    members: tuple[Member, ...] | None = None
+    cluster_id: int | None = None
+    leader: int | None = None
+    local_id: int | None = None
+    stale: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """The operator's choices and the bounds, times in seconds.
+
+    Attributes:
+        founding_wait: how long the leader waits for planned units before it founds without them.
+        learner_deadline: how long an unpromoted learner may block the queue.
+        prepare_deadline: how long units may take to prepare a proposal.
+        confirm_deadline: how long a committed restore may take to become healthy.
+        recover_quorum_loss: found anew from a survivor without being asked.
+        recover_total_loss: found anew from the newest proven backup without being asked.
+    """
+
+    founding_wait: float = 90.0
+    learner_deadline: float = 900.0
+    prepare_deadline: float = 3600.0
+    confirm_deadline: float = 300.0
+    recover_quorum_loss: bool = False
+    recover_total_loss: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """Everything `plan` may know.
+
+    Attributes:
+        me: this unit's name.
+        leader: this unit is Juju's leader for the next 30 s.
+        now: wall clock, seconds.
+        since: when this unit first saw the situation `plan` is waiting on (see `Plan.waiting_on`):
+            a map from a waiting key to a wall-clock time, kept by the caller between hooks.
+        ready: this unit has everything to start etcd: package, certificates, configuration.
+        dying: Juju is removing this unit.
+        planned: how many units Juju plans.
+        units: all units of the application that Juju or the relation know, this one included.
+        generation: the committed record.
+        proposal: the proposed next record (a restore being prepared).
+        disk: this unit's data root.
+        etcd: the cluster as seen from here.
+        fresh_token: a random token the plan may use for a new generation (randomness is I/O).
+        recover: an operator's confirmed `recover` order: unit whose disk founds anew, or None.
+        policy: choices and bounds.
+    """
+
+    me: str
+    leader: bool
+    now: float
+    ready: bool
+    dying: bool
+    planned: int
+    units: tuple[Unit, ...]
+    generation: generations.Generation | None
+    proposal: generations.Generation | None
+    disk: Disk
+    etcd: Etcd
+    fresh_token: str
+    since: tuple[tuple[str, float], ...] = ()
+    recover: str | None = None
+    policy: Policy = Policy()
+
+    def unit(self, name: str) -> Unit | None:
+        """The unit called `name`, None when neither Juju nor the relation knows it."""
+        return next((u for u in self.units if u.name == name), None)
