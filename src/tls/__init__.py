@@ -1,0 +1,1 @@
+"""Certificate authorities and certificates on disk; knows nothing of Juju."""

@@ -1,0 +1,415 @@
+"""The `cluster` peer relation: what units tell each other, and what the leader commits.
+
+Application databag: `generation` and `proposal` (see `cluster.generation`), and free keys under
+`state`. Unit databag: `unit` (JSON, see `_to_json`) and free keys under `extras`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import json
+import subprocess
+from typing import TYPE_CHECKING, Any, cast
+
+import ops
+
+from cluster import generation as generations
+from cluster import view as views
+from tls import authority
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+AUTHORITIES = "authorities"
+"""Label of the secret with the cluster's certificate authorities."""
+_MARK = "authorities-mark"
+_GOAL_STATE_TIMEOUT = 60.0
+
+
+class PeerError(Exception):
+    """What another unit or the leader wrote cannot be read; the text is one sentence."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Addresses:
+    """Where this unit is reached, by the network spaces of the endpoints `cluster` and `db`.
+
+    Attributes:
+        peer: the address for other members, IPv6 without brackets.
+        client: the address for clients.
+        peer_sans: every address of the `cluster` binding, and loopback.
+        client_sans: every address of the `db` binding, loopback and `localhost`.
+    """
+
+    peer: str
+    client: str
+    peer_sans: tuple[str, ...]
+    client_sans: tuple[str, ...]
+
+
+def url(host: str, port: int, scheme: str = "https") -> str:
+    """`https://198.18.0.10:2379`, with IPv6 addresses in brackets."""
+    try:
+        bracket = ipaddress.ip_address(host).version == 6
+    except ValueError:
+        bracket = False
+    return f"{scheme}://[{host}]:{port}" if bracket else f"{scheme}://{host}:{port}"
+
+
+def goal_state() -> dict[str, str]:
+    """Every unit of the application that Juju still has, with its goal status.
+
+    A unit that Juju is removing has the status `dying`; a removed one is not there.
+
+    Raises:
+        PeerError: Juju did not answer.
+    """
+    try:
+        answer = subprocess.run(
+            ["goal-state", "--format=json"],
+            capture_output=True,
+            check=True,
+            timeout=_GOAL_STATE_TIMEOUT,
+        )
+        units: dict[str, dict[str, str]] = json.loads(answer.stdout).get("units") or {}
+        return {name: str(goal["status"]) for name, goal in units.items()}
+    except (subprocess.SubprocessError, ValueError, KeyError, TypeError) as error:
+        raise PeerError(f"Juju does not say which units there are: {error}") from error
+
+
+class Peers:
+    """Typed access to the peer relation; one instance lives for one hook.
+
+    Args:
+        charm: the charm.
+        endpoint: name of the peer relation.
+    """
+
+    def __init__(self, charm: ops.CharmBase, endpoint: str = "cluster"):
+        self._charm = charm
+        self._endpoint = endpoint
+        self._goals: dict[str, str] | None = None
+
+    @property
+    def _relation(self) -> ops.Relation | None:
+        return self._charm.model.get_relation(self._endpoint)
+
+    @property
+    def related(self) -> bool:
+        """Whether the relation is there: not yet in the hooks before `install`."""
+        return self._relation is not None
+
+    @property
+    def name(self) -> str:
+        """This unit's name."""
+        return self._charm.unit.name
+
+    # The leader's records.
+
+    def generation(self) -> generations.Generation | None:
+        """The committed record.
+
+        Raises:
+            PeerError: it cannot be read.
+        """
+        return self._record("generation")
+
+    def proposal(self) -> generations.Generation | None:
+        """The proposed record.
+
+        Raises:
+            PeerError: it cannot be read.
+        """
+        return self._record("proposal")
+
+    def set_generation(self, record: generations.Generation) -> bool:
+        """Commit a record; leader only; answers whether that changed anything."""
+        return self._set_app("generation", record.to_json())
+
+    def set_proposal(self, record: generations.Generation | None) -> bool:
+        """Propose a record, or withdraw the proposal; leader only."""
+        return self._set_app("proposal", record.to_json() if record else "")
+
+    def state(self) -> dict[str, str]:
+        """The application's free keys.
+
+        Raises:
+            PeerError: they cannot be read.
+        """
+        text = self._app_bag().get("state", "")
+        return _strings(text, "the application's state") if text else {}
+
+    def set_state(self, key: str, value: str) -> bool:
+        """Set a free key of the application, "" removes it; leader only."""
+        return self._set_app("state", _updated(self.state(), key, value))
+
+    # What units say of themselves.
+
+    def units(self) -> tuple[views.Unit, ...]:
+        """Every unit that Juju or the relation knows, this one included, by number.
+
+        Raises:
+            PeerError: a unit's databag cannot be read, or Juju does not answer.
+        """
+        goals = self._goal_state()
+        relation = self._relation
+        bags: dict[str, Mapping[str, str]] = {}
+        if relation is not None:
+            bags = {unit.name: relation.data[unit] for unit in relation.units}
+        names = {*goals, *bags, self.name}
+        return tuple(
+            self.me()
+            if name == self.name
+            else dataclasses.replace(
+                _read_unit(name, bags.get(name, {})), alive=_alive(goals.get(name))
+            )
+            for name in sorted(names, key=_number)
+        )
+
+    def me(self) -> views.Unit:
+        """This unit as it last described itself; what it cannot read it will write anew."""
+        try:
+            unit = _read_unit(self.name, self._unit_bag())
+        except PeerError:
+            unit = views.Unit(self.name)
+        return dataclasses.replace(unit, alive=not self.dying)
+
+    def publish(self, unit: views.Unit) -> bool:
+        """Describe this unit to the others; answers whether that changed anything.
+
+        `unit.name` and `unit.alive` are Juju's to tell and are not written.
+        """
+        return self._set_unit("unit", _to_json(unit))
+
+    def extras(self, unit: str) -> dict[str, str]:
+        """The free keys of a unit, {} when it is not (or no longer) in the relation.
+
+        Raises:
+            PeerError: they cannot be read.
+        """
+        relation = self._relation
+        if relation is None:
+            return {}
+        known = {each.name: each for each in (*relation.units, self._charm.unit)}
+        if unit not in known:
+            return {}
+        text = relation.data[known[unit]].get("extras", "")
+        return _strings(text, f"the databag of {unit}") if text else {}
+
+    def set_extra(self, key: str, value: str) -> bool:
+        """Set a free key of this unit, "" removes it; answers whether that changed anything."""
+        return self._set_unit("extras", _updated(self.extras(self.name), key, value))
+
+    # What Juju says.
+
+    @property
+    def dying(self) -> bool:
+        """Whether Juju is removing this unit."""
+        return not _alive(self._goal_state().get(self.name))
+
+    def planned(self) -> int:
+        """How many units Juju plans: those that are not being removed."""
+        return sum(_alive(status) for status in self._goal_state().values())
+
+    def addresses(self) -> Addresses:
+        """Where this unit is reached.
+
+        Raises:
+            PeerError: Juju has no address for this unit yet.
+        """
+        peer, peer_sans = self._binding(self._endpoint)
+        client, client_sans = self._binding("db")
+        loopback = ("127.0.0.1", "::1", "localhost")
+        return Addresses(
+            peer=peer,
+            client=client,
+            peer_sans=tuple(sorted({*peer_sans, *loopback})),
+            client_sans=tuple(sorted({*client_sans, *loopback})),
+        )
+
+    # Secrets of the application.
+
+    def authorities(self) -> authority.Authorities | None:
+        """The cluster's certificate authorities, None until the leader has made them.
+
+        Raises:
+            PeerError: the secret does not hold authorities.
+        """
+        content = self.secret(AUTHORITIES)
+        if content is None:
+            return None
+        try:
+            return authority.Authorities.from_secret(content)
+        except ValueError as error:
+            raise PeerError(str(error)) from error
+
+    def ensure_authorities(self) -> authority.Authorities | None:
+        """The authorities; the leader makes them where there are none."""
+        present = self.authorities()
+        if present is not None or not self.related or not self._charm.unit.is_leader():
+            return present
+        made = authority.Authorities.create(self._charm.app.name)
+        self.set_authorities(made)
+        return made
+
+    def set_authorities(self, authorities: authority.Authorities) -> bool:
+        """Replace the authorities and announce it; leader only."""
+        changed = self.set_secret(AUTHORITIES, authorities.to_secret())
+        return self.set_state(_MARK, authorities.mark) or changed
+
+    def authorities_mark(self) -> str:
+        """`Authorities.mark` of the present ones, "" before there are any.
+
+        Cheaper than the secret: read that only when this differs from what was used last.
+        """
+        return self.state().get(_MARK, "")
+
+    def secret(self, label: str) -> dict[str, str] | None:
+        """Newest content of the application's secret, None while there is none."""
+        try:
+            found = self._charm.model.get_secret(label=label)
+            return dict(found.get_content(refresh=True))
+        except ops.SecretNotFoundError:
+            return None
+
+    def set_secret(self, label: str, content: dict[str, str]) -> bool:
+        """Make or change a secret of the application; leader only.
+
+        Args:
+            label: unique in the application.
+            content: keys of lower-case letters, digits and dashes, three characters at least.
+        """
+        try:
+            found = self._charm.model.get_secret(label=label)
+            if found.get_content(refresh=True) == content:
+                return False
+        except ops.SecretNotFoundError:
+            self._charm.app.add_secret(content, label=label)
+            return True
+        found.set_content(content)
+        return True
+
+    def _record(self, key: str) -> generations.Generation | None:
+        text = self._app_bag().get(key, "")
+        if not text:
+            return None
+        try:
+            return generations.Generation.from_json(text)
+        except ValueError as error:
+            raise PeerError(
+                f"the {key} record in the databag of relation {self._endpoint} cannot be read"
+                f" ({str(error).rpartition(': ')[2]}); nothing was changed"
+            ) from error
+
+    def _app_bag(self) -> Mapping[str, str]:
+        relation = self._relation
+        return relation.data[self._charm.app] if relation else {}
+
+    def _unit_bag(self) -> Mapping[str, str]:
+        relation = self._relation
+        return relation.data[self._charm.unit] if relation else {}
+
+    def _set_app(self, key: str, value: str) -> bool:
+        relation = self._relation
+        return relation is not None and _set(relation.data[self._charm.app], key, value)
+
+    def _set_unit(self, key: str, value: str) -> bool:
+        relation = self._relation
+        return relation is not None and _set(relation.data[self._charm.unit], key, value)
+
+    def _goal_state(self) -> dict[str, str]:
+        if self._goals is None:
+            self._goals = goal_state()
+        return self._goals
+
+    def _binding(self, endpoint: str) -> tuple[str, set[str]]:
+        """The ingress address of an endpoint, and every address of its network."""
+        binding = self._charm.model.get_binding(endpoint)
+        network = binding.network if binding else None
+        ingress = [str(address) for address in network.ingress_addresses] if network else []
+        bound = (
+            [str(each.address) for each in network.interfaces if each.address] if network else []
+        )
+        if not ingress and not bound:
+            raise PeerError(f"Juju has no address for this unit on endpoint {endpoint} yet")
+        return (ingress or bound)[0], {*ingress, *bound}
+
+
+def _alive(status: str | None) -> bool:
+    return status is not None and status not in ("dying", "dead")
+
+
+def _number(unit: str) -> tuple[str, int]:
+    application, _, number = unit.partition("/")
+    return application, int(number or 0)
+
+
+def _set(bag: ops.RelationDataContent, key: str, value: str) -> bool:
+    if bag.get(key, "") == value:
+        return False
+    bag[key] = value
+    return True
+
+
+def _updated(present: dict[str, str], key: str, value: str) -> str:
+    new = {**present, key: value}
+    if not value:
+        del new[key]
+    return json.dumps(new, sort_keys=True) if new else ""
+
+
+def _strings(text: str, where: str) -> dict[str, str]:
+    try:
+        raw: Any = json.loads(text)
+        if not isinstance(raw, dict):
+            raise TypeError("not an object")
+        return {str(key): str(value) for key, value in cast("dict[Any, Any]", raw).items()}
+    except (ValueError, TypeError) as error:
+        raise PeerError(f"{where} cannot be read ({error}); nothing was changed") from error
+
+
+def _to_json(unit: views.Unit) -> str:
+    """What a unit says of itself, without what it has nothing to say about."""
+    raw = dataclasses.asdict(unit)
+    del raw["name"], raw["alive"]
+    if unit.member_id is not None:
+        raw["member_id"] = f"{unit.member_id:x}"
+    said = {key: value for key, value in raw.items() if value not in (None, False)}
+    return json.dumps(said, sort_keys=True)
+
+
+def _read_unit(name: str, bag: Mapping[str, str]) -> views.Unit:
+    text = bag.get("unit", "")
+    if not text:
+        return views.Unit(name)
+    try:
+        raw: dict[str, Any] = json.loads(text)
+        failure = raw.get("failure")
+        facts = raw.get("facts")
+        member = raw.get("member_id")
+        return views.Unit(
+            name=name,
+            peer_url=_text(raw.get("peer_url")),
+            client_url=_text(raw.get("client_url")),
+            token=_text(raw.get("token")),
+            member_id=None if member is None else int(member, 16),
+            started=bool(raw.get("started", False)),
+            prepared=_text(raw.get("prepared")),
+            failure=None if failure is None else (str(failure[0]), str(failure[1])),
+            facts=None
+            if facts is None
+            else views.DiskFacts(int(facts["term"]), int(facts["index"]), int(facts["revision"])),
+            stale=bool(raw.get("stale", False)),
+        )
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise PeerError(
+            f"the databag of {name} in the peer relation cannot be read ({error});"
+            " nothing was changed"
+        ) from error
+
+
+def _text(value: Any) -> str | None:
+    if value is None or (isinstance(value, str) and value):
+        return value
+    raise ValueError(f"expected a text, not {value!r}")

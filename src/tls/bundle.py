@@ -1,0 +1,168 @@
+"""What `generate-client-certificates` hands out: a tar with all that a client needs."""
+
+from __future__ import annotations
+
+import io
+import os
+import pathlib
+import pwd
+import secrets
+import tarfile
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tls import authority
+
+PATH = pathlib.Path("/home/ubuntu/etcd_client_credentials.tar.gz")
+LONGEST_NAME = 64
+LONGEST_DAYS = 3650
+_ENV = """\
+# Source this in the directory that it is in: . ./env
+export ETCDCTL_API=3
+export ETCDCTL_ENDPOINTS={endpoints}
+export ETCDCTL_CACERT="$PWD/ca.crt"
+export ETCDCTL_CERT="$PWD/client.crt"
+export ETCDCTL_KEY="$PWD/client.key"
+"""
+_README = """\
+Credentials for an etcd cluster. Keep client.key secret.
+
+  ca.crt      verifies the servers
+  client.crt  what to show to them
+  client.key  its private key
+  env         settings for etcdctl
+
+  tar xzf {name}
+  . ./env
+  etcdctl endpoint health
+"""
+
+
+class BundleError(Exception):
+    """The bundle cannot be made as asked; the text is one sentence, nothing was changed."""
+
+
+def check_common_name(name: object) -> str:
+    """A common name that can stand in a certificate and names an etcd user.
+
+    Raises:
+        BundleError: it is not a text, empty, too long, or has a slash or unprintable characters.
+    """
+    if not isinstance(name, str):
+        raise BundleError(f"common-name must be a text, not {name!r}")
+    if not name.strip():
+        raise BundleError("common-name must not be empty")
+    if len(name) > LONGEST_NAME:
+        raise BundleError(
+            f"common-name must have at most {LONGEST_NAME} characters, not {len(name)}"
+        )
+    if "/" in name:
+        raise BundleError("common-name must not contain a slash")
+    if not name.isprintable() or not _encodable(name):
+        raise BundleError("common-name must have printable characters only")
+    if name != name.strip():
+        raise BundleError("common-name must not begin or end with a space")
+    return name
+
+
+def check_days(days: object, longest: int = LONGEST_DAYS) -> int:
+    """A lifetime in whole days, between 1 and `longest`.
+
+    Raises:
+        BundleError: it is anything else.
+    """
+    if isinstance(days, bool) or not isinstance(days, int) or not 1 <= days <= longest:
+        raise BundleError(
+            f"validity-days must be a whole number from 1 to {longest}, not {days!r}"
+        )
+    return days
+
+
+def write(
+    pair: authority.Pair,
+    ca: bytes,
+    endpoints: Sequence[str],
+    path: pathlib.Path = PATH,
+    owner: str | None = "ubuntu",
+) -> pathlib.Path:
+    """Write the tar and give it to `owner`, readable by nobody else.
+
+    The directory belongs to a user, so nothing in it is followed: the file is made new under a
+    random name and then renamed.
+
+    Args:
+        pair: the client's certificate and key.
+        ca: PEM of what verifies the servers.
+        endpoints: client URLs for the settings file.
+        path: where to; an older file there is replaced.
+        owner: user that gets the file, None to leave it with the caller.
+
+    Raises:
+        BundleError: the directory or the owner is missing, or there is no room.
+    """
+    content = _tar(pair, ca, endpoints, path.name)
+    try:
+        person = pwd.getpwnam(owner) if owner else None
+    except KeyError:
+        raise BundleError(f"there is no user {owner} on this machine to own {path}") from None
+    temporary = f".{path.name}.{secrets.token_hex(8)}"
+    try:
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise BundleError(f"cannot write {path}: {error.strerror}") from error
+    try:
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            with os.fdopen(os.open(temporary, flags, 0o600, dir_fd=directory), "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+                if person:
+                    os.fchown(file.fileno(), person.pw_uid, person.pw_gid)
+            os.replace(temporary, path.name, src_dir_fd=directory, dst_dir_fd=directory)
+        except OSError as error:
+            _unlink(temporary, directory)
+            raise BundleError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        os.close(directory)
+    return path
+
+
+def copy_command(unit: str, path: pathlib.Path = PATH) -> str:
+    """The command that brings the tar to where the operator sits."""
+    return f"juju scp {unit}:{path} ."
+
+
+def _tar(pair: authority.Pair, ca: bytes, endpoints: Sequence[str], name: str) -> bytes:
+    files = {
+        "ca.crt": (ca, 0o644),
+        "client.crt": (pair.cert, 0o644),
+        "client.key": (pair.key, 0o600),
+        "env": (_ENV.format(endpoints=",".join(endpoints)).encode(), 0o644),
+        "README": (_README.format(name=name).encode(), 0o644),
+    }
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as tar:
+        for member, (content, mode) in files.items():
+            info = tarfile.TarInfo(member)
+            info.size, info.mode, info.mtime = len(content), mode, int(time.time())
+            tar.addfile(info, io.BytesIO(content))
+    return out.getvalue()
+
+
+def _encodable(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _unlink(name: str, directory: int) -> None:
+    try:
+        os.unlink(name, dir_fd=directory)
+    except FileNotFoundError:
+        return

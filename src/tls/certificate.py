@@ -1,0 +1,299 @@
+"""What a certificate says, whether it fits, and when it is due: PEM in, facts out.
+
+`cryptography` costs a third of a hook's start-up time, so only the functions that parse import it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import hashlib
+import ipaddress
+import re
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cryptography import x509
+
+_BLOCK = re.compile(
+    rb"-----BEGIN CERTIFICATE-----\s+([A-Za-z0-9+/=\s]+?)-----END CERTIFICATE-----"
+)
+_DAY = 86400.0
+_LONGEST_CHAIN = 8
+RENEW_FRACTION = 1 / 3
+"""A certificate is due when less than this part of its lifetime is left."""
+
+
+class CertificateError(Exception):
+    """A certificate, key or authority cannot be used; the text is one sentence."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What a certificate and the authorities published with it say.
+
+    Attributes:
+        common_name: CN of the subject, "" without one.
+        issuer: CN of the issuer, "" without one.
+        sans: subject alternative names, addresses and host names, normalized and sorted.
+        not_before: Unix seconds.
+        not_after: Unix seconds.
+        fingerprint: SHA-256 of the certificate, hexadecimal.
+        signer: SHA-256 of the authority's certificate that the chain ends at.
+        ca_fingerprint: SHA-256 over the set of authorities; etcd reads them once, at start, so a
+            change of this wants a restart.
+    """
+
+    common_name: str
+    issuer: str
+    sans: tuple[str, ...]
+    not_before: float
+    not_after: float
+    fingerprint: str
+    signer: str
+    ca_fingerprint: str
+
+    def days_left(self, now: float) -> float:
+        """Days until it expires, negative afterwards; `now` in Unix seconds."""
+        return (self.not_after - now) / _DAY
+
+
+def cut(text: bytes | str) -> bytes:
+    """The PEM part of `text`, from the first BEGIN line on, with one newline at the end.
+
+    EasyRSA sends certificates with `openssl -text` output before the block.
+    """
+    raw = text.encode() if isinstance(text, str) else text
+    start = raw.find(b"-----BEGIN ")
+    return raw[start:].strip() + b"\n" if start >= 0 else b""
+
+
+def split(pem: bytes) -> list[bytes]:
+    """The certificates in `pem`, each as a PEM of its own; other blocks are left out."""
+    return [match.group(0) + b"\n" for match in _BLOCK.finditer(pem)]
+
+
+def bundle(*pems: bytes) -> bytes:
+    """One PEM with the distinct certificates of all `pems`, in order of first appearance."""
+    found: dict[str, bytes] = {}
+    for pem in pems:
+        for block in split(pem):
+            found.setdefault(fingerprint(block), block)
+    return b"".join(found.values())
+
+
+def fingerprint(pem: bytes) -> str:
+    """SHA-256 of the first certificate in `pem`, hexadecimal.
+
+    Raises:
+        CertificateError: there is no certificate in it.
+    """
+    match = _BLOCK.search(pem)
+    if not match:
+        raise CertificateError("there is no PEM certificate in it")
+    try:
+        der = base64.b64decode(re.sub(rb"\s", b"", match.group(1)), validate=True)
+    except binascii.Error as error:
+        raise CertificateError(f"the PEM certificate is garbled: {error}") from error
+    return hashlib.sha256(der).hexdigest()
+
+
+def bundle_fingerprint(pem: bytes) -> str:
+    """SHA-256 over the set of certificates in `pem`: order and repetition do not count."""
+    each = sorted({fingerprint(block) for block in split(pem)})
+    return hashlib.sha256("\n".join(each).encode()).hexdigest()
+
+
+def normal_sans(sans: Iterable[str]) -> tuple[str, ...]:
+    """`sans` without repetition, addresses in canonical form, host names lower-case, sorted."""
+    return tuple(sorted({_normal(san) for san in sans if san}))
+
+
+def _normal(san: str) -> str:
+    try:
+        return str(ipaddress.ip_address(san.strip("[]")))
+    except ValueError:
+        return san.lower()
+
+
+def parse(cert: bytes, ca: bytes) -> Facts:
+    """Read `cert` (a certificate, with its intermediates if any) against the authorities `ca`.
+
+    Raises:
+        CertificateError: either is not PEM, or the certificate does not chain to `ca`.
+    """
+    from cryptography import x509
+
+    chain = _certificates(cert, "the certificate")
+    roots = _certificates(ca, "the certificate authority's certificate")
+    leaf = chain[0]
+    try:
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        sans = [str(name.value) for name in names]
+    except x509.ExtensionNotFound:
+        sans = []
+    return Facts(
+        common_name=_common_name(leaf.subject),
+        issuer=_common_name(leaf.issuer),
+        sans=normal_sans(sans),
+        not_before=leaf.not_valid_before_utc.timestamp(),
+        not_after=leaf.not_valid_after_utc.timestamp(),
+        fingerprint=fingerprint(cert),
+        signer=_signer(chain, roots),
+        ca_fingerprint=bundle_fingerprint(ca),
+    )
+
+
+def check_pair(
+    cert: bytes,
+    key: bytes,
+    ca: bytes,
+    common_name: str,
+    sans: Iterable[str],
+    now: float | None = None,
+) -> Facts:
+    """Refuse a certificate that etcd could not serve with, or that was meant for another.
+
+    Args:
+        cert: PEM certificate, intermediates after it.
+        key: PEM private key, not encrypted.
+        ca: PEM of the authorities it must chain to.
+        common_name: who it must be for.
+        sans: addresses and host names that it must cover; more are accepted.
+        now: Unix seconds, by default the clock.
+
+    Raises:
+        CertificateError: what is wrong with it, in one sentence.
+    """
+    facts = parse(cert, ca)
+    now = time.time() if now is None else now
+    if facts.common_name != common_name:
+        raise CertificateError(
+            f"the certificate is for '{facts.common_name}', not for '{common_name}'"
+        )
+    missing = [san for san in normal_sans(sans) if san not in facts.sans]
+    if missing:
+        raise CertificateError(f"the certificate does not cover {', '.join(missing)}")
+    if not _matches(cert, key):
+        raise CertificateError("the private key does not belong to the certificate")
+    if facts.not_after <= now:
+        raise CertificateError(f"the certificate expired {-facts.days_left(now):.0f} days ago")
+    if facts.not_before > now + _DAY:
+        raise CertificateError(
+            f"the certificate is not valid for another {(facts.not_before - now) / _DAY:.0f} days"
+            " (compare the clocks)"
+        )
+    if not _serves(cert):
+        raise CertificateError("the certificate may not be used by a server")
+    return facts
+
+
+def needs_renewal(
+    facts: Facts | None,
+    sans: Iterable[str],
+    now: float,
+    signer: str | None = None,
+    common_name: str | None = None,
+) -> str:
+    """Why a certificate of ours is due, "" when it is not.
+
+    Args:
+        facts: of the present one, None when there is none.
+        sans: what it should cover, no more and no less.
+        now: Unix seconds.
+        signer: fingerprint of the authority that should have signed it, None for any.
+        common_name: who it should be for, None for any.
+    """
+    if facts is None:
+        return "there is none"
+    if common_name is not None and facts.common_name != common_name:
+        return f"it is for {facts.common_name}"
+    if normal_sans(sans) != facts.sans:
+        return "the addresses changed"
+    if signer is not None and facts.signer != signer:
+        return "the certificate authority changed"
+    if facts.not_after - now < (facts.not_after - facts.not_before) * RENEW_FRACTION:
+        return f"it has {max(0.0, facts.days_left(now)):.0f} days left"
+    return ""
+
+
+def _certificates(pem: bytes, what: str) -> list[x509.Certificate]:
+    from cryptography import x509
+
+    try:
+        found = [x509.load_pem_x509_certificate(block) for block in split(pem)]
+        for each in found:
+            _ = each.extensions
+    except (ValueError, x509.DuplicateExtension) as error:
+        raise CertificateError(f"{what} cannot be read: {error}") from error
+    if not found:
+        raise CertificateError(f"{what} is not a PEM certificate")
+    return found
+
+
+def _common_name(name: x509.Name) -> str:
+    from cryptography.x509 import oid
+
+    values = name.get_attributes_for_oid(oid.NameOID.COMMON_NAME)
+    return str(values[0].value) if values else ""
+
+
+def _signer(chain: list[x509.Certificate], roots: list[x509.Certificate]) -> str:
+    """Fingerprint of the root that `chain` (leaf first) ends at."""
+    from cryptography.hazmat.primitives import hashes
+
+    at = chain[0]
+    for _ in range(_LONGEST_CHAIN):
+        for root in roots:
+            if _issued(at, root):
+                return root.fingerprint(hashes.SHA256()).hex()
+        above = next((c for c in chain[1:] if c is not at and _issued(at, c)), None)
+        if above is None:
+            break
+        at = above
+    raise CertificateError(
+        "the certificate is not signed by the certificate authority that came with it"
+    )
+
+
+def _issued(cert: x509.Certificate, authority: x509.Certificate) -> bool:
+    from cryptography import exceptions
+
+    try:
+        cert.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, exceptions.InvalidSignature):
+        return False
+    return True
+
+
+def _matches(cert: bytes, key: bytes) -> bool:
+    from cryptography import exceptions
+    from cryptography.hazmat.primitives import serialization
+
+    try:
+        private = serialization.load_pem_private_key(key, password=None)
+    except (ValueError, TypeError, exceptions.UnsupportedAlgorithm) as error:
+        raise CertificateError("the private key is not a PEM key without password") from error
+    form = (
+        serialization.Encoding.DER,
+        serialization.PublicFormat.SubjectPublicKeyInfo,
+    )
+    public = _certificates(cert, "the certificate")[0].public_key()
+    return private.public_key().public_bytes(*form) == public.public_bytes(*form)
+
+
+def _serves(cert: bytes) -> bool:
+    from cryptography import x509
+    from cryptography.x509 import oid
+
+    leaf = _certificates(cert, "the certificate")[0]
+    try:
+        usages = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return True
+    serving = (oid.ExtendedKeyUsageOID.SERVER_AUTH, oid.ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE)
+    return any(usage in serving for usage in usages)

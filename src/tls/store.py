@@ -1,0 +1,195 @@
+"""Certificates on disk: a versioned directory for each name, published by one rename.
+
+etcd reads certificate and key again on every handshake, as two reads (etcd client/pkg/transport,
+`baseConfig`), so a pair must never be seen half replaced: the directory is swapped, not the files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import re
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from tls import certificate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ROOT = pathlib.Path("/etc/etcd/tls")
+_NAME = re.compile(r"[a-z]+")
+
+
+class Store:
+    """The certificates under one root.
+
+    Args:
+        root: holds `<name>` (a symbolic link) and `<name>-<n>` (what it points to).
+        owner: user and group that get the files, None to leave them with the caller.
+    """
+
+    def __init__(self, root: pathlib.Path = ROOT, owner: str | None = "etcd"):
+        self._root = root
+        self._owner = owner
+
+    def path(self, name: str) -> pathlib.Path:
+        """The directory to name in a configuration: `cert.pem`, `key.pem` and `ca.pem` in it."""
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"a name of lower-case letters is wanted, not {name!r}")
+        return self._root / name
+
+    def read(self, name: str) -> tuple[bytes, bytes, bytes] | None:
+        """What is published: certificate, key, authorities; None when nothing is."""
+        try:
+            # Resolved once, so that the three files are of one publication.
+            at = self.path(name).resolve(strict=True)
+            return (
+                (at / "cert.pem").read_bytes(),
+                (at / "key.pem").read_bytes(),
+                (at / "ca.pem").read_bytes(),
+            )
+        except FileNotFoundError:
+            return None
+
+    def holds(self, name: str, cert: bytes, key: bytes) -> bool:
+        """Whether exactly this certificate and key are published."""
+        present = self.read(name)
+        return present is not None and present[:2] == (cert, key)
+
+    def load(self, name: str) -> certificate.Facts | None:
+        """What the published certificate says; None when nothing usable is published.
+
+        The facts were parsed when it was published and are believed as long as they belong to
+        the files beside them.
+        """
+        present = self.read(name)
+        if present is None:
+            return None
+        try:
+            text = (self.path(name) / "facts.json").read_text()
+            raw: dict[str, Any] = json.loads(text)
+            if raw.pop("digest") == _digest(*present):
+                raw["sans"] = tuple(raw["sans"])
+                return certificate.Facts(**raw)
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            pass
+        try:
+            return certificate.parse(present[0], present[2])
+        except certificate.CertificateError:
+            return None
+
+    def publish(self, name: str, cert: bytes, key: bytes, ca: bytes) -> bool:
+        """Make this the published pair; answers whether anything changed.
+
+        Raises:
+            CertificateError: it is not a certificate, or it does not chain to `ca`.
+        """
+        path = self.path(name)
+        if self.read(name) == (cert, key, ca):
+            return False
+        facts = certificate.parse(cert, ca)
+        self._root.mkdir(mode=0o755, parents=True, exist_ok=True)
+        number = max((n for n, _ in self._versions(name)), default=0) + 1
+        target = self._root / f"{name}-{number}"
+        target.mkdir(mode=0o750)
+        record = {**dataclasses.asdict(facts), "digest": _digest(cert, key, ca)}
+        _write(target / "cert.pem", cert, 0o640)
+        _write(target / "ca.pem", ca, 0o640)
+        _write(target / "key.pem", key, 0o600)
+        _write(target / "facts.json", json.dumps(record, sort_keys=True).encode(), 0o640)
+        self._give(target)
+        _sync(target)
+        link = self._root / f".{name}.new"
+        with contextlib.suppress(FileNotFoundError):
+            link.unlink()
+        link.symlink_to(target.name)
+        previous = os.readlink(path) if path.is_symlink() else ""
+        link.replace(path)
+        _sync(self._root)
+        self._prune(name, keep={target.name, previous})
+        return True
+
+    def accept(
+        self,
+        name: str,
+        cert: bytes,
+        key: bytes,
+        ca: bytes,
+        common_name: str,
+        sans: Iterable[str],
+        trust: bytes = b"",
+    ) -> bool:
+        """Publish what an authority answered, if it is new and fits; answers what changed.
+
+        The same bytes as published are not judged again: a changed `sans` is then something the
+        authority has not answered yet, which `needs_renewal` tells.
+
+        Args:
+            name: under which name.
+            cert: PEM certificate as answered.
+            key: PEM private key.
+            ca: PEM of the answering authority.
+            common_name: who was asked for.
+            sans: what was asked for.
+            trust: PEM of further authorities to publish in `ca.pem`.
+
+        Raises:
+            CertificateError: see `certificate.check_pair`; what was published stays.
+        """
+        if not self.holds(name, cert, key):
+            certificate.check_pair(cert, key, ca, common_name, sans)
+        return self.publish(name, cert, key, certificate.bundle(trust, ca))
+
+    def remove(self, name: str) -> bool:
+        """Take a name and all its versions away; answers whether there was anything."""
+        path = self.path(name)
+        present = path.is_symlink()
+        if present:
+            path.unlink()
+        self._prune(name, keep=set())
+        return present
+
+    def _versions(self, name: str) -> list[tuple[int, pathlib.Path]]:
+        found: list[tuple[int, pathlib.Path]] = []
+        for path in self._root.glob(f"{name}-*"):
+            match = re.fullmatch(rf"{name}-(\d+)", path.name)
+            if match:
+                found.append((int(match.group(1)), path))
+        return found
+
+    def _prune(self, name: str, keep: set[str]) -> None:
+        for _, path in self._versions(name):
+            if path.name not in keep:
+                shutil.rmtree(path)
+
+    def _give(self, directory: pathlib.Path) -> None:
+        if self._owner is None:
+            return
+        for path in (*directory.iterdir(), directory):
+            shutil.chown(path, self._owner, self._owner)
+
+
+def _digest(cert: bytes, key: bytes, ca: bytes) -> str:
+    return hashlib.sha256(b"\0".join((cert, key, ca))).hexdigest()
+
+
+def _write(path: pathlib.Path, content: bytes, mode: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, mode)
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _sync(directory: pathlib.Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
