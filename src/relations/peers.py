@@ -131,6 +131,24 @@ class Peers:
         """Propose a record, or withdraw the proposal; leader only."""
         return self._set_app("proposal", record.to_json() if record else "")
 
+    def turn(self) -> tuple[str, int]:
+        """Which unit may restart now, and the turn's running number; ("", 0) before the first.
+
+        Raises:
+            PeerError: it cannot be read.
+        """
+        text = self._app_bag().get("turn", "")
+        if not text:
+            return "", 0
+        unit, _, number = text.partition(" ")
+        if not number.isdigit():
+            raise PeerError(f"the turn {text!r} in the peer relation cannot be read")
+        return unit, int(number)
+
+    def set_turn(self, unit: str, number: int) -> bool:
+        """Give the turn to a unit; leader only."""
+        return self._set_app("turn", f"{unit} {number}")
+
     def state(self) -> dict[str, str]:
         """The application's free keys.
 
@@ -401,6 +419,10 @@ def _read_unit(name: str, bag: Mapping[str, str]) -> views.Unit:
             if facts is None
             else views.DiskFacts(int(facts["term"]), int(facts["index"]), int(facts["revision"])),
             stale=bool(raw.get("stale", False)),
+            begun=int(raw.get("begun", 0)),
+            voters=tuple(str(voter) for voter in raw.get("voters", ())),
+            joins=int(raw.get("joins", 0)),
+            turn_done=int(raw.get("turn_done", 0)),
         )
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise PeerError(
