@@ -1,0 +1,260 @@
+"""Steps into effects: each one idempotent, so that a hook may die anywhere in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+import shutil
+import time
+from typing import TYPE_CHECKING
+
+import host
+
+import observe
+import snapshots
+from cluster import generation as generations
+from cluster import plan as policy
+from cluster import steps
+from etcd import data, errors, service, snapshot
+
+if TYPE_CHECKING:
+    import node as node_
+
+log = logging.getLogger(__name__)
+
+ROUNDS = 12  # times that one hook observes, plans and acts
+LEAVING_ROUNDS = 60
+RETRY = 5  # seconds until a step that failed is tried again
+START_WAIT = 20  # seconds that a hook waits for a started etcd to become a member
+
+
+class StepError(Exception):
+    """A step could not be done; the text is one sentence for `juju status`."""
+
+
+def settle(node: node_.Node, *, leader: bool, recover: str | None = None) -> policy.Plan:
+    """Observe, plan and act until nothing is left, or what was written waits for the hook's end.
+
+    A leaving unit gets more patience, within the policy's own bound: it has no later hook.
+    """
+    verdict = _round(node, leader=leader, recover=recover)
+    for _ in range(ROUNDS if not node.peers.dying else LEAVING_ROUNDS):
+        try:
+            for step in verdict.steps:
+                _do_one(node, step)
+        except StepError as error:
+            verdict = dataclasses.replace(verdict, message=str(error))
+            if not node.peers.dying:
+                host.wake(RETRY, node.unit, node.charm_dir)
+                return verdict
+            time.sleep(1)
+        if not verdict.steps or any(
+            step.ends_hook or isinstance(step, steps.Wake) for step in verdict.steps
+        ):
+            return verdict
+        verdict = _round(node, leader=leader, recover=recover)
+    return verdict
+
+
+def _round(node: node_.Node, *, leader: bool, recover: str | None) -> policy.Plan:
+    view = observe.observe(node, leader=leader, recover=recover)
+    verdict = policy.plan(view)
+    node.remember(verdict.clocks, view.now)
+    return verdict
+
+
+def _do_one(node: node_.Node, step: steps.Step) -> None:
+    """Carry out one step.
+
+    Raises:
+        StepError: it could not be done; what was there before is still there.
+    """
+    log.info("step: %s", step)
+    try:
+        Actor(node).do(step)
+    except (errors.EtcdError, OSError) as error:
+        log.warning("%s: %s", type(step).__name__, error)
+        token = _token(step)
+        if token:
+            node.me = dataclasses.replace(node.me, failure=(token, str(error)))
+        raise StepError(str(error)) from error
+
+
+class Actor:
+    """Does what `cluster.plan` asks for on one unit."""
+
+    def __init__(self, node: node_.Node):
+        self._node = node
+
+    @functools.singledispatchmethod
+    def do(self, step: steps.Step) -> None:
+        """Carry out one step."""
+        raise TypeError(f"no effect for {step!r}")
+
+    @do.register
+    def _(self, step: steps.Propose) -> None:
+        self._node.peers.set_proposal(step.proposal)
+        if step.proposal is None:
+            self._node.peers.set_state("withdrawn", step.reason)
+
+    @do.register
+    def _(self, step: steps.Commit) -> None:
+        self._node.peers.set_generation(step.generation)
+        self._node.peers.set_proposal(None)
+        self._node.peers.set_state("withdrawn", "")
+
+    @do.register
+    def _(self, step: steps.Prepare) -> None:
+        proposal = step.proposal
+        founder = proposal.founder(self._node.unit)
+        if founder is None:
+            raise errors.DataError(f"{self._node.unit} is no founder of this proposal")
+        stamp = data.Stamp(proposal.token, proposal.number, None, founder.member)
+        with snapshots.opened(self._node, proposal) as source:
+            directory = self._node.root.preparing(stamp)
+            snapshot.restore(
+                source.path,
+                directory / "etcd",
+                founder.member,
+                proposal.initial_cluster,
+                proposal.token,
+                founder.peer_url,
+                bump=source.bump,
+                skip_hash_check=source.skip_hash_check,
+            )
+        self._node.root.prepare_done(proposal.token)
+
+    @do.register
+    def _(self, step: steps.Discard) -> None:
+        self._node.root.discard(step.token)
+
+    @do.register
+    def _(self, step: steps.Stop) -> None:
+        service.stop()
+
+    @do.register
+    def _(self, step: steps.SetAside) -> None:
+        service.stop()
+        self._node.root.set_aside(step.reason)
+
+    @do.register
+    def _(self, step: steps.Adopt) -> None:
+        self._begin()
+        self._node.root.adopt(step.token)
+
+    @do.register
+    def _(self, step: steps.PutBack) -> None:
+        self._node.root.put_back(step.token)
+
+    @do.register
+    def _(self, step: steps.Found) -> None:
+        self._first_start(step.generation, service.Initial.NEW, step.generation.initial_cluster)
+
+    @do.register
+    def _(self, step: steps.Join) -> None:
+        self._first_start(step.generation, service.Initial.EXISTING, step.initial_cluster)
+
+    def _first_start(
+        self, record: generations.Generation, initial: service.Initial, initial_cluster: str
+    ) -> None:
+        self._begin()
+        self._node.root.new_current(
+            data.Stamp(record.token, record.number, None, self._node.member)
+        )
+        service.ensure_unit(self._node.root.path)
+        self._node.configure(initial=initial, initial_cluster=initial_cluster, token=record.token)
+        service.start(wait=START_WAIT)
+
+    @do.register
+    def _(self, step: steps.Start) -> None:
+        self._begin()
+        service.ensure_unit(self._node.root.path)
+        self._node.configure()
+        service.start(wait=START_WAIT)
+
+    def _begin(self) -> None:
+        """Say for ever that this unit has started the committed generation's data once."""
+        committed = self._node.peers.generation()
+        if committed is not None:
+            self._node.me = dataclasses.replace(self._node.me, begun=committed.number)
+
+    @do.register
+    def _(self, step: steps.Restart) -> None:
+        self._node.me = dataclasses.replace(self._node.me, turn_done=self._node.peers.turn()[1])
+        self._node.configure()
+        service.restart(wait=START_WAIT)
+
+    @do.register
+    def _(self, step: steps.AddLearner) -> None:
+        with self._node.client() as client:
+            self._node.joined()
+            client.add_learner([step.peer_url])
+
+    @do.register
+    def _(self, step: steps.Promote) -> None:
+        try:
+            with self._node.client() as client:
+                client.promote(step.member_id)
+        except errors.NotInSyncError:
+            log.info("learner %x is not in sync yet", step.member_id)
+
+    @do.register
+    def _(self, step: steps.RemoveMember) -> None:
+        with self._node.client() as client:
+            client.remove(step.member_id)
+
+    @do.register
+    def _(self, step: steps.UpdateMember) -> None:
+        with self._node.client() as client:
+            client.update(step.member_id, [step.peer_url])
+
+    @do.register
+    def _(self, step: steps.MoveLeader) -> None:
+        with self._node.client() as client:
+            client.move_leader(step.to)
+
+    @do.register
+    def _(self, step: steps.Grant) -> None:
+        self._node.peers.set_turn(step.unit, step.number)
+
+    @do.register
+    def _(self, step: steps.Fail) -> None:
+        self._node.me = dataclasses.replace(self._node.me, failure=(step.token, step.reason))
+
+    @do.register
+    def _(self, step: steps.ReadFacts) -> None:
+        pass  # `observe` reads and publishes them whenever etcd does not run
+
+    @do.register
+    def _(self, step: steps.Wake) -> None:
+        host.wake(step.seconds, self._node.unit, self._node.charm_dir)
+
+    @do.register
+    def _(self, step: steps.Finish) -> None:
+        record = step.generation
+        if record.source is generations.Source.BACKUP:
+            with self._node.client() as client:
+                if client.alarms():
+                    client.disarm()
+        for kept in self._node.root.kept():
+            if kept.stamp.token == record.token:
+                continue
+            if record.skip_backup:
+                self._node.root.drop(kept)
+            elif record.keep:
+                self._node.root.move(kept, record.keep)
+        for token in self._node.root.prepared():
+            self._node.root.discard(token)
+        shutil.rmtree(snapshots.workdir(self._node), ignore_errors=True)
+
+
+def _token(step: steps.Step) -> str:
+    """The token of the founding that this step belongs to, "" for none."""
+    match step:
+        case steps.Prepare(proposal=record) | steps.Found(generation=record):
+            return record.token
+        case steps.Adopt(token=token) | steps.PutBack(token=token):
+            return token
+        case _:
+            return ""

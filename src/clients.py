@@ -1,0 +1,73 @@
+"""What the applications that use the cluster are told, and what a person is handed."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from etcd import service
+from relations import db
+from tls import authority, bundle, certificate
+
+if TYPE_CHECKING:
+    import pathlib
+
+    import node as node_
+
+CREDENTIALS = "db-client"  # app-owned secret: one client certificate, the same from every unit
+RENEW_BELOW = 90  # days left at which the leader signs a new one
+DAYS = 365
+
+
+def publish(node: node_.Node, relation: db.Db, *, leader: bool) -> None:
+    """Tell the `db` relation where the cluster is; nothing until this unit's member is started."""
+    if not relation.related or not node.me.started:
+        return
+    held = node.peers.secret(CREDENTIALS)
+    if leader and (held is None or _ends_soon(held)):
+        pair = _sign(node, "client", DAYS)
+        held = {"client-cert": pair.cert.decode(), "client-key": pair.key.decode()}
+        node.peers.set_secret(CREDENTIALS, held)
+    if held is None:
+        return
+    urls = [u.client_url for u in node.peers.units() if u.alive and u.started and u.client_url]
+    relation.publish(
+        db.Credentials(
+            client_cert=held["client-cert"],
+            client_key=held["client-key"],
+            client_ca=server_ca(node).decode(),
+            connection_string=db.connection_string(urls),
+            version=".".join(map(str, service.version())),
+        )
+    )
+
+
+def hand_out(node: node_.Node, common_name: object, days: object) -> pathlib.Path:
+    """Sign a client certificate and pack it for a person; answers with the tar's path.
+
+    Raises:
+        bundle.BundleError: the name or the number of days cannot be used.
+    """
+    name = bundle.check_common_name(common_name)
+    pair = _sign(node, name, bundle.check_days(days))
+    urls = [u.client_url for u in node.peers.units() if u.alive and u.client_url]
+    return bundle.write(pair, server_ca(node), urls)
+
+
+def server_ca(node: node_.Node) -> bytes:
+    """What a client must believe to verify every member."""
+    return node.tls().ca.read_bytes()
+
+
+def _sign(node: node_.Node, name: str, days: int) -> authority.Pair:
+    authorities = node.peers.authorities()
+    if authorities is None:
+        raise bundle.BundleError(
+            "the cluster has no client authority yet: wait until it is healthy"
+        )
+    return authorities.client.sign(name, (), authority.Usage.CLIENT, days)
+
+
+def _ends_soon(held: dict[str, str]) -> bool:
+    cert = held["client-cert"].encode()
+    return certificate.parse(cert, cert).days_left(time.time()) < RENEW_BELOW

@@ -1,0 +1,180 @@
+"""This unit's parts, gathered once for each hook: what `observe` reads and `act` works on."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import pathlib
+import time
+from typing import TYPE_CHECKING
+
+from cluster import generation as generations
+from cluster import view
+from etcd import client, data, errors, service
+from relations import peers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import settings as settings_
+    from tls import store
+
+SINCE = pathlib.Path("/run/etcd-charm/since.json")
+JOINS = pathlib.Path("/run/etcd-charm/joins.json")
+JOINS_WITHIN = 3600  # seconds that an attempt to join is counted
+
+
+@dataclasses.dataclass
+class Node:
+    """One unit of the application.
+
+    Attributes:
+        unit: `etcd/0`.
+        root: its data root.
+        peers: the `cluster` relation.
+        settings: the configuration.
+        certificates: where its certificates are.
+        charm_dir: where the charm is unpacked.
+        me: this unit's part as the databag has it, changed by steps, published by `observe`.
+        ready: package and certificates are there.
+    """
+
+    unit: str
+    root: data.Root
+    peers: peers.Peers
+    settings: settings_.Settings
+    certificates: store.Store
+    charm_dir: pathlib.Path
+    me: view.Unit
+    ready: bool = False
+
+    @property
+    def member(self) -> str:
+        """The etcd member name."""
+        return generations.member_name(self.unit)
+
+    @functools.cached_property
+    def addresses(self) -> peers.Addresses:
+        """What `network-get` says, asked once for each hook."""
+        return self.peers.addresses()
+
+    @property
+    def peer_url(self) -> str:
+        """Where peers reach this unit."""
+        return peers.url(self.addresses.peer, self.settings.peer_port)
+
+    @property
+    def client_url(self) -> str:
+        """Where clients reach this unit."""
+        return peers.url(self.addresses.client, self.settings.port)
+
+    @property
+    def local_url(self) -> str:
+        """Where the charm reaches the etcd of this unit."""
+        return peers.url("127.0.0.1", self.settings.port)
+
+    def tls(self) -> client.TLSFiles:
+        """The administrator's client certificate."""
+        path = self.certificates.path("client")
+        return client.TLSFiles(path / "ca.pem", path / "cert.pem", path / "key.pem")
+
+    def endpoints(self) -> tuple[str, ...]:
+        """Client URLs of the members of the committed generation, this unit's first.
+
+        A unit whose disk holds another generation's data is left out: in the middle of a restore
+        its etcd is another cluster.
+        """
+        committed = self.peers.generation()
+        if committed is None:
+            return ()
+        stamp = self.root.stamp()
+        mine = stamp is not None and stamp.token == committed.token
+        local = [self.local_url] if mine and service.state() is view.Service.RUNNING else []
+        others = [
+            unit.client_url
+            for unit in self.peers.units()
+            if unit.name != self.unit and unit.token == committed.token and unit.client_url
+        ]
+        return (*local, *others)
+
+    @contextlib.contextmanager
+    def client(self, *, local: bool = False, timeout: float = 5.0) -> Iterator[client.Client]:
+        """A client of the whole cluster.
+
+        Args:
+            local: ask this unit's etcd only.
+            timeout: seconds for one call.
+
+        Raises:
+            errors.UnreachableError: no unit has a member of the committed generation.
+        """
+        endpoints = (self.local_url,) if local else self.endpoints()
+        if not endpoints:
+            raise errors.UnreachableError("no unit runs a member of the cluster yet")
+        with client.Client(endpoints, self.tls(), timeout=timeout) as open_client:
+            yield open_client
+
+    def configure(
+        self,
+        *,
+        initial: service.Initial = service.Initial.EXISTING,
+        initial_cluster: str = "",
+        token: str = "",
+    ) -> bool:
+        """Write etcd's configuration; answers whether it changed."""
+        wanted = self.settings
+        listen = [peers.url(self.addresses.client, wanted.port), self.local_url]
+        return service.ensure_config(
+            service.Config(
+                name=self.member,
+                data_dir=self.root.etcd_dir,
+                version=service.version(),
+                listen_client_urls=tuple(dict.fromkeys(listen)),
+                advertise_client_urls=(self.client_url,),
+                listen_peer_urls=(self.peer_url,),
+                advertise_peer_urls=(self.peer_url,),
+                token=token,
+                initial_cluster=initial_cluster,
+                initial=initial,
+                heartbeat_ms=wanted.heartbeat_ms,
+                election_ms=wanted.election_ms,
+                quota_bytes=wanted.quota_bytes,
+                auto_compaction_mode=wanted.compaction_mode,
+                auto_compaction_retention=wanted.compaction_retention,
+            )
+        )
+
+    def since(self) -> dict[str, float]:
+        """When each thing that policy waits for began, wall clock; lost at a reboot."""
+        try:
+            raw = json.loads(SINCE.read_text())
+        except (OSError, ValueError):
+            return {}
+        return {str(key): float(value) for key, value in raw.items()}
+
+    def remember(self, clocks: tuple[str, ...], now: float) -> None:
+        """Keep the clocks that policy runs, and forget the others."""
+        before = self.since()
+        wanted = {clock: before.get(clock, now) for clock in clocks}
+        if wanted != before:
+            SINCE.parent.mkdir(parents=True, exist_ok=True)
+            SINCE.write_text(json.dumps(wanted))
+
+    def joins(self) -> int:
+        """How often this unit was added as a learner in the last hour."""
+        return len(_recent_joins())
+
+    def joined(self) -> None:
+        """Count one more attempt."""
+        JOINS.parent.mkdir(parents=True, exist_ok=True)
+        JOINS.write_text(json.dumps([*_recent_joins(), time.time()]))
+
+
+def _recent_joins() -> list[float]:
+    try:
+        raw = json.loads(JOINS.read_text())
+    except (OSError, ValueError):
+        return []
+    return [float(at) for at in raw if float(at) > time.time() - JOINS_WITHIN]

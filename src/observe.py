@@ -1,0 +1,118 @@
+"""The frozen picture for policy: Juju, etcd and this unit's disk, read once."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import secrets
+import time
+from typing import TYPE_CHECKING
+
+from cluster import generation as generations
+from cluster import view
+from etcd import errors, service
+
+if TYPE_CHECKING:
+    import node as node_
+
+log = logging.getLogger(__name__)
+
+
+def observe(node: node_.Node, *, leader: bool, recover: str | None = None) -> view.View:
+    """Look at everything that policy may know, and tell the other units of our part.
+
+    Args:
+        node: this unit.
+        leader: this unit is Juju's leader.
+        recover: an operator's confirmed order to found anew from this unit's disk.
+    """
+    etcd = _etcd(node)
+    disk = _disk(node, etcd)
+    _tell(node, etcd, disk)
+    return view.View(
+        me=node.unit,
+        leader=leader,
+        now=time.time(),
+        ready=node.ready,
+        dying=node.peers.dying,
+        planned=node.peers.planned(),
+        units=node.peers.units(),
+        generation=node.peers.generation(),
+        proposal=node.peers.proposal(),
+        disk=disk,
+        etcd=etcd,
+        fresh_token=secrets.token_hex(16),
+        since=tuple(node.since().items()),
+        recover=recover,
+        policy=node.settings.policy,
+        turn=node.peers.turn(),
+    )
+
+
+def _etcd(node: node_.Node) -> view.Etcd:
+    state = service.state()
+    endpoints = node.endpoints() if node.ready else ()
+    local_id = None
+    stale = state is view.Service.RUNNING and service.stale()
+    if node.local_url in endpoints:
+        try:
+            with node.client(local=True, timeout=3) as local:
+                local_id = local.status().member_id
+        except errors.EtcdError as error:
+            log.info("the local etcd does not answer: %s", error)
+    if not endpoints:
+        return view.Etcd(service=state, stale=stale)
+    try:
+        with node.client() as client:
+            membership = client.observe()
+            leader = client.leader()
+            alarms = client.alarms()
+    except errors.EtcdError as error:
+        log.info("the cluster does not answer: %s", error)
+        return view.Etcd(service=state, local_id=local_id, stale=stale)
+    names = {member.id: member.name for member in membership.members}
+    return view.Etcd(
+        service=state,
+        members=membership.members,
+        cluster_id=membership.cluster_id,
+        leader=leader,
+        local_id=local_id,
+        stale=stale,
+        alarms=tuple(
+            f"{alarm.kind} on {names.get(alarm.member_id, 'a removed member')}"
+            for alarm in alarms
+            if alarm.kind != "CORRUPT"
+        ),
+    )
+
+
+def _disk(node: node_.Node, etcd: view.Etcd) -> view.Disk:
+    broken = ""
+    if etcd.service is view.Service.FAILED:
+        failure = service.why_failed()
+        if failure is not None and failure.data_broken:
+            broken = failure.sentence
+    return node.root.disk(broken, facts=etcd.members is None)
+
+
+def _tell(node: node_.Node, etcd: view.Etcd, disk: view.Disk) -> None:
+    """Publish this unit's part of the picture."""
+    proposal = node.peers.proposal()
+    voters = node.me.voters
+    if etcd.members is not None:
+        named = [member.name for member in etcd.members if member.name and not member.learner]
+        voters = tuple(sorted(generations.unit_name(name) for name in named))
+    node.me = dataclasses.replace(
+        node.me,
+        peer_url=node.peer_url if node.ready else node.me.peer_url,
+        client_url=node.client_url if node.ready else node.me.client_url,
+        token=disk.token,
+        member_id=etcd.local_id,
+        started=etcd.local_id is not None,
+        prepared=proposal.token if proposal and proposal.token in disk.prepared else None,
+        facts=disk.facts,
+        stale=etcd.stale,
+        voters=voters,
+        joins=node.joins(),
+    )
+    node.peers.publish(node.me)

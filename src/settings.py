@@ -1,0 +1,100 @@
+"""The application's configuration, read once into a frozen value; pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import TYPE_CHECKING
+
+from cluster import view
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_RETENTION = re.compile(r"\d+|(\d+h)?(\d+m)?(\d+s)?(?<=[hms])")
+
+
+class SettingsError(Exception):
+    """A value that cannot be used; the text is the sentence for `juju status`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What the operator chose.
+
+    Attributes:
+        port: client port.
+        peer_port: peer port.
+        heartbeat_ms: raft heartbeat, milliseconds.
+        election_ms: raft election timeout, milliseconds.
+        quota_bytes: size at which the database stops taking writes.
+        compaction_mode: `periodic` or `revision`.
+        compaction_retention: as etcd takes it, `0` off.
+        recover_quorum_loss: see `cluster.view.Policy`.
+        recover_total_loss: see `cluster.view.Policy`.
+    """
+
+    port: int = 2379
+    peer_port: int = 2380
+    heartbeat_ms: int = 100
+    election_ms: int = 1000
+    quota_bytes: int = 8 * 1024**3
+    compaction_mode: str = "periodic"
+    compaction_retention: str = "0"
+    recover_quorum_loss: bool = False
+    recover_total_loss: bool = False
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, bool | int | float | str]) -> Settings:
+        """Read `config-get`'s answer.
+
+        Raises:
+            SettingsError: a value is out of range, or two exclude each other.
+        """
+        settings = cls(
+            port=_between(raw, "port", 1, 65535),
+            peer_port=_between(raw, "peer-port", 1, 65535),
+            heartbeat_ms=_between(raw, "heartbeat-interval", 10, 10_000),
+            election_ms=_between(raw, "election-timeout", 50, 50_000),
+            quota_bytes=_between(raw, "quota-backend-bytes", 64 * 1024**2, 64 * 1024**3),
+            compaction_mode=str(raw.get("auto-compaction-mode", "periodic")),
+            compaction_retention=str(raw.get("auto-compaction-retention", "0")),
+            recover_quorum_loss=bool(raw.get("recover-quorum-loss", False)),
+            recover_total_loss=bool(raw.get("recover-total-loss", False)),
+        )
+        if settings.port == settings.peer_port:
+            raise SettingsError(f"port and peer-port are both {settings.port}: choose two ports")
+        if settings.election_ms < 5 * settings.heartbeat_ms:
+            # etcd refuses to start below this (etcd docs, tuning: at least five heartbeats).
+            raise SettingsError(
+                f"election-timeout is {settings.election_ms} ms, under five heartbeats of "
+                f"{settings.heartbeat_ms} ms: set it to {5 * settings.heartbeat_ms} or more"
+            )
+        if settings.compaction_mode not in ("periodic", "revision"):
+            raise SettingsError(
+                f"auto-compaction-mode is {settings.compaction_mode!r}: set it to periodic or "
+                "revision"
+            )
+        if not _RETENTION.fullmatch(settings.compaction_retention) or (
+            settings.compaction_mode == "revision" and not settings.compaction_retention.isdigit()
+        ):
+            raise SettingsError(
+                f"auto-compaction-retention is {settings.compaction_retention!r}: set it to 0, "
+                "hours such as 1 or 30m in periodic mode, or a number of revisions"
+            )
+        return settings
+
+    @property
+    def policy(self) -> view.Policy:
+        """The part that membership policy reads."""
+        return view.Policy(
+            recover_quorum_loss=self.recover_quorum_loss,
+            recover_total_loss=self.recover_total_loss,
+        )
+
+
+def _between(raw: Mapping[str, bool | int | float | str], key: str, low: int, high: int) -> int:
+    value = raw[key]
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise SettingsError(f"{key} is {value}: set it to a whole number from {low} to {high}")
+    return value

@@ -1,0 +1,219 @@
+"""Snapshot files: taken on request, turned into a proposal, fetched by its founders."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import os
+import pathlib
+import secrets
+import shutil
+import socket
+from typing import TYPE_CHECKING
+
+import host
+
+from backup import remote as remotes
+from backup import restore
+from cluster import generation as generations
+from etcd import errors, service, snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import node as node_
+
+SHARE_SECONDS = 3600  # how long founders may take to fetch a shared file
+MARGIN = 64 * 1024**2  # bytes that must stay free
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A verified snapshot on this unit, ready to be restored.
+
+    Attributes:
+        path: the file.
+        bump: how far the revision is raised, so that no watcher is fooled.
+        skip_hash_check: the file carries no hash of its own.
+    """
+
+    path: pathlib.Path
+    bump: int = 0
+    skip_hash_check: bool = False
+
+
+def workdir(node: node_.Node) -> pathlib.Path:
+    """Where fetched files wait, on the file system of the data."""
+    return node.root.path / "fetched"
+
+
+def take(node: node_.Node, target: str) -> snapshot.SnapshotInfo:
+    """Save a snapshot of the cluster in the directory `target` on this unit.
+
+    Raises:
+        errors.EtcdError: the directory cannot be used, or no snapshot could be had.
+    """
+    directory = pathlib.Path(target)
+    if not directory.is_absolute():
+        raise errors.TargetError(f"target {target!r} is not an absolute path: nothing was written")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with node.client() as client:
+            need = client.status().db_size + MARGIN
+            free = host.free_bytes(directory)
+            if free < need:
+                raise errors.TargetError(
+                    f"{directory} has {free} bytes free and the snapshot needs {need}: nothing was "
+                    "written; make room or choose another target"
+                )
+            now = datetime.datetime.now(datetime.timezone.utc)
+            path = directory / f"{node.member}-{now:%Y%m%dT%H%M%S.%fZ}.db"
+            client.snapshot(path)
+    except OSError as error:
+        raise errors.TargetError(
+            f"{directory} cannot be written: {error.strerror}; nothing was kept there"
+        ) from error
+    info = snapshot.verify(path)
+    if target.startswith("/home/ubuntu"):
+        with contextlib.suppress(LookupError):  # no such user: root keeps the file
+            shutil.chown(path, "ubuntu", "ubuntu")
+    return info
+
+
+def propose(
+    node: node_.Node,
+    path: str,
+    *,
+    keep: str = "",
+    skip_backup: bool = False,
+    allow_missing_hash: bool = False,
+) -> generations.Generation:
+    """The next generation, restored from a snapshot file of this unit on every unit.
+
+    The file is verified, and served to the other founders over mutual TLS.
+
+    Raises:
+        errors.EtcdError: the file or the directory for replaced data cannot be used.
+    """
+    info = snapshot.verify(
+        pathlib.Path(path),
+        binary_version=service.version(),
+        allow_missing_hash=allow_missing_hash,
+    )
+    if keep:
+        check_keep(node, keep)
+    committed = node.peers.generation()
+    if committed is None:
+        raise errors.DataError("there is no cluster to restore yet: wait until it is founded")
+    founders = tuple(
+        generations.Founder(unit.name, unit.peer_url)
+        for unit in node.peers.units()
+        if unit.alive and unit.peer_url
+    )
+    try:
+        with node.client() as client:
+            live = client.revision()
+    except errors.EtcdError:
+        live = info.revision
+    detail = {
+        "unit": node.unit,
+        "path": str(info.path),
+        "revision": str(info.revision),
+        "bump": str(snapshot.bump_for(live, info.revision)),
+        "hashed": str(info.hashed),
+        "size": str(info.size),
+        "sha256": info.sha256,
+    }
+    if len(founders) > 1:
+        peer = node.certificates.path("peer")
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            port = probe.getsockname()[1]
+        share = remotes.Share(
+            info.path,
+            node.addresses.peer,
+            port,
+            peer / "cert.pem",
+            peer / "key.pem",
+            peer / "ca.pem",
+        )
+        detail |= restore.to_detail(
+            restore.Shared(share.start(SHARE_SECONDS), info.sha256, info.size)
+        )
+    return generations.Generation(
+        number=committed.number + 1,
+        token=secrets.token_hex(16),
+        source=generations.Source.BACKUP,
+        founders=founders,
+        detail=tuple(sorted(detail.items())),
+        keep=keep,
+        skip_backup=skip_backup,
+    )
+
+
+def check_keep(node: node_.Node, keep: str) -> None:
+    """Refuse a directory for replaced data that cannot take it.
+
+    Raises:
+        errors.TargetError: not absolute, not writable, or too small.
+    """
+    directory = pathlib.Path(keep)
+    if not directory.is_absolute():
+        raise errors.TargetError(f"target {keep!r} is not an absolute path: nothing was changed")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe = directory / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+        free = host.free_bytes(directory)
+    except OSError as error:
+        raise errors.TargetError(
+            f"target {keep} cannot be written: {error.strerror}; nothing was changed"
+        ) from error
+    if free < node.root.used_bytes() + MARGIN:
+        raise errors.TargetError(
+            f"target {keep} has {free} bytes free and the replaced data needs "
+            f"{node.root.used_bytes() + MARGIN}: nothing was changed"
+        )
+
+
+@contextlib.contextmanager
+def opened(node: node_.Node, proposal: generations.Generation) -> Iterator[Source]:
+    """The snapshot that a proposal is made from, on this unit's disk and verified.
+
+    Raises:
+        errors.EtcdError: it cannot be had, or is not what the proposal names.
+    """
+    detail = dict(proposal.detail)
+    directory = workdir(node)
+    if proposal.source is generations.Source.SURVIVOR:
+        try:
+            yield Source(snapshot.salvage(node.root.etcd_dir, directory).path)
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+        return
+    bump = int(detail.get("bump", "0"))
+    skip = detail.get("hashed") == "False"
+    need = int(detail.get("size", "0")) * 2 + MARGIN
+    if node.root.free_bytes() < need:
+        raise errors.TargetError(
+            f"{node.unit} has {node.root.free_bytes()} bytes free beside its data and the restore "
+            f"needs {need}: the cluster was left as it was; make room and restore again"
+        )
+    if detail.get("unit") == node.unit:
+        yield Source(pathlib.Path(detail["path"]), bump, skip)
+        return
+    peer = node.certificates.path("peer")
+    try:
+        fetched = restore.fetch(
+            restore.from_detail(detail),
+            directory,
+            remote=None,
+            tls=(peer / "cert.pem", peer / "key.pem", peer / "ca.pem"),
+        )
+        yield Source(fetched.path, bump, skip)
+    except remotes.RemoteError as error:
+        raise errors.EtcdError(str(error)) from error
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,116 @@
+"""This unit's certificates: who signs them, when they are renewed, whether etcd may start.
+
+Two trust domains (docs/decisions.md): peers believe only the cluster's own authority; clients
+believe the `certificates` relation's authority and our client authority.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+from cluster import generation as generations
+from relations import certificates, peers
+from tls import authority, certificate, store
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+ADMIN = "root"  # the user that etcd's own auth wants for administration
+
+
+@dataclasses.dataclass(frozen=True)
+class Trust:
+    """What came of it.
+
+    Attributes:
+        ready: all three certificates are on disk: etcd may start.
+        message: what is waited for, or what is wrong, in one sentence.
+        wrong: the message names a fault that somebody has to mend.
+    """
+
+    ready: bool
+    message: str = ""
+    wrong: bool = False
+
+
+class Keyring:
+    """The three certificates of this unit: `peer`, `server`, `client`."""
+
+    def __init__(
+        self,
+        disk: store.Store,
+        cluster: peers.Peers,
+        relation: certificates.Certificates,
+        unit: str,
+        application: str,
+        model_uuid: str,
+    ):
+        self._disk = disk
+        self._peers = cluster
+        self._relation = relation
+        self._member = generations.member_name(unit)
+        self._common_name = certificates.common_name(application, unit, model_uuid)
+
+    def ensure(self) -> Trust:
+        """Bring the certificates on disk in line with the authorities and addresses."""
+        addresses = self._peers.addresses()
+        server_sans = tuple(sorted({*addresses.client_sans, *LOOPBACK, self._member}))
+        if self._relation.related:
+            self._relation.request(self._common_name, server_sans)
+        authorities = self._peers.ensure_authorities()
+        if authorities is None:
+            return Trust(False, "waiting for the leader to make the cluster's authorities")
+        peer_sans = tuple(sorted({*addresses.peer_sans, self._member}))
+        self._sign("peer", authorities.peer, self._member, peer_sans, authorities.peer.ca)
+
+        answer = self._relation.answer(self._common_name, server_sans)
+        trust = certificate.bundle(authorities.client.ca, *([answer.ca] if answer.ca else []))
+        self._sign("client", authorities.client, ADMIN, (), self._kept_trust(trust))
+        if answer.state is certificates.State.NOT_RELATED:
+            self._sign("server", authorities.client, self._member, server_sans, trust)
+            return Trust(True)
+        if answer.state is certificates.State.READY:
+            try:
+                self._disk.accept(
+                    "server",
+                    answer.cert,
+                    answer.key,
+                    answer.ca,
+                    self._common_name,
+                    server_sans,
+                    trust=authorities.client.ca,
+                )
+            except certificate.CertificateError as error:
+                return self._without(self._relation.refuse(error).message, wrong=True)
+            return Trust(True)
+        return self._without(answer.message, wrong=answer.state is certificates.State.WRONG)
+
+    def _without(self, message: str, *, wrong: bool) -> Trust:
+        """An old certificate goes on serving while a new one is waited for."""
+        return Trust(self._disk.load("server") is not None, message, wrong)
+
+    def _kept_trust(self, trust: bytes) -> bytes:
+        """While the relation has not answered, believe what the served certificate chains to."""
+        served = self._disk.read("server")
+        return certificate.bundle(trust, served[2]) if served else trust
+
+    def _sign(
+        self,
+        name: str,
+        signer: authority.Authority,
+        common_name: str,
+        sans: tuple[str, ...],
+        ca: bytes,
+    ) -> None:
+        facts = self._disk.load(name)
+        reason = "none yet"
+        if facts is not None:
+            reason = certificate.needs_renewal(
+                facts, sans, time.time(), signer=signer.fingerprint, common_name=common_name
+            )
+        held = self._disk.read(name)
+        if reason or held is None:
+            usage = authority.Usage.CLIENT if name == "client" else authority.Usage.BOTH
+            pair = signer.sign(common_name, sans, usage)
+            self._disk.publish(name, pair.cert, pair.key, ca)
+        elif held[2] != ca:
+            self._disk.publish(name, held[0], held[1], ca)
