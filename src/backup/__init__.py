@@ -1,0 +1,1 @@
+"""Backups: what leaves the machine, its catalog, its schedule, its proof and its way back."""

@@ -1,0 +1,245 @@
+"""Real parts for the backup tests: an S3 server over TLS, a proxy that hurts, certificates."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import ipaddress
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from backup import remote
+
+ACCESS = "AKIDEXAMPLEFORTESTS"
+SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
+
+
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def modern_rclone() -> pathlib.Path:
+    """The rclone with `serve s3`, whatever rclone is under test."""
+    return pathlib.Path(sys.executable).parent / "rclone"
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    cert: pathlib.Path
+    key: pathlib.Path
+
+
+class Authority:
+    """A certificate authority of its own, for one test."""
+
+    def __init__(self, folder: pathlib.Path, name: str) -> None:
+        self.folder = folder
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self.pem = folder / f"{name}-ca.pem"
+        cert = (
+            self._builder(self._name, self._key)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .sign(self._key, hashes.SHA256())
+        )
+        self.pem.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
+
+    def _builder(self, subject, key):
+        now = datetime.datetime.now(datetime.timezone.utc)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(hours=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+        )
+
+    def issue(self, name: str) -> Pair:
+        key = ec.generate_private_key(ec.SECP256R1())
+        names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
+        cert = (
+            self._builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(
+                x509.ExtendedKeyUsage(
+                    [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+                ),
+                critical=False,
+            )
+            .sign(self._key, hashes.SHA256())
+        )
+        pair = Pair(self.folder / f"{name}.pem", self.folder / f"{name}.key")
+        pair.cert.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
+        pair.key.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        return pair
+
+
+def wait_for(port: int, process: subprocess.Popen, seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"{process.args} ended with {process.returncode}")
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
+            return
+        time.sleep(0.05)
+    raise RuntimeError(f"{process.args} does not listen on {port}")
+
+
+def end(process: subprocess.Popen) -> None:
+    process.terminate()
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@dataclasses.dataclass
+class S3Server:
+    folder: pathlib.Path
+    port: int
+    ca: str
+    process: subprocess.Popen
+
+
+def s3_server(folder: pathlib.Path, authority: Authority) -> S3Server:
+    """`rclone serve s3`: a real S3 server, with signatures and TLS, on loopback."""
+    data = folder / "s3"
+    data.mkdir()
+    pair = authority.issue("s3-server")
+    number = port()
+    process = subprocess.Popen(
+        [
+            str(modern_rclone()),
+            *("serve", "s3", "--config", "/dev/null", "--cache-dir", str(folder / "cache")),
+            *("--addr", f"127.0.0.1:{number}", "--auth-key", f"{ACCESS},{SECRET}"),
+            *("--cert", str(pair.cert), "--key", str(pair.key)),
+            *("--dir-cache-time", "1ms", str(data)),
+        ],
+        env={"PATH": os.environ["PATH"]},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_for(number, process)
+    return S3Server(data, number, authority.pem.read_text(), process)
+
+
+class FaultProxy:
+    """TCP to a server behind; set `fault` and it hurts every connection from then on.
+
+    Faults: "" (passes), "refuse" (closes at once), "mute" (takes, never answers),
+    "cut-down" and "cut-up" (breaks off after `after` bytes in that direction), "slow".
+    `times` counts down the connections that are hurt; -1 hurts all.
+    """
+
+    def __init__(self, behind: int) -> None:
+        self.behind = behind
+        self.fault = ""
+        self.after = 100_000
+        self.times = -1
+        self.hurt = 0
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = self._server.getsockname()[1]
+        self._open: set[socket.socket] = set()
+        self._threads: list[threading.Thread] = []
+        self._closing = False
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closing = True
+        with contextlib.suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        for connection in list(self._open):
+            self._drop(connection)
+        self._thread.join(5)
+        for thread in self._threads:
+            thread.join(5)
+
+    def _drop(self, connection: socket.socket) -> None:
+        self._open.discard(connection)
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+        connection.close()
+
+    def _accept(self) -> None:
+        while not self._closing:
+            try:
+                client, _ = self._server.accept()
+            except OSError:
+                return
+            self._open.add(client)
+            fault = self.fault if self.times != 0 else ""
+            if fault and self.times > 0 and not fault.startswith("cut"):
+                self.times -= 1
+            if fault == "refuse":
+                self.hurt += 1
+                self._drop(client)
+                continue
+            if fault == "mute":
+                self.hurt += 1
+                continue
+            try:
+                server = socket.create_connection(("127.0.0.1", self.behind), 5)
+            except OSError:
+                self._drop(client)
+                continue
+            self._open.add(server)
+            for source, target, way in ((client, server, "up"), (server, client, "down")):
+                thread = threading.Thread(
+                    target=self._pump, args=(source, target, way, fault), daemon=True
+                )
+                self._threads.append(thread)
+                thread.start()
+
+    def _pump(self, source: socket.socket, target: socket.socket, way: str, fault: str) -> None:
+        passed = 0
+        try:
+            while chunk := source.recv(16384):
+                passed += len(chunk)
+                if fault == f"cut-{way}" and passed > self.after and self.times != 0:
+                    self.times -= 1 if self.times > 0 else 0
+                    self.hurt += 1
+                    break
+                if fault == "slow":
+                    time.sleep(0.02)
+                target.sendall(chunk)
+        except OSError:
+            pass
+        finally:
+            self._drop(source)
+            self._drop(target)
+
+
+def s3_settings(bucket: str, port: int, ca: str, **changes: str) -> remote.Settings:
+    given = {
+        "bucket": bucket,
+        "access_key": ACCESS,
+        "secret_key": SECRET,
+        "endpoint": f"https://127.0.0.1:{port}",
+        "path": "etcd",
+        **changes,
+    }
+    return remote.from_s3(remote.S3(ca_chain=(ca,), **given))

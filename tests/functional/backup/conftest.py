@@ -1,0 +1,78 @@
+"""Fixtures: servers that live as long as the module that asks for them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import backup_parts as parts
+import pytest
+
+from backup import remote
+
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> parts.Authority:
+    return parts.Authority(tmp_path_factory.mktemp("authority"), "test")
+
+
+@pytest.fixture(scope="session")
+def s3_server(
+    tmp_path_factory: pytest.TempPathFactory, authority: parts.Authority
+) -> Iterator[parts.S3Server]:
+    server = parts.s3_server(tmp_path_factory.mktemp("s3"), authority)
+    yield server
+    parts.end(server.process)
+
+
+@pytest.fixture
+def bucket(s3_server: parts.S3Server, request: pytest.FixtureRequest) -> str:
+    name = "b" + str(abs(hash(request.node.nodeid)))
+    (s3_server.folder / name).mkdir()
+    return name
+
+
+@pytest.fixture
+def proxy(s3_server: parts.S3Server) -> Iterator[parts.FaultProxy]:
+    proxy = parts.FaultProxy(s3_server.port)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def s3(s3_server: parts.S3Server, bucket: str) -> remote.Remote:
+    return remote.Remote(parts.s3_settings(bucket, s3_server.port, s3_server.ca))
+
+
+@pytest.fixture
+def local(tmp_path: pathlib.Path) -> remote.Remote:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    config = f"[disk]\ntype = alias\nremote = {folder}\n"
+    return remote.Remote(remote.from_config("disk:backups", config))
+
+
+@pytest.fixture
+def crypt(tmp_path: pathlib.Path) -> remote.Remote:
+    folder = tmp_path / "crypted"
+    folder.mkdir()
+    obscured = subprocess.run(
+        [shutil.which("rclone") or "rclone", "obscure", "-"],
+        input="a long pass phrase",
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=20,
+    ).stdout.strip()
+    config = f"[secret]\ntype = crypt\nremote = {folder}\npassword = {obscured}\n"
+    return remote.Remote(remote.from_config("secret:", config))
+
+
+@pytest.fixture(params=["s3", "local", "crypt"])
+def any_remote(request: pytest.FixtureRequest) -> remote.Remote:
+    return request.getfixturevalue(request.param)

@@ -1,0 +1,257 @@
+"""`Remote` against real servers: an S3 server over TLS, a crypt remote, a local folder."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import resource
+import subprocess
+import threading
+import time
+
+import backup_parts as parts
+import pytest
+
+from backup import remote
+
+
+def blob(path: pathlib.Path, size: int) -> bytes:
+    data = os.urandom(size)
+    path.write_bytes(data)
+    return data
+
+
+def test_given_any_remote_when_checked_then_it_passes_and_nothing_stays(any_remote):
+    any_remote.check()
+    assert any_remote.list() == ()
+
+
+def test_given_any_remote_when_a_file_goes_up_and_down_then_it_is_the_same(any_remote, tmp_path):
+    data = blob(tmp_path / "up", 12_000_000)
+    told: list[tuple[int, int]] = []
+    any_remote.put(tmp_path / "up", "a/b/file.db", progress=lambda *t: told.append(t))
+    assert told[-1] == (len(data), len(data))
+    (entry,) = any_remote.list()
+    assert (entry.name, entry.size) == ("a/b/file.db", len(data))
+    assert abs(entry.modified - time.time()) < 3600
+    any_remote.get("a/b/file.db", tmp_path / "down", size=len(data))
+    assert (tmp_path / "down").read_bytes() == data
+    assert not (tmp_path / "down.part").exists()
+
+
+def test_given_an_object_when_put_again_then_the_new_content_stands(any_remote):
+    any_remote.put_bytes("m.json", b"one")
+    any_remote.put_bytes("m.json", b"two")
+    assert any_remote.get_bytes("m.json") == b"two"
+
+
+def test_given_nothing_when_asked_for_then_not_found_and_no_harm(any_remote, tmp_path):
+    with pytest.raises(remote.RemoteError) as caught:
+        any_remote.get_bytes("none")
+    assert caught.value.kind is remote.Kind.NOT_FOUND
+    with pytest.raises(remote.RemoteError) as caught:
+        any_remote.get("none", tmp_path / "none")
+    assert caught.value.kind is remote.Kind.NOT_FOUND
+    assert any_remote.delete("none") is False
+    assert any_remote.list("nowhere") == ()
+    assert any_remote.folders("nowhere") == ()
+
+
+def test_given_objects_when_deleted_then_they_are_gone(any_remote):
+    any_remote.put_bytes("x/one", b"1")
+    any_remote.put_bytes("y/two", b"2")
+    assert any_remote.folders() == ("x", "y")
+    assert any_remote.delete("x/one") is True
+    assert [e.name for e in any_remote.list()] == ["y/two"]
+    assert [e.name for e in any_remote.child("y").list()] == ["two"]
+
+
+def test_given_an_earlier_part_when_got_then_it_goes_on_from_there(any_remote, tmp_path):
+    data = blob(tmp_path / "up", 3_000_000)
+    any_remote.put(tmp_path / "up", "file")
+    (tmp_path / "down.part").write_bytes(data[:2_000_000])
+    any_remote.get("file", tmp_path / "down", size=len(data))
+    assert (tmp_path / "down").read_bytes() == data
+
+
+def test_given_a_longer_object_than_said_when_got_then_it_is_refused(any_remote, tmp_path):
+    any_remote.put_bytes("file", b"x" * 1000)
+    with pytest.raises(remote.RemoteError) as caught:
+        any_remote.get("file", tmp_path / "down", size=999)
+    assert caught.value.kind is remote.Kind.CORRUPT
+    assert not (tmp_path / "down").exists()
+
+
+def test_given_no_bucket_when_checked_then_it_is_made(s3_server):
+    missing = remote.Remote(parts.s3_settings("made-by-check", s3_server.port, s3_server.ca))
+    missing.check()
+    missing.put_bytes("a", b"b")
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"secret_key": "x" * 40}, remote.Kind.CREDENTIALS),
+        ({"access_key": "AKIDNOBODY0000"}, remote.Kind.CREDENTIALS),
+        ({"endpoint": "https://127.0.0.1:9"}, remote.Kind.UNREACHABLE),
+        ({"endpoint": "https://nowhere.invalid"}, remote.Kind.UNREACHABLE),
+    ],
+)
+def test_given_wrong_settings_when_checked_then_one_sentence(s3_server, bucket, changes, kind):
+    wrong = remote.Remote(parts.s3_settings(bucket, s3_server.port, s3_server.ca, **changes))
+    started = time.monotonic()
+    with pytest.raises(remote.RemoteError) as caught:
+        wrong.check()
+    assert time.monotonic() - started < 60
+    assert caught.value.kind is kind, str(caught.value)
+    sentence = str(caught.value)
+    assert "\n" not in sentence and len(sentence) < 400
+    assert parts.SECRET not in sentence and "x" * 40 not in sentence
+
+
+def test_given_another_authority_when_checked_then_it_says_so(s3_server, bucket, tmp_path):
+    foreign = parts.Authority(tmp_path, "foreign").pem.read_text()
+    with pytest.raises(remote.RemoteError) as caught:
+        remote.Remote(parts.s3_settings(bucket, s3_server.port, foreign)).check()
+    assert caught.value.kind is remote.Kind.CA
+
+
+def test_given_a_read_only_disk_when_checked_then_it_says_so(tmp_path):
+    config = "[proc]\ntype = alias\nremote = /proc/sys\n"
+    with pytest.raises(remote.RemoteError) as caught:
+        remote.Remote(remote.from_config("proc:", config)).check()
+    assert caught.value.kind in (remote.Kind.READ_ONLY, remote.Kind.NOT_FOUND), caught.value
+
+
+def test_given_a_full_disk_when_put_then_it_says_so(tmp_path):
+    if os.geteuid():
+        pytest.skip("mounting needs root")
+    small = tmp_path / "small"
+    small.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(small)]
+    if subprocess.run(command, capture_output=True, timeout=10, check=False).returncode:
+        pytest.skip("cannot mount here")
+    try:
+        blob(tmp_path / "up", 3_000_000)
+        full = remote.Remote(remote.from_config(str(small), ""))
+        with pytest.raises(remote.RemoteError) as caught:
+            full.put(tmp_path / "up", "file")
+        assert caught.value.kind is remote.Kind.FULL
+    finally:
+        subprocess.run(["umount", str(small)], check=True, timeout=10)
+
+
+def through(proxy: parts.FaultProxy, server: parts.S3Server, bucket: str) -> remote.Remote:
+    return remote.Remote(parts.s3_settings(bucket, proxy.port, server.ca))
+
+
+def test_given_a_connection_cut_once_when_got_then_it_is_resumed(
+    proxy, s3_server, bucket, tmp_path
+):
+    far = through(proxy, s3_server, bucket)
+    data = blob(tmp_path / "up", 6_000_000)
+    far.put(tmp_path / "up", "file")
+    proxy.fault, proxy.after, proxy.times = "cut-down", 2_000_000, 2
+    far.get("file", tmp_path / "down", size=len(data))
+    assert proxy.hurt == 2
+    assert (tmp_path / "down").read_bytes() == data
+
+
+def test_given_a_connection_always_cut_when_put_then_lost_and_nothing_listed(
+    proxy, s3_server, bucket, tmp_path
+):
+    far = through(proxy, s3_server, bucket)
+    blob(tmp_path / "up", 6_000_000)
+    proxy.fault, proxy.after = "cut-up", 1_000_000
+    with pytest.raises(remote.RemoteError) as caught:
+        far.put(tmp_path / "up", "file")
+    assert caught.value.kind in (remote.Kind.LOST, remote.Kind.UNREACHABLE), caught.value
+    proxy.fault = ""
+    assert far.list() == ()
+
+
+def test_given_a_server_that_closes_at_once_when_checked_then_lost(proxy, s3_server, bucket):
+    proxy.fault = "refuse"
+    with pytest.raises(remote.RemoteError) as caught:
+        through(proxy, s3_server, bucket).check()
+    assert caught.value.kind in (remote.Kind.LOST, remote.Kind.UNREACHABLE), caught.value
+
+
+def test_given_a_slow_remote_when_used_then_it_works(proxy, s3_server, bucket, tmp_path):
+    far = through(proxy, s3_server, bucket)
+    data = blob(tmp_path / "up", 500_000)
+    proxy.fault = "slow"
+    far.put(tmp_path / "up", "file")
+    far.get("file", tmp_path / "down", size=len(data))
+    assert (tmp_path / "down").read_bytes() == data
+
+
+def test_given_a_mute_server_when_put_with_a_timeout_then_it_ends(
+    proxy, s3_server, bucket, tmp_path
+):
+    blob(tmp_path / "up", 500_000)
+    proxy.fault = "mute"
+    started = time.monotonic()
+    with pytest.raises(remote.RemoteError) as caught:
+        through(proxy, s3_server, bucket).put(tmp_path / "up", "file", timeout=3)
+    assert caught.value.kind is remote.Kind.TIMEOUT
+    assert time.monotonic() - started < 10
+
+
+def test_given_credentials_when_rclone_runs_then_no_command_line_shows_them(
+    proxy, s3_server, bucket, tmp_path
+):
+    far = through(proxy, s3_server, bucket)
+    blob(tmp_path / "up", 2_000_000)
+    proxy.fault = "slow"
+    done = threading.Thread(target=lambda: far.put(tmp_path / "up", "file"))
+    done.start()
+    lines = b""
+    while done.is_alive():
+        for entry in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                line = entry.read_bytes()
+            except OSError:
+                continue
+            if b"copyto" in line:
+                lines += line
+        time.sleep(0.05)
+    done.join()
+    assert b"copyto" in lines
+    assert parts.SECRET.encode() not in lines and parts.ACCESS.encode() not in lines
+    assert parts.SECRET not in repr(far) + repr(far.settings)
+
+
+def test_given_a_big_file_when_moved_then_rclone_stays_small(s3, tmp_path):
+    blob(tmp_path / "up", 96_000_000)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    s3.put(tmp_path / "up", "big")
+    s3.get("big", tmp_path / "down", size=96_000_000)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    assert max(peak, before) < 160 * 1024, "KiB, program text included"
+
+
+def test_given_a_share_when_a_peer_fetches_then_it_gets_the_file(authority, tmp_path):
+    data = blob(tmp_path / "snap.db", 5_000_000)
+    mine, other = authority.issue("unit-0"), authority.issue("unit-1")
+    share = remote.Share(
+        tmp_path / "snap.db", "127.0.0.1", parts.port(), mine.cert, mine.key, authority.pem
+    )
+    folder = tmp_path / "share"
+    share.link(folder)
+    process = subprocess.Popen(share.argv(folder), stderr=subprocess.DEVNULL)
+    try:
+        parts.wait_for(share.port, process)
+        remote.fetch_share(
+            share.url, tmp_path / "got", len(data), other.cert, other.key, authority.pem
+        )
+        assert (tmp_path / "got").read_bytes() == data
+        stranger = parts.Authority(tmp_path, "stranger").issue("unit-9")
+        with pytest.raises(remote.RemoteError) as caught:
+            remote.fetch_share(
+                share.url, tmp_path / "no", len(data), stranger.cert, stranger.key, authority.pem
+            )
+        assert caught.value.kind is remote.Kind.CA, caught.value
+        assert not (tmp_path / "no").exists()
+    finally:
+        parts.end(process)
