@@ -1,28 +1,37 @@
-"""The one place that decides: `plan(view) -> Plan`."""
+"""The one place that decides: `plan(view) -> Plan`.
+
+Each rule is a small function from the view to steps, or None when it has nothing to say. The
+first one that speaks, and whose steps pass the guard on quorum, is the plan.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import enum
+from typing import TYPE_CHECKING
 
+from cluster import (
+    founding,
+    joining,
+    leaving,
+    reading,
+    replacing,
+    running,
+    status,
+    upkeep,
+)
 from cluster import steps as steps_
 from cluster import view as views
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-class State(enum.Enum):
-    """A name for each situation that an operator can meet in `juju status`."""
+State = status.State
+Steps = tuple[steps_.Step, ...]
+if TYPE_CHECKING:
+    Rule = Callable[[views.View], Steps | None]
 
-    INSTALLING = "installing"
-    FOUNDING = "founding"
-    JOINING = "joining"
-    HEALTHY = "healthy"
-    DEGRADED = "degraded"
-    RESTORING = "restoring"
-    ROLLED_BACK = "rolled-back"
-    QUORUM_LOST = "quorum-lost"
-    RECOVERING = "recovering"
-    LEAVING = "leaving"
-    CORRUPT = "corrupt"
+RECHECK = 5.0
+"""Seconds between two looks at something that no Juju event will announce."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,19 +39,107 @@ class Plan:
     """What to do now, in order, and what to say meanwhile.
 
     Attributes:
-        steps: to be done in this order; after them the caller observes and plans again.
+        steps: to be done in this order; after them the caller observes and plans again, unless
+            one of them `ends_hook` or is a `Wake`.
         state: the name of the situation.
         message: one sentence for `juju status`.
-        waiting_on: key of what is being waited for, "" when nothing is; the caller remembers
-            since when (see `View.since`).
+        waiting_on: key of what is being waited for, "" when nothing is.
+        clocks: keys of all situations whose beginning the caller remembers (`View.since`): it
+            keeps the times of these keys, starts those it does not know, forgets all others.
     """
 
-    steps: tuple[steps_.Step, ...]
+    steps: Steps
     state: State
     message: str
     waiting_on: str = ""
+    clocks: tuple[str, ...] = ()
+
+    @property
+    def status(self) -> str:
+        """Juju's word for the state: active, waiting, maintenance or blocked."""
+        return self.state.status
+
+
+# Decisions of the Juju leader about the record: they end the hook.
+RECORD: tuple[Rule, ...] = (
+    replacing.withdraw,
+    replacing.commit,
+    replacing.roll_back,
+    replacing.confirm,
+    founding.found,
+    founding.found_again,
+    founding.survive,
+    founding.recover_all,
+    upkeep.grant,
+)
+# This unit's own data and service.
+LOCAL: tuple[Rule, ...] = (
+    running.halt,
+    running.replace,
+    replacing.prepare,
+    running.freeze,
+    running.mend,
+    running.begin,
+    running.start,
+    replacing.discard,
+    replacing.finish,
+)
+# The Juju leader's part in etcd's membership.
+MEMBERSHIP: tuple[Rule, ...] = (
+    leaving.remove_gone,
+    joining.remove_stuck,
+)
+# This unit's part in it.
+OWN: tuple[Rule, ...] = (
+    joining.promote,
+    joining.make_room,
+    joining.join,
+    upkeep.restart,
+)
 
 
 def plan(view: views.View) -> Plan:
     """Decide this unit's next steps."""
-    raise NotImplementedError
+    state, message = status.describe(view)
+    keys = clocks(view)
+    waiting_on = keys[0] if keys and state is not State.HEALTHY else ""
+    for rule in _rules(view):
+        steps = rule(view)
+        if steps and reading.keeps_quorum(view, steps):
+            return Plan(steps, state, message, waiting_on, keys)
+    wakes = () if state is State.HEALTHY or view.dying else (steps_.Wake(RECHECK),)
+    return Plan(wakes, state, message, waiting_on, keys)
+
+
+def _rules(view: views.View) -> tuple[Rule, ...]:
+    if view.dying:
+        return (leaving.leave,)
+    if view.leader:
+        return (*RECORD, *LOCAL, *MEMBERSHIP, *OWN)
+    return (*LOCAL, *OWN)
+
+
+def clocks(view: views.View) -> tuple[str, ...]:
+    """Keys of the situations that hold now and have a bound, see `Plan.clocks`."""
+    keys: list[str] = []
+    generation = view.generation
+    if view.dying:
+        keys.append("leaving")
+    if generation is None and reading.published(view):
+        keys.append("founding")
+    if view.proposal is not None:
+        keys.append(replacing.proposal_key(view.proposal))
+    if generation is not None and not generation.confirmed:
+        keys.append(reading.confirm_key(generation))
+    if generation is not None and view.etcd.members is None:
+        keys.append("silent")
+    learner = reading.learner(view)
+    if learner is not None:
+        keys.append(joining.stuck_key(learner))
+        if joining.in_sync(view, learner):
+            keys.append(joining.sync_key(learner))
+    elif joining.may_join(view):
+        keys.append(joining.queue_key(view))
+    if view.turn[0]:
+        keys.append(upkeep.turn_key(view))
+    return tuple(keys)

@@ -7,19 +7,29 @@ again from what it then sees.
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING, ClassVar
 
-from cluster import generation as generations
+if TYPE_CHECKING:
+    from cluster import generation as generations
 
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """Base of all steps."""
+    """Base of all steps.
+
+    Attributes:
+        ends_hook: what it wrote into a databag must be flushed before anybody acts on it, so the
+            caller ends the hook here: a record that a crash can still take back is no record.
+    """
+
+    ends_hook: ClassVar[bool] = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Propose(Step):
     """Leader: write `proposal`, to be prepared by every founder; None withdraws it."""
 
+    ends_hook: ClassVar[bool] = True
     proposal: generations.Generation | None
     reason: str = ""
 
@@ -28,6 +38,7 @@ class Propose(Step):
 class Commit(Step):
     """Leader: write `generation` (and drop `proposal` when it is the one committed)."""
 
+    ends_hook: ClassVar[bool] = True
     generation: generations.Generation
 
 
@@ -149,3 +160,21 @@ class Wake(Step):
     """Run the charm again after this many seconds, without waiting for Juju's tick."""
 
     seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Grant(Step):
+    """Leader: write `turn`: this unit, and no other, may restart etcd now."""
+
+    ends_hook: ClassVar[bool] = True
+    unit: str
+    number: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Fail(Step):
+    """Publish this unit's `failure` of the proposal or founding with this token."""
+
+    ends_hook: ClassVar[bool] = True
+    token: str
+    reason: str

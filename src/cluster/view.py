@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from typing import TYPE_CHECKING
 
-from cluster import generation as generations
+if TYPE_CHECKING:
+    from cluster import generation as generations
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -42,6 +44,11 @@ class Unit:
         failure: (token, sentence) of a proposal or founding that failed there.
         facts: what its disk holds, published when the cluster does not answer.
         stale: its running etcd lacks a configuration or trust change: it wants a restart.
+        begun: number of the newest generation whose data this unit ever started, 0 for none. It
+            stays when the data is gone: it is what forbids a second `new` on a wiped disk.
+        voters: unit names of the voters in the last linearizable member list that it saw.
+        joins: how many times it was added as a learner within the last hour.
+        turn_done: number of the last restart turn that it used (see `View.turn`).
     """
 
     name: str
@@ -55,6 +62,10 @@ class Unit:
     failure: tuple[str, str] | None = None
     facts: DiskFacts | None = None
     stale: bool = False
+    begun: int = 0
+    voters: tuple[str, ...] = ()
+    joins: int = 0
+    turn_done: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,12 +107,14 @@ class Disk:
     """This unit's data root.
 
     Attributes:
-        token: stamp of `current/`, None when there is no current data.
+        token: stamp of `current/`, None when there is no current data: a stamp without a
+            write-ahead log beside it is a founding or joining that never came to be.
         prepared: tokens under `prepared/`.
         kept: tokens under `kept/`.
         facts: offline facts of `current/`, None when unread or without data.
         broken: why etcd cannot use `current/` ("" when nothing is known against it): a corrupt
             database, a bad WAL, a member that was removed.
+        finished: number of the newest generation that `Finish` was done for here.
     """
 
     token: str | None = None
@@ -109,6 +122,7 @@ class Disk:
     kept: tuple[str, ...] = ()
     facts: DiskFacts | None = None
     broken: str = ""
+    finished: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,11 +131,13 @@ class Etcd:
 
     Attributes:
         service: the local service.
-        members: the linearizable member list, None when no quorum answers.
+        members: the linearizable member list of the committed generation's cluster, None when
+            no quorum of it answers: what a cluster of another generation says is no answer.
         cluster_id: from the answer, None without one.
         leader: raft leader's member ID, None when there is none.
         local_id: member ID of the local etcd, None when it does not answer.
         stale: the running local etcd lacks a configuration or trust change.
+        alarms: armed alarms other than CORRUPT, each as `NOSPACE on etcd-1`.
     """
 
     service: Service = Service.ABSENT
@@ -130,6 +146,7 @@ class Etcd:
     leader: int | None = None
     local_id: int | None = None
     stale: bool = False
+    alarms: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +158,10 @@ class Policy:
         learner_deadline: how long an unpromoted learner may block the queue.
         prepare_deadline: how long units may take to prepare a proposal.
         confirm_deadline: how long a committed restore may take to become healthy.
+        leave_wait: how long a leaving unit tries to remove its member before it just stops.
+        turn_wait: how long a joining unit lets each one before it in the queue go first.
+        answer_wait: how long no quorum may answer before that counts as an answer.
+        join_limit: how many times an hour one unit may be added as a learner.
         recover_quorum_loss: found anew from a survivor without being asked.
         recover_total_loss: found anew from the newest proven backup without being asked.
     """
@@ -149,6 +170,10 @@ class Policy:
     learner_deadline: float = 900.0
     prepare_deadline: float = 3600.0
     confirm_deadline: float = 300.0
+    leave_wait: float = 30.0
+    turn_wait: float = 30.0
+    answer_wait: float = 60.0
+    join_limit: int = 3
     recover_quorum_loss: bool = False
     recover_total_loss: bool = False
 
@@ -174,6 +199,9 @@ class View:
         fresh_token: a random token the plan may use for a new generation (randomness is I/O).
         recover: an operator's confirmed `recover` order: unit whose disk founds anew, or None.
         policy: choices and bounds.
+        turn: the unit that may restart etcd now and the running number of that grant.
+        newest_backup: `Generation.detail` of the newest proven backup, None when there is none or
+            nobody looked.
     """
 
     me: str
@@ -191,7 +219,13 @@ class View:
     since: tuple[tuple[str, float], ...] = ()
     recover: str | None = None
     policy: Policy = Policy()
+    turn: tuple[str, int] = ("", 0)
+    newest_backup: tuple[tuple[str, str], ...] | None = None
 
     def unit(self, name: str) -> Unit | None:
         """The unit called `name`, None when neither Juju nor the relation knows it."""
         return next((u for u in self.units if u.name == name), None)
+
+    def waited(self, key: str) -> float:
+        """Seconds since this unit first saw the situation `key`, 0 when it just did."""
+        return next((max(0.0, self.now - t) for k, t in self.since if k == key), 0.0)

@@ -1,0 +1,144 @@
+"""Rules of founding: the first generation, a survivor's, and one from the newest backup."""
+
+from __future__ import annotations
+
+from cluster import generation as generations
+from cluster import reading
+from cluster import steps as steps_
+from cluster import view as views
+
+Steps = tuple[steps_.Step, ...]
+
+
+def found(view: views.View) -> Steps | None:
+    """Leader: commit the first generation when all planned units are there, or at the bound."""
+    if view.generation is not None or view.proposal is not None or data_without_record(view):
+        return None
+    founders = reading.published(view)
+    complete = len(founders) >= max(view.planned, len(reading.alive(view)))
+    patient = view.waited("founding") <= view.policy.founding_wait
+    if not founders or (not complete and patient):
+        return None
+    if view.policy.recover_total_loss and view.newest_backup is not None:
+        return (steps_.Propose(_from_backup(view, view.newest_backup)),)
+    return (steps_.Commit(_new(view, founders)),)
+
+
+def found_again(view: views.View) -> Steps | None:
+    """Leader: replace a first generation that can never start: too few of its founders are left.
+
+    Nobody has data of it and it was never seen healthy, so nothing is lost.
+    """
+    generation = view.generation
+    if (
+        generation is None
+        or view.proposal is not None
+        or generation.source is not generations.Source.NEW
+        or generation.confirmed
+        or view.etcd.members is not None
+        or any(reading.committed(view, u) for u in view.units)
+    ):
+        return None
+    able = [
+        u
+        for u in reading.alive(view)
+        if u.begun < generation.number
+        and generations.Founder(u.name, u.peer_url or "") in generation.founders
+    ]
+    founders = reading.published(view)
+    if not founders or len(able) >= reading.quorum(len(generation.founders)):
+        return None
+    return (steps_.Commit(_new(view, founders)),)
+
+
+def survive(view: views.View) -> Steps | None:
+    """Leader: propose that the unit whose disk holds most founds anew.
+
+    Asked for by the operator (`View.recover`), or by itself when Juju says that a quorum is gone
+    and every living holder of the data has stopped and told what it holds.
+    """
+    if view.proposal is not None or view.etcd.members is not None:
+        return None
+    if view.recover is not None:
+        chosen = view.unit(view.recover)
+        if chosen is None or not chosen.alive or reading.token_of(view, chosen) is None:
+            return None
+        return _propose_survivor(view, chosen)
+    if view.generation is None:
+        return _reattached(view)
+    if not reading.frozen(view):
+        return None
+    return _best(view, [u for u in reading.alive(view) if reading.committed(view, u)])
+
+
+def recover_all(view: views.View) -> Steps | None:
+    """Leader: no disk is left: propose the newest proven backup when the operator allows it."""
+    if not view.policy.recover_total_loss or view.newest_backup is None:
+        return None
+    if not reading.all_lost(view) or not reading.published(view):
+        return None
+    return (steps_.Propose(_from_backup(view, view.newest_backup)),)
+
+
+def data_without_record(view: views.View) -> bool:
+    """Whether some unit holds data although this application never committed a generation."""
+    return view.generation is None and any(
+        reading.token_of(view, u) is not None for u in view.units
+    )
+
+
+def _reattached(view: views.View) -> Steps | None:
+    """Storage of an earlier deployment: one cluster's data founds, two clusters' is a conflict."""
+    tokens = {reading.token_of(view, u) for u in view.units} - {None}
+    complete = len(reading.published(view)) >= max(view.planned, len(reading.alive(view)))
+    if len(tokens) != 1 or (not complete and view.waited("founding") <= view.policy.founding_wait):
+        return None
+    return _best(view, [u for u in reading.alive(view) if reading.token_of(view, u)])
+
+
+def _best(view: views.View, holders: list[views.Unit]) -> Steps | None:
+    facts = {u.name: reading.facts_of(view, u) for u in holders}
+    known = {name: f for name, f in facts.items() if f is not None}
+    failed = {u.name for u in holders if u.failure is not None}
+    if not known or len(known) < len(facts):
+        return None
+    sound = [u for u in holders if u.name not in failed and u.peer_url is not None]
+    if not sound:
+        return None
+    return _propose_survivor(view, max(sound, key=lambda u: known[u.name]))
+
+
+def _propose_survivor(view: views.View, unit: views.Unit) -> Steps | None:
+    if unit.peer_url is None:
+        return None
+    facts = reading.facts_of(view, unit)
+    detail = {"unit": unit.name}
+    if facts is not None:
+        detail["revision"] = str(facts.revision)
+    return (
+        steps_.Propose(
+            generations.Generation(
+                number=reading.next_number(view),
+                token=view.fresh_token,
+                source=generations.Source.SURVIVOR,
+                founders=(generations.Founder(unit.name, unit.peer_url),),
+                detail=tuple(sorted(detail.items())),
+            )
+        ),
+    )
+
+
+def _new(view: views.View, founders: tuple[generations.Founder, ...]) -> generations.Generation:
+    return generations.Generation(
+        reading.next_number(view), view.fresh_token, generations.Source.NEW, founders
+    )
+
+
+def _from_backup(view: views.View, detail: tuple[tuple[str, str], ...]) -> generations.Generation:
+    return generations.Generation(
+        reading.next_number(view),
+        view.fresh_token,
+        generations.Source.BACKUP,
+        reading.published(view),
+        detail,
+    )

@@ -1,0 +1,215 @@
+"""Questions that the rules ask of a `View`, each answered in one place."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from cluster import generation as generations
+from cluster import steps as steps_
+from cluster import view as views
+
+
+def quorum(voters: int) -> int:
+    """How many of `voters` make a quorum."""
+    return voters // 2 + 1
+
+
+def number(unit: str) -> int:
+    """The unit number of `etcd/3`."""
+    return int(unit.rpartition("/")[2])
+
+
+def me(view: views.View) -> views.Unit:
+    """This unit."""
+    return view.unit(view.me) or views.Unit(view.me)
+
+
+def alive(view: views.View) -> tuple[views.Unit, ...]:
+    """Units that Juju has and does not remove, by unit number."""
+    return tuple(sorted((u for u in view.units if u.alive), key=lambda u: number(u.name)))
+
+
+def token_of(view: views.View, unit: views.Unit) -> str | None:
+    """Token of the data of `unit`: what it published, for this unit what the disk says."""
+    return view.disk.token if unit.name == view.me else unit.token
+
+
+def committed(view: views.View, unit: views.Unit) -> bool:
+    """Whether `unit` holds data of the committed generation."""
+    return view.generation is not None and token_of(view, unit) == view.generation.token
+
+
+def is_member_of(member: views.Member, unit: views.Unit) -> bool:
+    """Whether `member` is etcd's record of `unit`: by its name, else by where it listens."""
+    if member.name:
+        return member.name == generations.member_name(unit.name)
+    return unit.peer_url is not None and unit.peer_url in member.peer_urls
+
+
+def member_of(view: views.View, unit: views.Unit) -> views.Member | None:
+    """The member that belongs to `unit`, None when it has none or no quorum answers."""
+    return next((m for m in view.etcd.members or () if is_member_of(m, unit)), None)
+
+
+def mine(view: views.View) -> views.Member | None:
+    """This unit's member."""
+    return member_of(view, me(view))
+
+
+def unit_of(view: views.View, member: views.Member) -> views.Unit | None:
+    """The unit that `member` belongs to, None when Juju has no such unit."""
+    return next((u for u in view.units if is_member_of(member, u)), None)
+
+
+def ours(view: views.View, member: views.Member) -> bool:
+    """Whether `member` is named as a unit of this application is, and not by somebody's hand."""
+    application = view.me.rpartition("/")[0]
+    head, _, tail = generations.unit_name(member.name).rpartition("/")
+    return head == application and tail.isdigit()
+
+
+def has_started(member: views.Member) -> bool:
+    """Whether etcd ever ran as `member`: it registers its client URLs at its first start."""
+    return bool(member.client_urls)
+
+
+def voters(view: views.View) -> tuple[views.Member, ...]:
+    """The voting members."""
+    return tuple(m for m in view.etcd.members or () if not m.learner)
+
+
+def sound(member: views.Member) -> bool:
+    """Whether `member` counts towards a quorum now."""
+    return member.healthy and not member.corrupt and not member.learner
+
+
+def learner(view: views.View) -> views.Member | None:
+    """The learner that etcd has now: there can only be one at a time."""
+    return next((m for m in view.etcd.members or () if m.learner or not m.name), None)
+
+
+def may_pause(view: views.View, member: views.Member) -> bool:
+    """Whether a quorum stays while `member` is down: the only other case is a cluster of one."""
+    others = sum(sound(m) for m in voters(view) if m.id != member.id)
+    total = len(voters(view))
+    return member.learner or total == 1 or others >= quorum(total)
+
+
+def may_remove(view: views.View, member: views.Member) -> bool:
+    """Whether a quorum stays when `member` leaves for good (etcd docs, runtime-configuration)."""
+    if member.learner:
+        return True
+    others = [m for m in voters(view) if m.id != member.id]
+    return bool(others) and sum(map(sound, others)) >= quorum(len(others))
+
+
+def keeps_quorum(view: views.View, steps: tuple[steps_.Step, ...]) -> bool:
+    """The guard that every plan passes: no step of ours costs the running cluster its quorum.
+
+    Steps that the record or Juju orders whatever the cluster says pass: data of an older
+    generation must stop, and so must the etcd of a unit that is being removed.
+    """
+    if view.etcd.members is None:
+        return True
+    own = mine(view)
+    ordered = view.dying or view.generation is None or view.disk.token != view.generation.token
+    removed = {s.member_id for s in steps if isinstance(s, steps_.RemoveMember)}
+    for member in view.etcd.members:
+        if member.id in removed and not may_remove(view, member):
+            return False
+    pauses = any(isinstance(s, (steps_.Stop, steps_.Restart)) for s in steps)
+    if not pauses or ordered or own is None or own.id in removed or not sound(own):
+        return True
+    return may_pause(view, own)
+
+
+def present_voters(view: views.View) -> tuple[tuple[str, ...], ...]:
+    """Every account of the last known voters that a holder of the data published."""
+    generation = view.generation
+    if generation is None:
+        return ()
+    seen = {u.voters for u in view.units if u.voters and committed(view, u)}
+    return tuple(sorted(seen)) or (tuple(f.unit for f in generation.founders),)
+
+
+def lost_by_juju(view: views.View) -> bool:
+    """Whether Juju itself says that a quorum is gone: the units were removed, not merely silent.
+
+    A partition changes nothing in what Juju lists, so a cut-off minority never comes to this.
+    Every account of the membership must agree: one that still has a quorum of units wins.
+    """
+    if view.generation is None or view.etcd.members is not None:
+        return False
+    present = {u.name for u in view.units}
+    return all(len(present & set(a)) < quorum(len(a)) for a in present_voters(view))
+
+
+def may_recover(view: views.View) -> bool:
+    """Whether a survivor may found anew without being asked.
+
+    A first generation that nobody ever saw healthy was never announced to a client.
+    """
+    generation = view.generation
+    unseen = (
+        generation is not None
+        and generation.source is generations.Source.NEW
+        and not generation.confirmed
+    )
+    return view.policy.recover_quorum_loss or unseen
+
+
+def frozen(view: views.View) -> bool:
+    """Whether data stands still to be compared: nobody starts etcd until a survivor is chosen."""
+    return lost_by_juju(view) and may_recover(view) and view.proposal is None
+
+
+def facts_of(view: views.View, unit: views.Unit) -> views.DiskFacts | None:
+    """What the disk of `unit` holds, None unless it was read while its etcd was stopped."""
+    if unit.name == view.me:
+        running = view.etcd.service is views.Service.RUNNING
+        return None if running or view.disk.broken else view.disk.facts
+    return None if unit.started else unit.facts
+
+
+def next_number(view: views.View) -> int:
+    """The number of the next generation."""
+    return (view.generation.number if view.generation else 0) + 1
+
+
+def published(view: views.View) -> tuple[generations.Founder, ...]:
+    """The living units that told their peer URL, as founders."""
+    return tuple(
+        generations.Founder(u.name, u.peer_url) for u in alive(view) if u.peer_url is not None
+    )
+
+
+def detail_of(generation: generations.Generation, key: str) -> str:
+    """One value of `Generation.detail`, "" when it is not there."""
+    return dict(generation.detail).get(key, "")
+
+
+def with_detail(generation: generations.Generation, **values: str) -> generations.Generation:
+    """`generation` with these added to its detail."""
+    detail = {**dict(generation.detail), **values}
+    return dataclasses.replace(generation, detail=tuple(sorted(detail.items())))
+
+
+def all_lost(view: views.View) -> bool:
+    """Whether a cluster existed and no unit of the application has its data any more.
+
+    Every unit must have said so itself; one that has not published yet may still hold a copy.
+    """
+    generation = view.generation
+    if generation is None or view.etcd.members is not None or view.proposal is not None:
+        return False
+    settled = generation.confirmed or (
+        generation.source is generations.Source.PREVIOUS
+        and view.waited(confirm_key(generation)) > view.policy.confirm_deadline
+    )
+    told = all(u.peer_url is not None for u in alive(view))
+    return settled and told and not any(committed(view, u) for u in view.units)
+
+
+def confirm_key(generation: generations.Generation) -> str:
+    """The clock of an unconfirmed generation."""
+    return f"confirm:{generation.number}"

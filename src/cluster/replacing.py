@@ -1,0 +1,171 @@
+"""Rules of replacing a generation by the next: propose, prepare, commit, confirm, roll back."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from cluster import generation as generations
+from cluster import reading
+from cluster import steps as steps_
+from cluster import view as views
+
+Steps = tuple[steps_.Step, ...]
+_REPLACING = (generations.Source.BACKUP, generations.Source.SURVIVOR)
+
+
+def proposal_key(proposal: generations.Generation) -> str:
+    """The clock of a proposal that is being prepared."""
+    return f"proposal:{proposal.token}"
+
+
+def withdraw(view: views.View) -> Steps | None:
+    """Leader: give a proposal up that cannot be had: the running cluster was never touched."""
+    proposal = view.proposal
+    if proposal is None:
+        return None
+    if proposal.number != reading.next_number(view):
+        return (steps_.Propose(None, "another generation was committed meanwhile"),)
+    for founder in proposal.founders:
+        unit = view.unit(founder.unit)
+        if unit and unit.failure and unit.failure[0] == proposal.token:
+            return (steps_.Propose(None, f"{unit.name}: {unit.failure[1]}"),)
+    left = tuple(f for f in proposal.founders if _stands(view, f))
+    if left != proposal.founders:
+        return (_go_on_with(view, proposal, left),)
+    if view.waited(proposal_key(proposal)) > view.policy.prepare_deadline:
+        late = ", ".join(f.unit for f in proposal.founders if not prepared(view, f.unit))
+        return (steps_.Propose(None, f"{late} did not get ready in time"),)
+    return None
+
+
+def commit(view: views.View) -> Steps | None:
+    """Leader: commit the proposal once every founder has it ready on its disk."""
+    proposal = view.proposal
+    if proposal is None or not all(prepared(view, f.unit) for f in proposal.founders):
+        return None
+    old = view.generation
+    if old is not None:
+        proposal = reading.with_detail(
+            proposal, previous_token=old.token, previous_number=str(old.number)
+        )
+    return (steps_.Commit(dataclasses.replace(proposal, confirmed=False)),)
+
+
+def roll_back(view: views.View) -> Steps | None:
+    """Leader: return to the data that a failed generation replaced, as one more generation."""
+    generation = view.generation
+    if generation is None or generation.confirmed or generation.source not in _REPLACING:
+        return None
+    token = reading.detail_of(generation, "previous_token")
+    failed = [u for u in view.units if u.failure and u.failure[0] == generation.token]
+    key = reading.confirm_key(generation)
+    late = view.waited(key) > view.policy.confirm_deadline and view.etcd.members is None
+    if not token or not (failed or late):
+        return None
+    reason = f"{failed[0].name}: {failed[0].failure[1]}" if failed and failed[0].failure else ""
+    previous = generations.Generation(
+        generation.number + 1,
+        token,
+        generations.Source.PREVIOUS,
+        generation.founders,
+        tuple(
+            sorted(
+                {
+                    "number": reading.detail_of(generation, "previous_number"),
+                    "reason": reason or "it did not become healthy in time",
+                }.items()
+            )
+        ),
+    )
+    return (steps_.Commit(previous),)
+
+
+def confirm(view: views.View) -> Steps | None:
+    """Leader: the generation was seen healthy; from here on there is no way back.
+
+    Every living founder must be a healthy voter. At the deadline a quorum is enough: what is
+    missing by then joins or returns like any member.
+    """
+    generation = view.generation
+    if generation is None or generation.confirmed or view.etcd.members is None:
+        return None
+    if any(u.failure and u.failure[0] == generation.token for u in view.units):
+        return None
+    patient = view.waited(reading.confirm_key(generation)) <= view.policy.confirm_deadline
+    if generation.source in _REPLACING and patient and not _founders_healthy(view, generation):
+        return None
+    return (steps_.Commit(dataclasses.replace(generation, confirmed=True)),)
+
+
+def prepare(view: views.View) -> Steps | None:
+    """Founder of a proposal: get its data ready beside the running cluster's."""
+    proposal = view.proposal
+    if proposal is None or not proposal.founder(view.me) or not view.ready:
+        return None
+    if proposal.number != reading.next_number(view) or proposal.token in view.disk.prepared:
+        return None
+    failure = reading.me(view).failure
+    if failure is not None and failure[0] == proposal.token:
+        return None
+    if proposal.source is generations.Source.SURVIVOR:
+        return (steps_.Stop(), steps_.Prepare(proposal), steps_.Wake(1.0))
+    return (steps_.Prepare(proposal), steps_.Wake(1.0))
+
+
+def discard(view: views.View) -> Steps | None:
+    """Remove what was prepared for proposals that did not come to be."""
+    wanted = {g.token for g in (view.proposal, view.generation) if g is not None}
+    wanted -= {view.disk.token}
+    return tuple(steps_.Discard(t) for t in view.disk.prepared if t not in wanted) or None
+
+
+def finish(view: views.View) -> Steps | None:
+    """Once, on each founder of a confirmed restore: alarms of the backup, the replaced data."""
+    generation = view.generation
+    if (
+        generation is None
+        or not generation.confirmed
+        or generation.source not in _REPLACING
+        or view.disk.token != generation.token
+        or view.disk.finished >= generation.number
+    ):
+        return None
+    return (steps_.Finish(generation),)
+
+
+def _stands(view: views.View, founder: generations.Founder) -> bool:
+    unit = view.unit(founder.unit)
+    return unit is not None and unit.alive
+
+
+def prepared(view: views.View, name: str) -> bool:
+    """Whether the unit `name` has the proposal's data ready."""
+    if view.proposal is None:
+        return False
+    if name == view.me:
+        return view.proposal.token in view.disk.prepared
+    unit = view.unit(name)
+    return unit is not None and unit.prepared == view.proposal.token
+
+
+def _go_on_with(
+    view: views.View,
+    proposal: generations.Generation,
+    left: tuple[generations.Founder, ...],
+) -> steps_.Propose:
+    """A founder is gone: back to the old cluster, or, where that is dead too, on without it."""
+    if view.etcd.members is None and left and proposal.source is generations.Source.BACKUP:
+        again = dataclasses.replace(proposal, token=view.fresh_token, founders=left)
+        return steps_.Propose(again, "a founder was removed")
+    return steps_.Propose(None, "a founder was removed")
+
+
+def _founders_healthy(view: views.View, generation: generations.Generation) -> bool:
+    for founder in generation.founders:
+        unit = view.unit(founder.unit)
+        if unit is None or not unit.alive:
+            continue
+        member = reading.member_of(view, unit)
+        if member is None or not reading.sound(member):
+            return False
+    return True

@@ -1,0 +1,173 @@
+"""Rules for this unit's own data and service: which data it may start, and when it must not."""
+
+from __future__ import annotations
+
+from cluster import founding, reading
+from cluster import generation as generations
+from cluster import steps as steps_
+from cluster import view as views
+
+Steps = tuple[steps_.Step, ...]
+_STOPPED = (views.Service.STOPPED, views.Service.FAILED)
+
+
+def replace(view: views.View) -> Steps | None:
+    """Data of another generation stops and is put aside: only the committed one ever runs."""
+    generation = view.generation
+    if generation is None or view.disk.token in (None, generation.token):
+        return None
+    if _is_to_prepare(view, generation):
+        return (steps_.Prepare(generation), steps_.Wake(1.0))
+    return (
+        steps_.Stop(),
+        steps_.SetAside(f"replaced by generation {generation.number}"),
+    )
+
+
+def begin(view: views.View) -> Steps | None:
+    """First start of a generation on this unit, as far as the record names it.
+
+    A unit that began this generation once and finds its disk empty has forgotten its votes: it
+    must never found again (etcd docs, op-guide/failures), and comes back as a learner.
+    """
+    generation = view.generation
+    if generation is None or not view.ready or view.disk.token is not None:
+        return None
+    if reading.me(view).begun >= generation.number:
+        return None
+    if generation.source is generations.Source.PREVIOUS:
+        if generation.token not in view.disk.kept:
+            return None
+        return (steps_.PutBack(generation.token), steps_.Start())
+    if not founds(view, generation):
+        return None
+    if generation.source is generations.Source.NEW:
+        return (steps_.Found(generation),)
+    if generation.token in view.disk.prepared:
+        return (steps_.Adopt(generation.token), steps_.Start())
+    if _is_to_prepare(view, generation):
+        return (steps_.Prepare(generation), steps_.Wake(1.0))
+    if generation.confirmed or _failed(view, generation):
+        return None
+    return (steps_.Fail(generation.token, "the prepared data is gone from its disk"),)
+
+
+def founds(view: views.View, generation: generations.Generation) -> bool:
+    """Whether the record lets this unit start as a founder, and etcd has no other opinion."""
+    own = reading.me(view)
+    founder = generation.founder(view.me)
+    if founder is None or founder.peer_url != own.peer_url or own.begun >= generation.number:
+        return False
+    if view.etcd.members is None:
+        return True
+    member = reading.mine(view)
+    urls = {url for m in view.etcd.members for url in m.peer_urls}
+    return (
+        member is not None
+        and not member.learner
+        and not reading.has_started(member)
+        and urls == {f.peer_url for f in generation.founders}
+    )
+
+
+def start(view: views.View) -> Steps | None:
+    """Start etcd on data of the committed generation."""
+    generation = view.generation
+    if (
+        generation is None
+        or not view.ready
+        or view.disk.broken
+        or view.disk.token != generation.token
+        or view.etcd.service not in _STOPPED
+        or reading.frozen(view)
+        or _is_survivor(view)
+    ):
+        return None
+    if view.etcd.service is views.Service.FAILED:
+        return (steps_.Start(), steps_.Wake(10.0))
+    return (steps_.Start(),)
+
+
+def freeze(view: views.View) -> Steps | None:
+    """Quorum is gone for good: stop, so that what the disks hold can be compared."""
+    if founding.data_without_record(view) and view.disk.token is not None:
+        unread = view.disk.facts is None and not view.disk.broken
+        return (steps_.ReadFacts(), steps_.Wake(5.0)) if unread else None
+    if not reading.frozen(view) or not reading.committed(view, reading.me(view)):
+        return None
+    if view.etcd.service is views.Service.RUNNING:
+        return (steps_.Stop(), steps_.ReadFacts(), steps_.Wake(1.0))
+    if view.disk.facts is None and not view.disk.broken:
+        return (steps_.ReadFacts(), steps_.Wake(5.0))
+    return None
+
+
+def halt(view: views.View) -> Steps | None:
+    """An etcd whose data directory is gone under it must not go on."""
+    if view.disk.token is None and view.etcd.service is views.Service.RUNNING:
+        return (steps_.Stop(),)
+    return None
+
+
+def mend(view: views.View) -> Steps | None:
+    """Put unusable data aside while the rest has quorum; the unit comes back as a learner."""
+    if view.etcd.members is None or not reading.committed(view, reading.me(view)):
+        return None
+    member = reading.mine(view)
+    if member is None:
+        return (steps_.Stop(), steps_.SetAside("its member was removed from the cluster"))
+    reason = view.disk.broken or _corruption(view, member)
+    if not reason or not reading.may_remove(view, member):
+        return None
+    if reading.me(view).joins >= view.policy.join_limit:
+        return None
+    return (
+        *hand_over(view, member),
+        steps_.Stop(),
+        steps_.SetAside(reason),
+        steps_.RemoveMember(member.id),
+    )
+
+
+def hand_over(view: views.View, member: views.Member) -> Steps:
+    """Move raft leadership away from `member` when it has it and somebody can take it."""
+    others = [m for m in reading.voters(view) if m.id != member.id and reading.sound(m)]
+    if view.etcd.leader != member.id or not others:
+        return ()
+    return (steps_.MoveLeader(max(others, key=lambda m: (m.raft_index, -m.id)).id),)
+
+
+def _corruption(view: views.View, member: views.Member) -> str:
+    """A CORRUPT alarm is believed when a majority of voters is without it."""
+    voters = reading.voters(view)
+    clean = sum(not m.corrupt for m in voters)
+    if member.corrupt and clean >= reading.quorum(len(voters)):
+        return "etcd reports its data corrupt"
+    return ""
+
+
+def _is_to_prepare(view: views.View, generation: generations.Generation) -> bool:
+    """Whether a committed restore has to be fetched again before anything stops for it."""
+    return (
+        generation.source is generations.Source.BACKUP
+        and not generation.confirmed
+        and view.ready
+        and generation.token not in view.disk.prepared
+        and founds(view, generation)
+        and not _failed(view, generation)
+    )
+
+
+def _is_survivor(view: views.View) -> bool:
+    """Whether this unit's stopped disk is what a proposal is made from."""
+    proposal = view.proposal
+    return (
+        proposal is not None
+        and proposal.source is generations.Source.SURVIVOR
+        and proposal.founder(view.me) is not None
+    )
+
+
+def _failed(view: views.View, generation: generations.Generation) -> bool:
+    failure = reading.me(view).failure
+    return failure is not None and failure[0] == generation.token

@@ -1,0 +1,250 @@
+"""What `juju status` says: a name and one sentence for each situation, read from the view."""
+
+from __future__ import annotations
+
+import enum
+
+from cluster import founding, joining, reading, replacing
+from cluster import generation as generations
+from cluster import view as views
+
+
+class State(enum.Enum):
+    """A name for each situation that an operator can meet in `juju status`."""
+
+    INSTALLING = "installing"
+    FOUNDING = "founding"
+    JOINING = "joining"
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    RESTORING = "restoring"
+    ROLLED_BACK = "rolled-back"
+    QUORUM_LOST = "quorum-lost"
+    RECOVERING = "recovering"
+    LEAVING = "leaving"
+    CORRUPT = "corrupt"
+    STUCK = "stuck"  # a unit was added too often without becoming a voter
+    CONFLICT = "conflict"  # data of several clusters, and no record of which one is ours
+    DATA_LOST = "data-lost"  # no unit has the cluster's data any more
+
+    @property
+    def status(self) -> str:
+        """Juju's word for it: active, waiting, maintenance or blocked."""
+        return _STATUS[self]
+
+
+_STATUS = {
+    State.INSTALLING: "maintenance",
+    State.FOUNDING: "waiting",
+    State.JOINING: "waiting",
+    State.HEALTHY: "active",
+    State.DEGRADED: "waiting",
+    State.RESTORING: "maintenance",
+    State.ROLLED_BACK: "maintenance",
+    State.QUORUM_LOST: "blocked",
+    State.RECOVERING: "maintenance",
+    State.LEAVING: "maintenance",
+    State.CORRUPT: "blocked",
+    State.STUCK: "blocked",
+    State.CONFLICT: "blocked",
+    State.DATA_LOST: "blocked",
+}
+
+MEANING = {
+    State.INSTALLING: "etcd, its certificates or its configuration are not on the machine yet.",
+    State.FOUNDING: "The planned units are awaited, or start the first generation together.",
+    State.JOINING: "The unit waits for its turn, or catches up as a learner.",
+    State.HEALTHY: "Units, members and voters are the same, all of them healthy, no alarm.",
+    State.DEGRADED: "The cluster serves, or will again by itself, but something is missing.",
+    State.RESTORING: "A new generation is being prepared or started from a backup.",
+    State.ROLLED_BACK: "A restore failed and the data it replaced is being started again.",
+    State.QUORUM_LOST: "A majority of the voters is gone and writes are impossible.",
+    State.RECOVERING: "A new generation is being founded from a surviving disk.",
+    State.LEAVING: "The unit is being removed and takes its member out of the cluster.",
+    State.CORRUPT: "The unit's data is unusable and cannot be replaced without costing quorum.",
+    State.STUCK: "The unit was added as a learner too often and is left alone for an hour.",
+    State.CONFLICT: "Attached disks hold data of several clusters.",
+    State.DATA_LOST: "No unit has the cluster's data any more.",
+}
+"""One sentence for each state, for the table in the documentation."""
+
+Status = tuple[State, str]
+
+
+def describe(view: views.View) -> Status:
+    """The state and its sentence: the first question with an answer gives it."""
+    for question in (_basics, _broken, _replacing, _recovering, _no_quorum, _joining):
+        answer = question(view)
+        if answer is not None:
+            return answer
+    return _cluster(view)
+
+
+def _basics(view: views.View) -> Status | None:
+    if view.dying:
+        return State.LEAVING, "leaving the cluster"
+    if not view.ready:
+        return State.INSTALLING, "installing etcd"
+    if view.generation is not None or view.proposal is not None:
+        return None
+    if founding.data_without_record(view):
+        return _unrecorded(view)
+    there, planned = len(reading.published(view)), max(view.planned, len(reading.alive(view)))
+    return State.FOUNDING, f"waiting for units to found the cluster: {there} of {planned} ready"
+
+
+def _unrecorded(view: views.View) -> Status:
+    tokens = {reading.token_of(view, u) for u in view.units} - {None}
+    if len(tokens) > 1:
+        return State.CONFLICT, (
+            "attached disks hold data of different clusters, nothing was started: "
+            "run `juju run etcd/leader recover unit=UNIT` with the unit whose data to use"
+        )
+    return State.RECOVERING, "founding the cluster from the attached disks"
+
+
+def _broken(view: views.View) -> Status | None:
+    member = reading.mine(view)
+    reason = view.disk.broken or ("etcd reports it" if member and member.corrupt else "")
+    if not reason or not reading.committed(view, reading.me(view)):
+        return None
+    if view.etcd.members is None:
+        return State.CORRUPT, (
+            f"data unusable ({reason}) and no quorum answers: start the other machines, "
+            "or run `juju run etcd/leader recover`"
+        )
+    return State.CORRUPT, (
+        f"data unusable ({reason}), kept until the other members can spare this one: "
+        "run `juju run etcd/leader restore` if they never will"
+    )
+
+
+def _replacing(view: views.View) -> Status | None:
+    proposal, generation = view.proposal, view.generation
+    if proposal is not None and proposal.source is generations.Source.SURVIVOR:
+        return State.RECOVERING, f"preparing the data of {proposal.founders[0].unit}"
+    if proposal is not None:
+        count = sum(replacing.prepared(view, f.unit) for f in proposal.founders)
+        total = len(proposal.founders)
+        return State.RESTORING, f"preparing the restore: {count} of {total} units ready"
+    if generation is None or generation.confirmed:
+        return None
+    if generation.source is generations.Source.BACKUP:
+        return State.RESTORING, "starting the restored cluster"
+    if generation.source is generations.Source.SURVIVOR:
+        unit = generation.founders[0].unit
+        return State.RECOVERING, f"starting the cluster from the data of {unit}"
+    if generation.source is generations.Source.PREVIOUS and not reading.all_lost(view):
+        reason = reading.detail_of(generation, "reason")
+        return State.ROLLED_BACK, f"the restore failed, returning to the old data: {reason}"
+    return None
+
+
+def _recovering(view: views.View) -> Status | None:
+    if reading.all_lost(view):
+        if view.policy.recover_total_loss and view.newest_backup is not None:
+            return State.RECOVERING, "no unit has data left: restoring the newest proven backup"
+        return State.DATA_LOST, (
+            "no unit has the cluster's data any more: "
+            "run `juju run etcd/leader restore backup-id=latest`"
+        )
+    if not reading.lost_by_juju(view):
+        return None
+    if reading.may_recover(view):
+        silent = [
+            u.name
+            for u in reading.alive(view)
+            if reading.committed(view, u) and reading.facts_of(view, u) is None
+        ]
+        tail = f", waiting for {', '.join(silent)} to tell what it holds" if silent else ""
+        return State.RECOVERING, f"a majority of members was removed{tail}"
+    return State.QUORUM_LOST, (
+        "a majority of members was removed: run `juju run etcd/leader recover`"
+    )
+
+
+def _no_quorum(view: views.View) -> Status | None:
+    generation = view.generation
+    if generation is None or view.etcd.members is not None:
+        return None
+    if generation.source is generations.Source.NEW and not generation.confirmed:
+        return State.FOUNDING, "founding the cluster"
+    if view.waited("silent") <= view.policy.answer_wait:
+        return State.DEGRADED, "waiting for a quorum of members to answer"
+    silent = [u.name for u in view.units if u.name != view.me and not u.started]
+    names = ", ".join(silent) or "the other units"
+    return State.QUORUM_LOST, (
+        f"no quorum of members answers: start the machines of {names}, "
+        "or run `juju run etcd/leader recover`"
+    )
+
+
+def _joining(view: views.View) -> Status | None:
+    member = reading.mine(view)
+    if member is not None and not member.learner and view.disk.token is not None:
+        return None
+    if member is not None and view.disk.token is not None:
+        return State.JOINING, "catching up as a learner"
+    if joining.exhausted(view):
+        return State.STUCK, (
+            f"was added {reading.me(view).joins} times within an hour without success: run "
+            f"`juju remove-unit {view.me}` and `juju add-unit {view.me.rpartition('/')[0]}`"
+        )
+    busy = reading.learner(view)
+    if busy is not None and busy is not member:
+        return State.JOINING, f"waiting for {busy.name or 'another unit'} to join first"
+    return State.JOINING, "joining the cluster"
+
+
+def _cluster(view: views.View) -> Status:
+    """The cluster as a whole: healthy is when units, members and voters are the same."""
+    members = view.etcd.members or ()
+    wrong = [problem for check in (_members, _units) for problem in check(view)]
+    if wrong:
+        return State.DEGRADED, "; ".join(wrong)
+    return State.HEALTHY, f"Healthy with {len(members)} known peers"
+
+
+def _members(view: views.View) -> list[str]:
+    members = view.etcd.members or ()
+    foreign = [m for m in members if m.name and reading.unit_of(view, m) is None]
+    names = sorted(m.name or f"{m.id:x}" for m in members if not m.healthy)
+    corrupt = sorted(m.name for m in members if m.corrupt)
+    learners = sorted(m.name or f"{m.id:x}" for m in members if m.learner)
+    problems: list[str] = []
+    for member in foreign:
+        if reading.ours(view, member):
+            problems.append(f"{member.name} has no unit any more")
+        else:
+            problems.append(
+                f"{member.name} is no unit: `juju run etcd/leader member-remove` takes it out"
+            )
+    if names:
+        problems.append(f"unhealthy: {', '.join(names)}")
+    if corrupt:
+        problems.append(f"corrupt: {', '.join(corrupt)}")
+    if learners:
+        problems.append(f"catching up: {', '.join(learners)}")
+    return problems
+
+
+def _units(view: views.View) -> list[str]:
+    missing = [u.name for u in reading.alive(view) if reading.member_of(view, u) is None]
+    other = [
+        u.name
+        for u in reading.alive(view)
+        if u.name not in missing and not reading.committed(view, u)
+    ]
+    problems: list[str] = []
+    if missing:
+        problems.append(f"not yet members: {', '.join(missing)}")
+    if other:
+        problems.append(f"not on the committed generation: {', '.join(other)}")
+    if view.etcd.leader is None:
+        problems.append("no raft leader")
+    if view.etcd.alarms:
+        problems.append(
+            f"alarm {', '.join(view.etcd.alarms)}: run `juju run etcd/leader alarm-disarm` "
+            "once there is room again"
+        )
+    return problems

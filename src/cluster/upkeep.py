@@ -1,0 +1,85 @@
+"""Rules of upkeep: a new address or configuration restarts voters one at a time."""
+
+from __future__ import annotations
+
+from cluster import reading, running
+from cluster import steps as steps_
+from cluster import view as views
+
+Steps = tuple[steps_.Step, ...]
+
+
+def grant(view: views.View) -> Steps | None:
+    """Leader: let the next unit restart, when the one before is done and all would stay well.
+
+    The units cannot agree on this among themselves: each sees the others' databags late.
+    """
+    if len(view.etcd.members or ()) < 2:
+        return None
+    unit, number = view.turn
+    holder = view.unit(unit)
+    waiting = [u for u in reading.alive(view) if wants_turn(view, u)]
+    if holder in waiting and holder.turn_done < number and not _overdue(view):
+        return None
+    for candidate in waiting:
+        member = reading.member_of(view, candidate)
+        if candidate.name == unit and _overdue(view) and len(waiting) > 1:
+            continue
+        if member is not None and reading.may_pause(view, member):
+            return (steps_.Grant(candidate.name, number + 1),)
+    return None
+
+
+def turn_key(view: views.View) -> str:
+    """The clock of a granted turn."""
+    return f"turn:{view.turn[1]}"
+
+
+def wants_turn(view: views.View, unit: views.Unit) -> bool:
+    """Whether the running etcd of `unit` has to restart for an address or a configuration."""
+    member = reading.member_of(view, unit)
+    if member is None or member.learner or not reading.committed(view, unit):
+        return False
+    return unit.stale or _moved(member, unit)
+
+
+def restart(view: views.View) -> Steps | None:
+    """Restart for what etcd only reads at its start; a moved member is updated first."""
+    if view.disk.token is None or view.disk.broken or not view.ready:
+        return None
+    own, member = reading.me(view), reading.mine(view)
+    if member is None:
+        return _restart_without_quorum(view)
+    moved = _moved(member, own) and not member.learner
+    if not (moved or view.etcd.stale):
+        return None
+    if not member.learner and not _has_turn(view) and len(view.etcd.members or ()) > 1:
+        return None
+    if not reading.may_pause(view, member):
+        return None
+    update = (steps_.UpdateMember(member.id, own.peer_url),) if moved and own.peer_url else ()
+    return (*update, *running.hand_over(view, member), steps_.Restart())
+
+
+def _restart_without_quorum(view: views.View) -> Steps | None:
+    """A stale etcd that knows no leader serves nobody: nothing is lost by a restart."""
+    if view.etcd.members is not None or view.etcd.leader is not None or not view.etcd.stale:
+        return None
+    if view.etcd.service is not views.Service.RUNNING:
+        return None
+    if view.waited("silent") <= view.policy.answer_wait:
+        return None
+    return (steps_.Restart(), steps_.Wake(10.0))
+
+
+def _moved(member: views.Member, unit: views.Unit) -> bool:
+    return unit.peer_url is not None and unit.peer_url not in member.peer_urls
+
+
+def _has_turn(view: views.View) -> bool:
+    unit, number = view.turn
+    return unit == view.me and reading.me(view).turn_done < number
+
+
+def _overdue(view: views.View) -> bool:
+    return view.waited(turn_key(view)) > view.policy.learner_deadline
