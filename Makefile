@@ -1,0 +1,56 @@
+# `make demo` and `make test` do all their own set-up; so does every target here.
+SHELL := /bin/bash
+export PATH := $(PATH):$(CURDIR)/build/tools/bin
+PYTHON := .venv/bin/python
+AS_ROOT := scripts/as-root
+PYTEST :=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-down test lint format unit functional integration faults bench pack clean setup machines
+
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## Bring up three units of etcd on this machine and use them as a user would
+	@$(AS_ROOT) tests/demo/demo up
+
+demo-down: ## Take the demo away again
+	@$(AS_ROOT) tests/demo/demo down
+
+test: ## Lint, unit, functional and integration tests, with their counts
+	@$(AS_ROOT) scripts/setup machines
+	@$(AS_ROOT) scripts/test
+
+lint: setup ## Check the sources
+	@scripts/lint
+
+format: setup ## Format the sources
+	@$(PYTHON) -m ruff check --quiet --fix --exit-zero .
+	@$(PYTHON) -m ruff format .
+
+unit: setup ## Tests that need nothing but Python (PYTEST="-k word" passes arguments on)
+	@$(PYTHON) scripts/suite.py run unit $(PYTEST)
+
+functional: machines ## Tests against real etcd and rclone, without Juju
+	@$(AS_ROOT) $(PYTHON) scripts/suite.py run functional $(PYTEST)
+
+integration: pack ## Tests of the packed charm on real machines
+	@$(AS_ROOT) $(PYTHON) scripts/suite.py run integration $(PYTEST)
+
+faults: pack ## Long tests that hurt machines
+	@$(AS_ROOT) $(PYTHON) scripts/suite.py run faults $(PYTEST)
+
+bench: pack ## Measure, against the same done by hand
+	@$(AS_ROOT) env "PATH=$(CURDIR)/build/bin:$$PATH" $(PYTHON) -m benchmarks
+
+pack: machines ## Build the charm
+	@$(AS_ROOT) $(PYTHON) scripts/pack.py
+
+clean: ## Remove what was built here
+	@$(AS_ROOT) rm -rf build .venv .pytest_cache .ruff_cache .hypothesis *.charm
+
+setup:
+	@scripts/setup python
+
+machines:
+	@$(AS_ROOT) scripts/setup machines

@@ -1,0 +1,100 @@
+"""Run one test suite, or count what the suites of this run did.
+
+`suite.py run NAME [PYTEST ARGUMENT...]` runs tests/NAME; `suite.py counts NAME...` prints a line
+for each suite and one for all of them, and fails when anything failed or never ran.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+REPORTS = ROOT / "build" / "reports"
+MODULES = {
+    "unit": ["tests/unit"],
+    "functional": ["tests/functional"],
+    "integration": ["tests/integration"],
+    "faults": ["tests/faults"],
+}
+"""Suite to the directories it collects."""
+LIMITS = {"unit": 300, "functional": 300, "integration": 1200, "faults": 3600}
+"""Suite to the seconds that one of its tests may take."""
+
+
+def run(name: str, arguments: list[str]) -> int:
+    """Run a suite with pytest and keep its counts; returns pytest's exit code."""
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    report = REPORTS / f"{name}.xml"
+    report.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "pytest", *MODULES[name], f"--junit-xml={report}"]
+    command += [f"--timeout={LIMITS[name]}", "-q", "--durations=5", *arguments]
+    env = dict(os.environ)
+    env["PATH"] = f"{ROOT / 'build' / 'bin'}:{env['PATH']}"
+    print(f"== {name} tests", flush=True)
+    begun = time.monotonic()
+    code = subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
+    print(f"== {name} tests: {time.monotonic() - begun:.0f} s", flush=True)
+    return code
+
+
+def counts(name: str) -> tuple[int, int, int]:
+    """How many passed, failed and were skipped.
+
+    Raises:
+        FileNotFoundError: the suite did not run to its end.
+    """
+    if name == "lint":
+        found = json.loads((REPORTS / "lint.json").read_text())
+        return found["passed"], found["failed"], 0
+    total = failed = skipped = 0
+    for suite in ElementTree.parse(REPORTS / f"{name}.xml").getroot().iter("testsuite"):
+        total += int(suite.get("tests", 0))
+        failed += int(suite.get("failures", 0)) + int(suite.get("errors", 0))
+        skipped += int(suite.get("skipped", 0))
+    return total - failed - skipped, failed, skipped
+
+
+def show(names: list[str]) -> int:
+    """Print the counts of some suites and their sum; 1 when anything failed or never ran."""
+    total = [0, 0, 0]
+    complete = True
+    for name in names:
+        try:
+            found = counts(name)
+        except (FileNotFoundError, ElementTree.ParseError):
+            print(f"{name}: did not run")
+            complete = False
+            continue
+        total = [a + b for a, b in zip(total, found, strict=True)]
+        print(f"{name}: {_words(*found)}")
+    print(_words(*total))
+    return 0 if complete and not total[1] else 1
+
+
+def _words(passed: int, failed: int, skipped: int) -> str:
+    return f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else "")
+
+
+def main() -> int:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description="Run test suites and count them.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    runner = verbs.add_parser("run", help="run one suite")
+    runner.add_argument("suite", choices=sorted(MODULES))
+    counter = verbs.add_parser("counts", help="print the counts of suites that ran")
+    counter.add_argument("suite", nargs="+")
+    options, rest = parser.parse_known_args()
+    if options.verb == "run":
+        return run(options.suite, rest)
+    return show(options.suite)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
