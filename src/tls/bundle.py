@@ -55,13 +55,15 @@ def check_common_name(name: object) -> str:
         raise BundleError(f"common-name must be a text, not {name!r}")
     if not name.strip():
         raise BundleError("common-name must not be empty")
-    if len(name) > LONGEST_NAME:
-        raise BundleError(
-            f"common-name must have at most {LONGEST_NAME} characters, not {len(name)}"
-        )
     if "/" in name:
         raise BundleError("common-name must not contain a slash")
-    if not name.isprintable() or not _encodable(name):
+    size = len(name.encode(errors="replace"))
+    if size > LONGEST_NAME:
+        raise BundleError(
+            f"common-name must have at most {LONGEST_NAME} characters in UTF-8, not {size}"
+        )
+    # Lone surrogates are not printable either.
+    if not name.isprintable():
         raise BundleError("common-name must have printable characters only")
     if name != name.strip():
         raise BundleError("common-name must not begin or end with a space")
@@ -151,14 +153,6 @@ def _tar(pair: authority.Pair, ca: bytes, endpoints: Sequence[str], name: str) -
             info.size, info.mode, info.mtime = len(content), mode, int(time.time())
             tar.addfile(info, io.BytesIO(content))
     return out.getvalue()
-
-
-def _encodable(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _unlink(name: str, directory: int) -> None:

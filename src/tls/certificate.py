@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import dataclasses
 import hashlib
 import ipaddress
@@ -15,7 +16,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Generator, Iterable
 
     from cryptography import x509
 
@@ -131,21 +132,22 @@ def parse(cert: bytes, ca: bytes) -> Facts:
     chain = _certificates(cert, "the certificate")
     roots = _certificates(ca, "the certificate authority's certificate")
     leaf = chain[0]
-    try:
-        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        sans = [str(name.value) for name in names]
-    except x509.ExtensionNotFound:
-        sans = []
-    return Facts(
-        common_name=_common_name(leaf.subject),
-        issuer=_common_name(leaf.issuer),
-        sans=normal_sans(sans),
-        not_before=leaf.not_valid_before_utc.timestamp(),
-        not_after=leaf.not_valid_after_utc.timestamp(),
-        fingerprint=fingerprint(cert),
-        signer=_signer(chain, roots),
-        ca_fingerprint=bundle_fingerprint(ca),
-    )
+    with _reading("the certificate"):
+        try:
+            names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+            sans = [str(name.value) for name in names]
+        except x509.ExtensionNotFound:
+            sans = []
+        return Facts(
+            common_name=_common_name(leaf.subject),
+            issuer=_common_name(leaf.issuer),
+            sans=normal_sans(sans),
+            not_before=leaf.not_valid_before_utc.timestamp(),
+            not_after=leaf.not_valid_after_utc.timestamp(),
+            fingerprint=fingerprint(cert),
+            signer=_signer(chain, roots),
+            ca_fingerprint=bundle_fingerprint(ca),
+        )
 
 
 def check_pair(
@@ -221,15 +223,30 @@ def needs_renewal(
     return ""
 
 
+@contextlib.contextmanager
+def _reading(what: str) -> Generator[None]:
+    """Parsing is lazy: a damaged certificate can fail at any of its fields."""
+    from cryptography import exceptions, x509
+
+    try:
+        yield
+    except (
+        ValueError,
+        TypeError,
+        x509.DuplicateExtension,
+        x509.InvalidVersion,
+        x509.UnsupportedGeneralNameType,
+        exceptions.UnsupportedAlgorithm,
+    ) as error:
+        reason = " ".join(str(error).split())
+        raise CertificateError(f"{what} cannot be read: {reason}") from error
+
+
 def _certificates(pem: bytes, what: str) -> list[x509.Certificate]:
     from cryptography import x509
 
-    try:
+    with _reading(what):
         found = [x509.load_pem_x509_certificate(block) for block in split(pem)]
-        for each in found:
-            _ = each.extensions
-    except (ValueError, x509.DuplicateExtension) as error:
-        raise CertificateError(f"{what} cannot be read: {error}") from error
     if not found:
         raise CertificateError(f"{what} is not a PEM certificate")
     return found
@@ -265,7 +282,12 @@ def _issued(cert: x509.Certificate, authority: x509.Certificate) -> bool:
 
     try:
         cert.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, exceptions.InvalidSignature):
+    except (
+        ValueError,
+        TypeError,
+        exceptions.InvalidSignature,
+        exceptions.UnsupportedAlgorithm,
+    ):
         return False
     return True
 
@@ -278,12 +300,14 @@ def _matches(cert: bytes, key: bytes) -> bool:
         private = serialization.load_pem_private_key(key, password=None)
     except (ValueError, TypeError, exceptions.UnsupportedAlgorithm) as error:
         raise CertificateError("the private key is not a PEM key without password") from error
+    leaf = _certificates(cert, "the certificate")[0]
     form = (
         serialization.Encoding.DER,
         serialization.PublicFormat.SubjectPublicKeyInfo,
     )
-    public = _certificates(cert, "the certificate")[0].public_key()
-    return private.public_key().public_bytes(*form) == public.public_bytes(*form)
+    with _reading("the certificate"):
+        public = leaf.public_key().public_bytes(*form)
+    return private.public_key().public_bytes(*form) == public
 
 
 def _serves(cert: bytes) -> bool:
@@ -292,6 +316,7 @@ def _serves(cert: bytes) -> bool:
 
     leaf = _certificates(cert, "the certificate")[0]
     try:
+        # `parse` has read the extensions before.
         usages = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:
         return True

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import pathlib
+import pwd
 import re
 import shutil
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ class Store:
 
     Args:
         root: holds `<name>` (a symbolic link) and `<name>-<n>` (what it points to).
-        owner: user and group that get the files, None to leave them with the caller.
+        owner: user that gets the files, and its group, None to leave them with the caller.
     """
 
     def __init__(self, root: pathlib.Path = ROOT, owner: str | None = "etcd"):
@@ -170,8 +171,9 @@ class Store:
     def _give(self, directory: pathlib.Path) -> None:
         if self._owner is None:
             return
+        person = pwd.getpwnam(self._owner)
         for path in (*directory.iterdir(), directory):
-            shutil.chown(path, self._owner, self._owner)
+            os.chown(path, person.pw_uid, person.pw_gid)
 
 
 def _digest(cert: bytes, key: bytes, ca: bytes) -> str:

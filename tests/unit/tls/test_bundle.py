@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import tarfile
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tls import authority, bundle, certificate
+
+if TYPE_CHECKING:
+    import pathlib
+
+SIGNER = authority.Authority.create("ca")
+PAIR = SIGNER.sign("reader", usage=authority.Usage.CLIENT)
+URLS = ["https://198.18.0.10:2379", "https://[2001:db8::1]:2379"]
+
+
+def write(path: pathlib.Path) -> pathlib.Path:
+    return bundle.write(PAIR, SIGNER.ca, URLS, path, owner=None)
+
+
+def test_given_a_pair_when_written_then_the_tar_holds_all_that_a_client_needs(tmp_path):
+    path = write(tmp_path / "c.tar.gz")
+    assert path.stat().st_mode & 0o777 == 0o600
+    with tarfile.open(path) as tar:
+        tar.extractall(tmp_path / "out", filter="data")
+    out = tmp_path / "out"
+    assert {each.name for each in out.iterdir()} == {
+        "ca.crt",
+        "client.crt",
+        "client.key",
+        "env",
+        "README",
+    }
+    assert (out / "client.key").stat().st_mode & 0o777 == 0o600
+    cert, ca = (out / "client.crt").read_bytes(), (out / "ca.crt").read_bytes()
+    assert certificate.parse(cert, ca).common_name == "reader"
+    shown = subprocess.run(
+        ["sh", "-c", '. ./env; echo "$ETCDCTL_ENDPOINTS $ETCDCTL_KEY"'],
+        cwd=out,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=10,
+    )
+    assert shown.stdout.split() == [",".join(URLS), f"{out}/client.key"]
+
+
+def test_given_an_older_tar_when_written_then_replaced_and_nothing_else_is_left(tmp_path):
+    path = tmp_path / "c.tar.gz"
+    path.write_text("old")
+    write(path)
+    assert [each.name for each in tmp_path.iterdir()] == ["c.tar.gz"]
+    assert tarfile.is_tarfile(path)
+
+
+def test_given_a_planted_link_when_written_then_it_is_replaced_and_not_followed(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    path = tmp_path / "c.tar.gz"
+    path.symlink_to(victim)
+    write(path)
+    assert victim.read_text() == "precious"
+    assert not path.is_symlink()
+
+
+def test_given_no_directory_when_written_then_one_sentence(tmp_path):
+    with pytest.raises(bundle.BundleError, match="cannot write"):
+        write(tmp_path / "missing" / "c.tar.gz")
+
+
+def test_given_no_such_user_when_written_then_one_sentence_and_no_file(tmp_path):
+    with pytest.raises(bundle.BundleError, match="there is no user"):
+        bundle.write(PAIR, SIGNER.ca, URLS, tmp_path / "c", owner="no-such-user")
+    assert not list(tmp_path.iterdir())
+
+
+def test_given_a_directory_in_its_place_when_written_then_one_sentence_and_no_rest(tmp_path):
+    (tmp_path / "c").mkdir()
+    with pytest.raises(bundle.BundleError, match="cannot write"):
+        write(tmp_path / "c")
+    assert [each.name for each in tmp_path.iterdir()] == ["c"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_given_an_owner_when_written_then_the_file_is_its(tmp_path):
+    assert bundle.write(PAIR, SIGNER.ca, URLS, tmp_path / "c", owner="nobody").owner() == "nobody"
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("", "must not be empty"),
+        ("   ", "must not be empty"),
+        ("a/b", "must not contain a slash"),
+        ("x" * 65, "at most 64 characters in UTF-8, not 65"),
+        ("\U0001d400" * 17, "at most 64 characters in UTF-8, not 68"),
+        ("a\nb", "printable characters only"),
+        ("a\x00", "printable characters only"),
+        ("\ud800", "printable characters only"),
+        (" a", "begin or end with a space"),
+        (None, "must be a text"),
+        (5, "must be a text"),
+    ],
+)
+def test_given_a_name_that_cannot_be_when_checked_then_one_sentence(name, sentence):
+    with pytest.raises(bundle.BundleError, match=sentence):
+        bundle.check_common_name(name)
+
+
+@settings(max_examples=300, deadline=None)
+@given(name=st.text(max_size=70))
+def test_given_any_text_when_it_passes_then_it_can_be_signed_and_read_back(name):
+    try:
+        checked = bundle.check_common_name(name)
+    except bundle.BundleError:
+        return
+    facts = certificate.parse(SIGNER.sign(checked).cert, SIGNER.ca)
+    assert facts.common_name == name
+
+
+@pytest.mark.parametrize("days", [0, -1, 3651, 1.5, "7", None, True])
+def test_given_days_out_of_range_when_checked_then_one_sentence(days):
+    with pytest.raises(bundle.BundleError, match="whole number from 1 to 3650"):
+        bundle.check_days(days)
+
+
+@pytest.mark.parametrize("days", [1, 365, 3650])
+def test_given_days_in_range_when_checked_then_they_pass(days):
+    assert bundle.check_days(days) == days
+
+
+def test_given_a_unit_when_asked_how_to_copy_then_the_command_can_be_pasted():
+    assert bundle.copy_command("etcd/0") == (
+        "juju scp etcd/0:/home/ubuntu/etcd_client_credentials.tar.gz ."
+    )
