@@ -1,0 +1,1 @@
+"""Everything about etcd itself; nothing here knows Juju."""

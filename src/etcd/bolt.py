@@ -1,0 +1,247 @@
+"""Reading bbolt files, etcd's database format, without copying them into memory.
+
+Only what etcd's buckets need: metas, named top-level buckets (inline ones too), single keys, and
+the first and last key. Layout of bbolt 1.3 (the same in 1.4): a page begins with id u64, flags
+u16, count u16, overflow u32; pages 0 and 1 hold the metas.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import mmap
+import struct
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Iterator
+
+_MAGIC = 0xED0CDAED
+_PAGE = struct.Struct("<QHHI")
+_META = struct.Struct("<IIIIQQQQQQ")
+_BRANCH_ELEMENT = struct.Struct("<IIQ")
+_LEAF_ELEMENT = struct.Struct("<IIII")
+_BRANCH, _LEAF, _BUCKET = 1, 2, 1
+_DEPTH = 40
+
+
+class FormatError(ValueError):
+    """The file is not a bbolt file, or its pages contradict each other."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Meta:
+    """The newest valid meta page: bytes per page, root page, number of pages, transaction."""
+
+    page_size: int
+    root: int
+    pages: int
+    transaction: int
+
+    @property
+    def size(self) -> int:
+        """Bytes that the file must have at least."""
+        return self.page_size * self.pages
+
+
+@dataclasses.dataclass(frozen=True)
+class Bucket:
+    """Where a bucket's tree starts: an offset into the file, also for inline buckets."""
+
+    offset: int
+
+
+class File:
+    """An open bbolt file; other processes may write to it meanwhile, then reads may fail."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        """Map the file.
+
+        Raises:
+            FormatError: it is not a bbolt file.
+            OSError: it cannot be opened.
+        """
+        with path.open("rb") as file:
+            try:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            except ValueError as error:
+                raise FormatError("the file is empty") from error
+        try:
+            self.meta = self._read_meta()
+        except FormatError:
+            self._map.close()
+            raise
+
+    def __enter__(self) -> File:
+        """Use as a context manager, so that the map is closed."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Unmap the file."""
+        self._map.close()
+
+    def __len__(self) -> int:
+        """Bytes of the file."""
+        return len(self._map)
+
+    def bucket(self, name: bytes) -> Bucket | None:
+        """The top-level bucket `name`, None when there is none."""
+        found = self._seek(self.meta.root * self.meta.page_size, name)
+        if found is None or not found[0] & _BUCKET:
+            return None
+        at, size = found[2]
+        if size < 16:
+            raise FormatError("a bucket header is too short")
+        (root,) = struct.unpack_from("<Q", self._map, at)
+        return Bucket(at + 16 if root == 0 else self._page_offset(root))
+
+    def get(self, bucket: Bucket | None, key: bytes) -> bytes | None:
+        """A key's value, None without one."""
+        if bucket is None:
+            return None
+        found = self._seek(bucket.offset, key)
+        if found is None or found[0] & _BUCKET:
+            return None
+        at, size = found[2]
+        return self._slice(at, size)
+
+    def last(self, bucket: Bucket | None) -> tuple[bytes, bytes] | None:
+        """The last key with its value, None in an empty bucket."""
+        if bucket is None:
+            return None
+        offset = bucket.offset
+        for _ in range(_DEPTH):
+            flags, count = self._header(offset)
+            if count == 0:
+                return None
+            if flags & _LEAF:
+                _, key, value = self._leaf(offset, count - 1)
+                return self._slice(*key), self._slice(*value)
+            offset = self._branch(offset, count - 1)[1]
+        raise FormatError("the tree is too deep")
+
+    def items(self, bucket: Bucket | None) -> Iterator[tuple[bytes, bytes]]:
+        """All keys with their values in order."""
+        if bucket is not None:
+            yield from self._items(bucket.offset, 0)
+
+    def _items(self, offset: int, depth: int) -> Iterator[tuple[bytes, bytes]]:
+        if depth > _DEPTH:
+            raise FormatError("the tree is too deep")
+        flags, count = self._header(offset)
+        for index in range(count):
+            if flags & _LEAF:
+                _, key, value = self._leaf(offset, index)
+                yield self._slice(*key), self._slice(*value)
+            else:
+                yield from self._items(self._branch(offset, index)[1], depth + 1)
+
+    def _read_meta(self) -> Meta:
+        found: list[Meta] = []
+        for offset in (0, 1024, 2048, 4096, 8192, 16384, 32768, 65536):
+            with contextlib.suppress(struct.error, FormatError):
+                meta = self._meta_at(offset)
+                if offset in (0, meta.page_size):
+                    found.append(meta)
+        if not found:
+            raise FormatError("the file has no valid meta page")
+        return max(found, key=lambda meta: meta.transaction)
+
+    def _meta_at(self, offset: int) -> Meta:
+        raw = _META.unpack_from(self._map, offset + _PAGE.size)
+        magic, version, page_size, _, root, _, _, pages, transaction, checksum = raw
+        if magic != _MAGIC or version != 2 or page_size not in _PAGE_SIZES:
+            raise FormatError("not a meta page")
+        start = offset + _PAGE.size
+        if checksum != _fnv(self._map[start : start + _META.size - 8]):
+            raise FormatError("the meta page's checksum is wrong")
+        return Meta(page_size, root, pages, transaction)
+
+    def _page_offset(self, page: int) -> int:
+        if not 0 < page < self.meta.pages:
+            raise FormatError(f"page {page} is outside the file")
+        return page * self.meta.page_size
+
+    def _header(self, offset: int) -> tuple[int, int]:
+        try:
+            _, flags, count, _ = _PAGE.unpack_from(self._map, offset)
+        except struct.error as error:
+            raise FormatError("the file ends before one of its pages") from error
+        if flags not in (_BRANCH, _LEAF):
+            raise FormatError(f"unexpected page type {flags:#x}")
+        return flags, count
+
+    def _branch(self, offset: int, index: int) -> tuple[tuple[int, int], int]:
+        at = offset + _PAGE.size + index * _BRANCH_ELEMENT.size
+        position, size, page = _BRANCH_ELEMENT.unpack_from(self._map, at)
+        return (at + position, size), self._page_offset(page)
+
+    def _leaf(self, offset: int, index: int) -> tuple[int, tuple[int, int], tuple[int, int]]:
+        at = offset + _PAGE.size + index * _LEAF_ELEMENT.size
+        try:
+            flags, position, key, value = _LEAF_ELEMENT.unpack_from(self._map, at)
+        except struct.error as error:
+            raise FormatError("the file ends before one of its pages") from error
+        return flags, (at + position, key), (at + position + key, value)
+
+    def _slice(self, at: int, size: int) -> bytes:
+        if at + size > len(self._map):
+            raise FormatError("the file ends before one of its keys")
+        return self._map[at : at + size]
+
+    def _seek(
+        self, offset: int, wanted: bytes
+    ) -> tuple[int, tuple[int, int], tuple[int, int]] | None:
+        for _ in range(_DEPTH):
+            flags, count = self._header(offset)
+            low, high = 0, count
+            while low < high:  # first element whose key is greater than `wanted`
+                middle = (low + high) // 2
+                position = (
+                    self._leaf(offset, middle)[1]
+                    if flags & _LEAF
+                    else self._branch(offset, middle)[0]
+                )
+                if self._slice(*position) <= wanted:
+                    low = middle + 1
+                else:
+                    high = middle
+            if flags & _LEAF:
+                if low == 0:
+                    return None
+                element = self._leaf(offset, low - 1)
+                return element if self._slice(*element[1]) == wanted else None
+            if count == 0:
+                return None
+            offset = self._branch(offset, max(low - 1, 0))[1]
+        raise FormatError("the tree is too deep")
+
+
+_PAGE_SIZES = (1024, 2048, 4096, 8192, 16384, 32768, 65536)
+
+
+def _fnv(data: bytes) -> int:
+    """FNV-1a, 64 bits."""
+    result = 0xCBF29CE484222325
+    for byte in data:
+        result = ((result ^ byte) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
+    return result
+
+
+def revision(file: File) -> int:
+    """The store's revision as etcd finds it at its start; 1 for a fresh one.
+
+    It is the greatest of the last row and the compaction marks: a compaction may have removed
+    the last row.
+    """
+    newest = 1
+    last = file.last(file.bucket(b"key"))
+    if last is not None and len(last[0]) >= 8:
+        newest = max(newest, int.from_bytes(last[0][:8], "big"))
+    meta = file.bucket(b"meta")
+    for name in (b"finishedCompactRev", b"scheduledCompactRev"):
+        mark = file.get(meta, name)
+        if mark is not None and len(mark) >= 8:
+            newest = max(newest, int.from_bytes(mark[:8], "big"))
+    return newest

@@ -1,0 +1,436 @@
+"""Data on disk: the root with current, prepared and kept data, and what a directory holds.
+
+Layout: `current/` is live, `prepared/<token>/` is built ahead of adoption, and
+`kept/<utc>-g<generation>-<token8>/` was set aside. Each holds `etcd/` (etcd's `--data-dir`) and
+`stamp.json`, which says which generation it belongs to. Every swap is one rename inside the root,
+flushed to disk; a crash leaves either the old or the new name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import os
+import pathlib
+import shutil
+import struct
+from typing import TYPE_CHECKING, Any
+
+from cluster import view
+from etcd import bolt, errors, files, wire
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_STAMP = "stamp.json"
+_KEPT = "kept.json"
+_ENTRY, _SNAPSHOT, _METADATA = 2, 5, 1  # types of records in a write-ahead log
+_LARGEST_RECORD = 64 * 1024 * 1024 + 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class Stamp:
+    """Which generation some data belongs to.
+
+    Attributes:
+        token: the generation's token.
+        generation: its number.
+        cluster_id: etcd's cluster ID, None until known.
+        member: the member name that the data was made for.
+    """
+
+    token: str
+    generation: int
+    cluster_id: int | None
+    member: str
+
+    def to_json(self) -> str:
+        """The stamp as `stamp.json` holds it."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Stamp:
+        """Read a stamp; ValueError when it is none."""
+        try:
+            raw: dict[str, Any] = json.loads(text)
+            cluster_id = raw.get("cluster_id")
+            return cls(
+                str(raw["token"]),
+                int(raw["generation"]),
+                None if cluster_id is None else int(cluster_id),
+                str(raw.get("member", "")),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a stamp: {error!r}") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """Data that was set aside: where, what, when (UTC, ISO 8601) and why."""
+
+    path: pathlib.Path
+    stamp: Stamp | None
+    at: str
+    reason: str
+
+
+class Root:
+    """The data root of a unit."""
+
+    def __init__(self, path: pathlib.Path, owner: str | None = "etcd") -> None:
+        """Name the root; nothing is touched yet.
+
+        Args:
+            path: the root, `/var/lib/etcd` or a mounted storage.
+            owner: user that etcd runs as; None keeps the owner (in tests).
+        """
+        self.path = path
+        self.owner = owner
+        self.current = path / "current"
+        self.etcd_dir = self.current / "etcd"
+        self.prepared_dir = path / "prepared"
+        self.kept_dir = path / "kept"
+
+    def ensure(self) -> bool:
+        """Create the root and its folders; True when something was missing."""
+        changed = False
+        for folder in (self.path, self.prepared_dir, self.kept_dir):
+            if not folder.is_dir():
+                folder.mkdir(mode=0o700, parents=True)
+                files.chown(folder, self.owner)
+                files.fsync(folder.parent)
+                changed = True
+        details = self.path.stat()
+        if details.st_mode & 0o7777 != 0o700:
+            self.path.chmod(0o700)
+            changed = True
+        files.chown(self.path, self.owner)
+        leftover = self.path / "current.part"
+        if leftover.exists():
+            shutil.rmtree(leftover)
+        return changed
+
+    def stamp(self) -> Stamp | None:
+        """Stamp of the current data, None without current data.
+
+        Raises:
+            errors.DataError: there is current data without a readable stamp.
+        """
+        if not self.current.is_dir():
+            return None
+        return _read_stamp(self.current)
+
+    def restamp(self, stamp: Stamp) -> bool:
+        """Replace the current data's stamp; True when it differs."""
+        if not self.current.is_dir():
+            raise errors.DataError(f"there is no current data in {self.path} to stamp")
+        return files.write(self.current / _STAMP, stamp.to_json(), 0o600, self.owner)
+
+    def new_current(self, stamp: Stamp) -> pathlib.Path:
+        """An empty, stamped `current/`; answers etcd's directory in it.
+
+        Raises:
+            errors.DataError: there is current data.
+        """
+        self._refuse_current()
+        part = self._fresh(self.path / "current.part", stamp)
+        files.rename(part, self.current)
+        return self.etcd_dir
+
+    def prepared(self) -> tuple[str, ...]:
+        """Tokens of complete prepared data."""
+        return tuple(sorted(p.name for p in _folders(self.prepared_dir) if p.suffix != ".part"))
+
+    def preparing(self, stamp: Stamp) -> pathlib.Path:
+        """A fresh, stamped working folder for `stamp.token`; answers etcd's directory in it.
+
+        That directory does not exist yet, as restoring wants it. `prepare_done` completes it.
+        """
+        self.ensure()
+        part = self._part(stamp.token)
+        if part.exists():
+            shutil.rmtree(part)
+        self._fresh(part, stamp)
+        (part / "etcd").rmdir()
+        return part / "etcd"
+
+    def prepare_done(self, token: str) -> None:
+        """Complete prepared data: owner, flush, and its final name in one rename."""
+        part, final = self._part(token), self.prepared_dir / token
+        if final.exists():
+            shutil.rmtree(final)
+        files.chown_tree(part, self.owner)
+        files.fsync_tree(part)
+        files.rename(part, final)
+
+    def discard(self, token: str) -> bool:
+        """Remove prepared data, complete or not; True when there was some."""
+        found = False
+        for path in (self.prepared_dir / token, self._part(token)):
+            if path.exists():
+                shutil.rmtree(path)
+                found = True
+        if found:
+            files.fsync(self.prepared_dir)
+        return found
+
+    def set_aside(self, reason: str) -> pathlib.Path | None:
+        """Rename `current/` into `kept/`; answers where it is, None without current data.
+
+        Args:
+            reason: why, for people who find it.
+        """
+        if not self.current.is_dir():
+            return None
+        try:
+            stamp = self.stamp()
+        except errors.DataError:
+            stamp = None
+        now = datetime.datetime.now(datetime.timezone.utc)
+        note = {"at": now.isoformat(timespec="seconds"), "reason": reason}
+        files.write(self.current / _KEPT, json.dumps(note), 0o600, self.owner)
+        label = f"g{stamp.generation}-{stamp.token[:8]}" if stamp else "g0-unknown"
+        name = f"{now:%Y%m%dT%H%M%S}.{now.microsecond:06d}Z-{label}"
+        self.ensure()
+        files.rename(self.current, self.kept_dir / name)
+        return self.kept_dir / name
+
+    def adopt(self, token: str) -> bool:
+        """Rename `prepared/<token>/` to `current/`; False when it is current already.
+
+        Raises:
+            errors.DataError: other current data is in the way, or nothing was prepared.
+        """
+        return self._promote(self.prepared_dir / token, token)
+
+    def put_back(self, token: str) -> bool:
+        """Rename the newest kept data of `token` to `current/`; False when it is current.
+
+        Raises:
+            errors.DataError: other current data is in the way, or none was kept.
+        """
+        kept = next((k for k in self.kept() if k.stamp and k.stamp.token == token), None)
+        return self._promote(kept.path if kept else None, token)
+
+    def kept(self) -> tuple[Kept, ...]:
+        """All data that was set aside, newest first."""
+        found: list[Kept] = []
+        for path in sorted(_folders(self.kept_dir), reverse=True):
+            note: dict[str, Any] = {}
+            with contextlib.suppress(OSError, ValueError):
+                note = json.loads((path / _KEPT).read_text())
+            stamp = None
+            with contextlib.suppress(errors.DataError):
+                stamp = _read_stamp(path)
+            found.append(Kept(path, stamp, str(note.get("at", "")), str(note.get("reason", ""))))
+        return tuple(found)
+
+    def drop(self, kept: Kept) -> None:
+        """Delete kept data for good."""
+        if kept.path.parent != self.kept_dir:
+            raise errors.DataError(f"{kept.path} is not kept data of {self.path}")
+        shutil.rmtree(kept.path, ignore_errors=False)
+        files.fsync(self.kept_dir)
+
+    def move(self, kept: Kept, directory: pathlib.Path) -> pathlib.Path:
+        """Move kept data into another directory, across file systems if need be.
+
+        The copy is complete and on disk before the original goes.
+
+        Raises:
+            errors.DataError: the directory cannot be written to.
+        """
+        target = directory / kept.path.name
+        part = directory / f"{kept.path.name}.part"
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            if part.exists():
+                shutil.rmtree(part)
+            if not target.exists():
+                shutil.copytree(kept.path, part, symlinks=True)
+                files.chown_tree(part, self.owner)
+                files.fsync_tree(part)
+                files.rename(part, target)
+        except OSError as error:
+            raise errors.DataError(
+                f"the replaced data cannot be moved to {directory}: {error.strerror}; "
+                f"it stays in {kept.path}"
+            ) from error
+        self.drop(kept)
+        return target
+
+    def free_bytes(self) -> int:
+        """Bytes that etcd may still write."""
+        details = os.statvfs(self.path if self.path.exists() else self.path.parent)
+        return details.f_bavail * details.f_frsize
+
+    def used_bytes(self) -> int:
+        """Bytes that the current data takes."""
+        return sum(
+            pathlib.Path(folder, name).stat().st_blocks * 512
+            for folder, _, names in os.walk(self.current)
+            for name in names
+            if pathlib.Path(folder, name).exists()
+        )
+
+    def disk(self, broken: str = "", facts: bool = False) -> view.Disk:
+        """The picture of this root for the planner.
+
+        Args:
+            broken: why etcd cannot use the current data, "" when nothing is known.
+            facts: read how far the data got, too.
+        """
+        token = None
+        try:
+            stamp = self.stamp()
+            token = stamp.token if stamp else None
+        except errors.DataError as error:
+            broken = broken or str(error)
+            token = ""
+        read = None
+        if facts and token is not None:
+            try:
+                read = disk_facts(self.etcd_dir)
+            except errors.DataError as error:
+                broken = broken or str(error)
+        kept = tuple(dict.fromkeys(k.stamp.token for k in self.kept() if k.stamp))
+        return view.Disk(token, self.prepared(), kept, read, broken)
+
+    def _part(self, token: str) -> pathlib.Path:
+        return self.prepared_dir / f"{token}.part"
+
+    def _refuse_current(self) -> None:
+        if self.current.exists():
+            raise errors.DataError(f"there is data in {self.current} already; it was left alone")
+
+    def _promote(self, source: pathlib.Path | None, token: str) -> bool:
+        stamp = self.stamp()
+        if stamp is not None and stamp.token == token:
+            return False
+        self._refuse_current()
+        if source is None or not source.is_dir():
+            raise errors.DataError(f"there is no data of generation token {token[:8]} to use")
+        files.rename(source, self.current)
+        with contextlib.suppress(FileNotFoundError):
+            (self.current / _KEPT).unlink()
+        return True
+
+    def _fresh(self, part: pathlib.Path, stamp: Stamp) -> pathlib.Path:
+        self.ensure()
+        if part.exists():
+            shutil.rmtree(part)
+        (part / "etcd").mkdir(mode=0o700, parents=True)
+        part.chmod(0o700)
+        files.write(part / _STAMP, stamp.to_json(), 0o600, self.owner)
+        files.chown_tree(part, self.owner)
+        files.fsync_tree(part)
+        return part
+
+
+def has_data(data_dir: pathlib.Path) -> bool:
+    """There is a write-ahead log: etcd knows who it is and ignores `initial-*`."""
+    return bool(_logs(data_dir))
+
+
+def member_ids(data_dir: pathlib.Path) -> tuple[int, int] | None:
+    """(member ID, cluster ID) that the data was written by, None without data."""
+    for log in _logs(data_dir):
+        for kind, payload in _records(log):
+            if kind == _METADATA:
+                return wire.number(payload, 1), wire.number(payload, 2)
+    return None
+
+
+def disk_facts(data_dir: pathlib.Path) -> view.DiskFacts | None:
+    """How far a data directory got: last term and index of its log, revision of its store.
+
+    It only reads. Beside a running etcd the answer may be slightly old. A log that ends in the
+    middle of a record is read up to there, as etcd does.
+
+    Args:
+        data_dir: etcd's `--data-dir`.
+
+    Returns:
+        None when there is no data.
+
+    Raises:
+        errors.DataError: the database cannot be read.
+    """
+    logs = _logs(data_dir)
+    database = data_dir / "member" / "snap" / "db"
+    if not logs and not database.exists():
+        return None
+    term, index = _last_entry(logs)
+    revision = 0
+    for attempt in range(3):  # a running etcd may change pages under our eyes
+        try:
+            with bolt.File(database) as file:
+                revision = bolt.revision(file)
+            break
+        except FileNotFoundError:
+            break
+        except (bolt.FormatError, OSError, struct.error) as error:
+            if attempt == 2:
+                raise errors.DataError(f"the database {database} cannot be read: {error}") from (
+                    error
+                )
+    return view.DiskFacts(term, index, revision)
+
+
+def _last_entry(logs: list[pathlib.Path]) -> tuple[int, int]:
+    """(term, index) of the last entry or snapshot mark; a rewritten entry replaces later ones."""
+    for log in reversed(logs):
+        entry = mark = (0, 0)
+        for kind, payload in _records(log):
+            if kind == _ENTRY:
+                entry = (wire.number(payload, 2), wire.number(payload, 3))
+            elif kind == _SNAPSHOT:
+                mark = max(mark, (wire.number(payload, 2), wire.number(payload, 1)))
+        if entry[1] or mark[1]:
+            return entry if entry[1] >= mark[1] else mark
+    return (0, 0)
+
+
+def _logs(data_dir: pathlib.Path) -> list[pathlib.Path]:
+    return sorted((data_dir / "member" / "wal").glob("*.wal"))
+
+
+def _records(log: pathlib.Path) -> Iterator[tuple[int, memoryview]]:
+    """(type, data) of each record of a log file, up to its end or its torn tail.
+
+    Frame: 8 bytes little endian, low 56 bits the record's length, with the top bit set the low 3
+    bits of the top byte the padding behind it (etcd, wal/decoder.go).
+    """
+    content = memoryview(log.read_bytes())
+    at = 0
+    while at + 8 <= len(content):
+        (field,) = struct.unpack_from("<Q", content, at)
+        size = field & ((1 << 56) - 1)
+        padding = (field >> 56) & 7 if field >> 63 else 0
+        if field == 0 or size > _LARGEST_RECORD or at + 8 + size + padding > len(content):
+            return
+        record = content[at + 8 : at + 8 + size]
+        at += 8 + size + padding
+        try:
+            kind, payload = 0, memoryview(b"")
+            for number, value in wire.walk(record):
+                if number == 1 and isinstance(value, int):
+                    kind = value
+                elif number == 3 and isinstance(value, memoryview):
+                    payload = value
+        except ValueError:
+            return
+        yield kind, payload
+
+
+def _read_stamp(folder: pathlib.Path) -> Stamp:
+    try:
+        return Stamp.from_json((folder / _STAMP).read_text())
+    except (OSError, ValueError) as error:
+        raise errors.DataError(f"the data in {folder} has no readable stamp") from error
+
+
+def _folders(path: pathlib.Path) -> list[pathlib.Path]:
+    return [p for p in path.iterdir() if p.is_dir()] if path.is_dir() else []

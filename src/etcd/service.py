@@ -1,0 +1,453 @@
+"""The local etcd as a systemd service: its configuration, its unit, its state, why it failed.
+
+Functions that change something answer whether they did. Paths are those of a unit of the charm;
+nothing here knows Juju.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import json
+import pathlib
+import platform
+import re
+import shutil
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+from cluster import view
+from etcd import client, errors, files
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+UNIT = "etcd.service"
+USER = "etcd"
+CONFIG = pathlib.Path("/etc/etcd/etcd.conf.yaml")
+TLS = pathlib.Path("/etc/etcd/tls")
+UNIT_FILE = pathlib.Path("/etc/systemd/system/etcd.service")
+STARTED = pathlib.Path("/run/etcd/started")
+INSTALLED = pathlib.Path("/usr/local/lib/etcd")  # symlink to the release from the resource
+TEMPLATES = pathlib.Path(__file__).resolve().parent.parent / "templates"
+STOP_SECONDS = 90
+GiB = 1024**3
+
+
+class Initial(enum.Enum):
+    """`initial-cluster-state`: whether an empty data directory founds or joins."""
+
+    NEW = "new"
+    EXISTING = "existing"
+
+
+def tls_files(name: str, root: pathlib.Path | None = None) -> client.TLSFiles:
+    """The published certificate directory `name` (`peer`, `server`, `client`) of this unit."""
+    folder = (root or TLS) / name
+    return client.TLSFiles(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything that etcd is told.
+
+    Attributes:
+        name: member name, `etcd-0`.
+        data_dir: etcd's `--data-dir`.
+        version: of the etcd that will read it; chooses the names of some options.
+        listen_client_urls: where to serve clients.
+        advertise_client_urls: where clients are told to go.
+        listen_peer_urls: where to serve peers.
+        advertise_peer_urls: where peers are told to go.
+        server_tls: what clients see, and the CAs that sign clients.
+        peer_tls: this member among its peers, and their CA.
+        token: `initial-cluster-token`.
+        initial_cluster: `etcd-0=https://...,etcd-1=https://...`; "" once data exists.
+        initial: whether an empty data directory founds or joins.
+        heartbeat_ms: milliseconds between heartbeats.
+        election_ms: milliseconds without a heartbeat until an election, at least 5 heartbeats.
+        quota_bytes: database size that arms the NOSPACE alarm.
+        auto_compaction_mode: `periodic` or `revision`.
+        auto_compaction_retention: hours or a duration, or a number of revisions; "0" is off.
+        snapshot_count: raft entries between two raft snapshots.
+        max_request_bytes: largest request.
+        log_level: debug, info, warn, error.
+        gateway: serve the JSON gateway.
+        metrics_urls: further URLs for metrics and health only; never plaintext.
+    """
+
+    name: str
+    data_dir: pathlib.Path
+    version: tuple[int, int, int]
+    listen_client_urls: tuple[str, ...]
+    advertise_client_urls: tuple[str, ...]
+    listen_peer_urls: tuple[str, ...]
+    advertise_peer_urls: tuple[str, ...]
+    server_tls: client.TLSFiles = dataclasses.field(default_factory=lambda: tls_files("server"))
+    peer_tls: client.TLSFiles = dataclasses.field(default_factory=lambda: tls_files("peer"))
+    token: str = ""
+    initial_cluster: str = ""
+    initial: Initial = Initial.EXISTING
+    heartbeat_ms: int = 100
+    election_ms: int = 1000
+    quota_bytes: int = 8 * GiB
+    auto_compaction_mode: str = "periodic"
+    auto_compaction_retention: str = "0"
+    snapshot_count: int = 10000
+    max_request_bytes: int = 1536 * 1024
+    log_level: str = "info"
+    gateway: bool = True
+    metrics_urls: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse plaintext: there is no road to it."""
+        for address in (
+            *self.listen_client_urls,
+            *self.advertise_client_urls,
+            *self.listen_peer_urls,
+            *self.advertise_peer_urls,
+            *self.metrics_urls,
+        ):
+            if not address.startswith("https://"):
+                raise errors.EtcdError(f"{address} is not an https URL: etcd only serves TLS")
+
+
+def url(host: str, port: int) -> str:
+    """`https://host:port`, an IPv6 address in brackets."""
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+
+
+def render(config: Config, force_new_cluster: bool = False) -> str:
+    """The configuration file's text.
+
+    Args:
+        config: what to say.
+        force_new_cluster: start a one-member cluster from existing data; for copies only.
+    """
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    values |= {
+        "data_dir": str(config.data_dir),
+        "initial": config.initial.value,
+        "gates": [
+            "InitialCorruptCheck=true",
+            "CompactHashCheck=true",
+            "StopGRPCServiceOnDefrag=true",
+        ],
+        "force_new_cluster": force_new_cluster,
+    }
+    return _template("etcd.conf.yaml.j2").render(values)
+
+
+def ensure_config(config: Config) -> bool:
+    """Write the configuration; True when it changed. A running etcd does not notice."""
+    CONFIG.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    return files.write(CONFIG, render(config), 0o644)
+
+
+def ensure_unit(data_root: pathlib.Path) -> bool:
+    """Write the systemd unit and let systemd read it; True when it changed.
+
+    Args:
+        data_root: the only place that etcd may write to.
+    """
+    architecture = {"x86_64": "", "aarch64": "arm64", "ppc64le": "ppc64le", "s390x": "s390x"}
+    text = _template("etcd.service.j2").render(
+        data_root=data_root,
+        config=CONFIG,
+        user=USER,
+        binary=binary("etcd", must_exist=False),
+        fingerprint=_fingerprint_command(),
+        stop_seconds=STOP_SECONDS,
+        unsupported_arch=architecture.get(platform.machine(), ""),
+    )
+    changed = files.write(UNIT_FILE, text, 0o644)
+    if changed:
+        _systemctl("daemon-reload")
+    return changed
+
+
+def start(wait: float = 0.0) -> bool:
+    """Start etcd, whatever earlier failures systemd counted; True when it was not running.
+
+    Args:
+        wait: seconds to wait for it to be ready (to have a quorum); 0 returns at once.
+    """
+    changed = state() is not view.Service.RUNNING
+    if changed:
+        _systemctl("reset-failed", UNIT, check=False)
+        _systemctl("start", "--no-block", UNIT)
+    _await_active(wait)
+    return changed
+
+
+def stop() -> bool:
+    """Stop etcd and wait for its end; True when it ran. etcd hands leadership on, if it can."""
+    changed = state() in (view.Service.RUNNING, view.Service.FAILED)
+    _systemctl("stop", UNIT, timeout=STOP_SECONDS + 30, check=changed)
+    _systemctl("reset-failed", UNIT, check=False)
+    return changed
+
+
+def restart(wait: float = 0.0) -> None:
+    """Restart etcd with what is on disk now."""
+    stop()
+    start(wait)
+
+
+def enable() -> bool:
+    """Start etcd at boot; True when that is new."""
+    if _systemctl("is-enabled", UNIT, check=False).stdout.strip() == "enabled":
+        return False
+    _systemctl("enable", UNIT)
+    return True
+
+
+def disable() -> bool:
+    """Do not start etcd at boot; True when that is new."""
+    if _systemctl("is-enabled", UNIT, check=False).stdout.strip() != "enabled":
+        return False
+    _systemctl("disable", UNIT)
+    return True
+
+
+def state() -> view.Service:
+    """What systemd says of etcd.
+
+    One that is up but waits for its peers runs; one that was restarted three times without
+    becoming ready has failed, as one that systemd gave up on.
+    """
+    if not binary("etcd", must_exist=False).exists() or not UNIT_FILE.exists():
+        return view.Service.ABSENT
+    shown = _properties("ActiveState", "NRestarts")
+    active, restarts = shown.get("ActiveState", ""), int(shown.get("NRestarts") or 0)
+    if active == "failed":
+        return view.Service.FAILED
+    if active in ("activating", "reloading"):
+        return view.Service.FAILED if restarts >= 3 else view.Service.RUNNING
+    if active in ("active", "deactivating"):
+        return view.Service.RUNNING
+    return view.Service.STOPPED
+
+
+def stale() -> bool:
+    """The running etcd was started with another configuration, trust or binary than now on disk.
+
+    Certificates and keys do not count: etcd reads them again at every handshake.
+    """
+    try:
+        started = STARTED.read_text().split()[0]
+    except (OSError, IndexError):
+        return False
+    completed = _run(["/bin/sh", "-c", _fingerprint_command()])
+    return completed.returncode == 0 and completed.stdout.split()[:1] != [started]
+
+
+def binary(name: str, must_exist: bool = True) -> pathlib.Path:
+    """Path of `etcd`, `etcdctl` or `etcdutl`: the resource's release, else the distribution's.
+
+    Raises:
+        errors.ToolError: there is none.
+    """
+    own = INSTALLED / name
+    if own.exists():
+        return own
+    for folder in ("/usr/bin", "/usr/local/bin"):
+        if (path := pathlib.Path(folder, name)).exists():
+            return path
+    if must_exist:
+        found = shutil.which(name)
+        if not found:
+            raise errors.ToolError(f"{name} is not installed")
+        return pathlib.Path(found)
+    return pathlib.Path("/usr/bin", name)
+
+
+def version(program: pathlib.Path | None = None) -> tuple[int, int, int]:
+    """Version of an etcd binary, by default the installed one: (3, 5, 16).
+
+    Raises:
+        errors.ToolError: it does not run, or does not say.
+    """
+    path = program or binary("etcd")
+    try:
+        details = path.stat()
+    except OSError as error:
+        raise errors.ToolError(f"{path} cannot be run: {error.strerror}") from error
+    return _version(str(path), details.st_mtime_ns, details.st_size)
+
+
+@functools.lru_cache(maxsize=8)
+def _version(path: str, changed_ns: int, size: int) -> tuple[int, int, int]:
+    del changed_ns, size  # part of the key: another file is asked again
+    completed = _run([path, "--version"])
+    match = re.search(r"etcd Version: (\d+)\.(\d+)\.(\d+)", completed.stdout)
+    if completed.returncode or not match:
+        raise errors.ToolError(
+            f"{path} does not say its version", completed.stdout + completed.stderr
+        )
+    return int(match[1]), int(match[2]), int(match[3])
+
+
+class FailureKind(enum.Enum):
+    """Why etcd does not run."""
+
+    REMOVED = "removed"  # the cluster removed this member: its data is of no use
+    CORRUPT = "corrupt"  # the database, or it differs from the peers'
+    BAD_WAL = "bad-wal"  # the log cannot be read, or lost entries that were committed
+    MISMATCH = "mismatch"  # the initial cluster is not the member list, or is bootstrapped
+    FOREIGN = "foreign"  # its peers are of another cluster
+    NEWER = "newer"  # the data is of a newer etcd
+    DISK_FULL = "disk-full"
+    CERTIFICATE = "certificate"
+    ADDRESS = "address"  # cannot listen
+    MEMORY = "memory"
+    OTHER = "other"
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """A reason with the sentence for the operator."""
+
+    kind: FailureKind
+    sentence: str
+
+    @property
+    def data_broken(self) -> bool:
+        """No etcd can use the data any more, whatever else is done."""
+        return self.kind in (FailureKind.REMOVED, FailureKind.CORRUPT, FailureKind.BAD_WAL)
+
+
+_REASONS: tuple[tuple[str, FailureKind, str], ...] = (
+    (r"permanently removed from the cluster", FailureKind.REMOVED,
+     "the cluster removed this member"),
+    (r"no space left on device", FailureKind.DISK_FULL, "the disk is full"),
+    (r"oom-kill|killed by the OOM killer", FailureKind.MEMORY, "the machine ran out of memory"),
+    (r"bind: address already in use", FailureKind.ADDRESS,
+     "another program listens on etcd's port"),
+    (r"cannot assign requested address", FailureKind.ADDRESS,
+     "the address to listen on is not one of this machine"),
+    (r"cannot be downgraded|is lower than determined cluster version|"
+     r"invalid downgrade|storage version.*(?:higher|unsupported)", FailureKind.NEWER,
+     "the data was written by a newer etcd than the one installed"),
+    (r"has already been bootstrapped", FailureKind.MISMATCH,
+     "a member of this name and address was founded before"),
+    (r"member count is unequal|unmatched member while checking PeerURLs|"
+     r"error validating peerURLs|couldn't find local name|has different advertised",
+     FailureKind.MISMATCH, "the initial cluster differs from the member list"),
+    (r"(?i)data inconsistency|checkInitialHashKV failed|CORRUPT|corruption check|"
+     r"database file checksum|invalid database|freepages|unexpected page|page \d+: |"
+     r"[Pp]age expected to be|version mismatch|failed to (?:open|recover v3) backend|"
+     r"failed to (?:find|open) (?:database snapshot|v3 backend)|file size too small|bbolt|"
+     r"SnapshotUnmarshal|snap: ",
+     FailureKind.CORRUPT, "its database is corrupt"),
+    (r"crc mismatch|failed to (?:open|read|repair|create) WAL|wal: |walpb|tocommit\(|"
+     r"cannot be repaired|Was the raft log corrupted|unexpected EOF.*wal",
+     FailureKind.BAD_WAL, "its write-ahead log cannot be used"),
+    (r"cluster ID mismatch", FailureKind.FOREIGN, "its peers belong to another cluster"),
+    (r"private key does not match|failed to find any PEM data|x509: |"
+     r"open \S*\.(?:pem|crt|key): |no such file or directory.*\.pem|tls: failed",
+     FailureKind.CERTIFICATE, "its certificates cannot be used"),
+)  # fmt: skip
+
+
+def reason(lines: Sequence[str]) -> Failure | None:
+    """The reason in etcd's last log lines (zap's JSON or plain), None without one."""
+    fallback = ""
+    for line in reversed(lines):
+        level, text = _log_line(line)
+        if level in ("debug", "info"):
+            continue
+        for pattern, kind, sentence in _REASONS:
+            if re.search(pattern, text):
+                return Failure(kind, sentence)
+        if level in ("fatal", "panic") or (not level and text.startswith("panic:")):
+            fallback = fallback or text
+    return Failure(FailureKind.OTHER, fallback[:200]) if fallback else None
+
+
+def why_failed() -> Failure | None:
+    """Why etcd ended the last time, from its journal; None when the journal does not tell."""
+    completed = _run(
+        ["journalctl", "--unit", UNIT, "--output", "cat", "--no-pager", "--lines", "300"],
+        timeout=20,
+    )
+    lines = completed.stdout.splitlines()
+    # Only what belongs to the last attempt counts.
+    for position in range(len(lines) - 1, -1, -1):
+        if "Starting etcd" in lines[position] or "Starting " + UNIT in lines[position]:
+            lines = lines[position:]
+            break
+    return reason(lines)
+
+
+def _log_line(line: str) -> tuple[str, str]:
+    if line.startswith("{"):
+        try:
+            entry: dict[str, Any] = json.loads(line)
+        except ValueError:
+            return "", line
+        level = str(entry.pop("level", ""))
+        for noise in ("ts", "caller", "stacktrace"):
+            entry.pop(noise, None)
+        message = str(entry.pop("msg", ""))
+        details = ", ".join(f"{key}: {value}" for key, value in entry.items())
+        return level, f"{message} ({details})" if details else message
+    return "", line
+
+
+def _template(name: str) -> Any:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - YAML and systemd syntax; strings go through tojson
+    )
+    return environment.get_template(name)
+
+
+def _fingerprint_command() -> str:
+    """Shell text that prints a digest of all that etcd reads once, at its start."""
+    trust = " ".join(str(tls_files(name).ca) for name in ("peer", "server"))
+    program = binary("etcd", must_exist=False)
+    return (
+        f"( grep -v ^initial- {CONFIG}; cat {trust}; {program} --version ) 2>/dev/null | sha256sum"
+    )
+
+
+def _properties(*names: str) -> dict[str, str]:
+    shown = _systemctl("show", UNIT, f"--property={','.join(names)}", check=False).stdout
+    return dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+
+
+def _await_active(wait: float) -> None:
+    until = time.monotonic() + wait
+    while time.monotonic() < until:
+        if _properties("ActiveState").get("ActiveState") in ("active", "failed"):
+            return
+        time.sleep(0.1)
+
+
+def _systemctl(
+    *arguments: str, timeout: float = 30.0, check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    completed = _run(["systemctl", *arguments], timeout)
+    if check and completed.returncode:
+        raise errors.ToolError(
+            f"systemctl {' '.join(arguments)} failed", completed.stdout + completed.stderr
+        )
+    return completed
+
+
+def _run(arguments: list[str], timeout: float = 30.0) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            arguments, capture_output=True, text=True, timeout=timeout, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise errors.ToolError(f"{arguments[0]} could not be run: {error}") from error

@@ -1,0 +1,491 @@
+"""Snapshot files, offline: proving them, restoring them, and making one from a survivor's disk.
+
+A snapshot is etcd's bbolt database followed by the sha256 of it (32 bytes). The work on it is done
+by `etcdutl`, or by `etcdctl` where that does not exist yet (3.4).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509 import oid
+
+from etcd import bolt, client, data, errors, files, service
+
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Generator
+
+_CHUNK = 1024 * 1024
+_SLOW_DISK = 20e6  # bytes per second that a timeout allows for
+_ETCD_BUCKETS = (b"key", b"meta")
+
+
+@dataclasses.dataclass(frozen=True)
+class SnapshotInfo:
+    """A file that was proven to be a snapshot.
+
+    Attributes:
+        path: the file.
+        size: bytes.
+        sha256: of the whole file.
+        revision: of the store in it.
+        total_keys: rows in it, old revisions included.
+        hash: the tool's checksum over its buckets, hexadecimal.
+        version: etcd's cluster version in it, `3.5`, "" when it has none.
+        storage_version: of the file's schema, from etcd 3.6 on.
+        hashed: it ends with its own sha256, which matched.
+        alarms: it carries armed alarms.
+        auth_enabled: it carries authentication that is on, with its passwords.
+    """
+
+    path: pathlib.Path
+    size: int
+    sha256: str
+    revision: int
+    total_keys: int
+    hash: str
+    version: str
+    storage_version: str
+    hashed: bool
+    alarms: bool
+    auth_enabled: bool
+
+
+def bump_for(live_revision: int, snapshot_revision: int) -> int:
+    """How far to raise a restored store's revision so that no watcher meets one twice.
+
+    Clients cache revisions up to the live one, or beyond what was seen of it. The rule is that of
+    OpenShift (20 % above the live revision) with at least a million on top: over 10 minutes at
+    1500 writes per second.
+    """
+    newest = max(live_revision, snapshot_revision, 1)
+    return newest - snapshot_revision + max(newest // 5, 1_000_000)
+
+
+def verify(
+    path: pathlib.Path,
+    binary_version: tuple[int, int, int] | None = None,
+    allow_missing_hash: bool = False,
+) -> SnapshotInfo:
+    """Prove that a file is a whole snapshot that this etcd can restore. It is only read.
+
+    Args:
+        path: the file.
+        binary_version: of the etcd to restore it with, by default the installed one.
+        allow_missing_hash: accept a copy of a data directory's `member/snap/db`.
+
+    Raises:
+        errors.SnapshotError: one of its kinds, with the sentence for the operator.
+    """
+    details = _stat(path)
+    binary_version = binary_version or service.version()
+    with _opened(path) as file:
+        pages = file.meta.size
+        if details.st_size < pages:
+            raise errors.TruncatedError(
+                f"{path} is truncated: it has {details.st_size} bytes of at least {pages}"
+            )
+        hashed = details.st_size % client.SNAPSHOT_BLOCK == client.SNAPSHOT_HASH
+        if not hashed and details.st_size % client.SNAPSHOT_BLOCK:
+            raise errors.TruncatedError(f"{path} is truncated: it ends within its hash")
+        sha256 = _hash(path, details.st_size, hashed)
+        if not hashed and not allow_missing_hash:
+            raise errors.BadHashError(
+                f"{path} has no hash at its end: it lost it, or is a copy of a member's database; "
+                "allow-missing-hash restores it unproven"
+            )
+        try:
+            facts = _facts(file)
+        except (bolt.FormatError, ValueError) as error:
+            raise errors.BadHashError(f"{path} is damaged: {error}") from error
+    if facts is None:
+        raise errors.ForeignFileError(f"{path} is a database, but not one of etcd")
+    _refuse_newer(path, facts, binary_version)
+    status = _status(path)
+    return SnapshotInfo(
+        path=path,
+        size=details.st_size,
+        sha256=sha256,
+        revision=facts.revision,
+        total_keys=int(status.get("totalKey", 0)),
+        hash=f"{int(status.get('hash', 0)):x}",
+        version=".".join(facts.version.split(".")[:2]),
+        storage_version=facts.storage_version,
+        hashed=hashed,
+        alarms=facts.alarms,
+        auth_enabled=facts.auth_enabled,
+    )
+
+
+def restore(
+    snapshot: pathlib.Path,
+    directory: pathlib.Path,
+    name: str,
+    initial_cluster: str,
+    token: str,
+    peer_url: str,
+    bump: int = 0,
+    skip_hash_check: bool = False,
+) -> pathlib.Path:
+    """Restore a snapshot into a new data directory, which appears only when complete.
+
+    Args:
+        snapshot: the file, verified before.
+        directory: etcd's `--data-dir` to be; it does not exist or is empty.
+        name: this member's name.
+        initial_cluster: all founders, `etcd-0=https://...,etcd-1=https://...`.
+        token: the generation's, fresh for each restore.
+        peer_url: this member's.
+        bump: raise the revision by this and mark older ones compacted (`bump_for`); 0 not to.
+            Ignored where the tool cannot (`can_bump`).
+        skip_hash_check: the file has no hash, or it was checked before.
+
+    Raises:
+        errors.TargetError: the directory is in use, or has no room.
+        errors.ToolError: the tool failed.
+    """
+    size = _stat(snapshot).st_size
+    if directory.exists() and any(directory.iterdir()):
+        raise errors.TargetError(f"{directory} is not empty; it was left as it is")
+    part = directory.with_name(directory.name + ".part")
+    if part.exists():
+        shutil.rmtree(part)
+    _refuse_full(directory.parent, size)
+    command = [
+        *_tool(), "snapshot", "restore", str(snapshot),
+        f"--data-dir={part}",
+        f"--name={name}",
+        f"--initial-cluster={initial_cluster}",
+        f"--initial-cluster-token={token}",
+        f"--initial-advertise-peer-urls={peer_url}",
+    ]  # fmt: skip
+    if bump and can_bump():
+        command += [f"--bump-revision={bump}", "--mark-compacted"]
+    if skip_hash_check:
+        command.append("--skip-hash-check")
+    try:
+        _run(command, f"{snapshot} cannot be restored", size)
+        files.fsync_tree(part)
+        if directory.exists():
+            directory.rmdir()
+        files.rename(part, directory)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    return directory
+
+
+def can_bump() -> bool:
+    """The installed tool can raise revisions on restore (3.4.27, 3.5.10, 3.6)."""
+    version = service.version()
+    return version >= (3, 5, 10) or (3, 4, 27) <= version < (3, 5, 0)
+
+
+def salvage(data_dir: pathlib.Path, workdir: pathlib.Path, timeout: float = 600.0) -> SnapshotInfo:
+    """Make a snapshot of a stopped member's data, its log included; the original is only read.
+
+    A copy is started as a cluster of one on loopback, over TLS with certificates that live as
+    long as it, and asked for a snapshot.
+
+    Args:
+        data_dir: a survivor's `--data-dir`; no etcd runs on it.
+        workdir: where to work; the snapshot is `salvage.db` in it. Needs room for two copies.
+        timeout: seconds for the copy to come up.
+
+    Raises:
+        errors.EtcdError: the data cannot be started from.
+    """
+    if not data.has_data(data_dir):
+        raise errors.DataError(f"there is no etcd data in {data_dir} to recover from")
+    workdir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    scratch = workdir / "scratch"
+    if scratch.exists():
+        shutil.rmtree(scratch)
+    size = sum(p.stat().st_size for p in data_dir.rglob("*") if p.is_file())
+    _refuse_full(workdir, 2 * size)
+    target = workdir / "salvage.db"
+    try:
+        scratch.mkdir(mode=0o700)
+        shutil.copytree(data_dir, scratch / "data")
+        with _alone(scratch, timeout) as online:
+            online.snapshot(target, timeout=max(timeout, size / _SLOW_DISK))
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return verify(target)
+
+
+@contextlib.contextmanager
+def _alone(scratch: pathlib.Path, timeout: float) -> Generator[client.Client]:
+    """A running etcd on `scratch/data`, forced to be a cluster of one, and a client of it."""
+    tls = _own_tls(scratch)
+    client_url, peer_url = (service.url("127.0.0.1", port) for port in _free_ports(2))
+    config = service.Config(
+        name="salvage",
+        data_dir=scratch / "data",
+        version=service.version(),
+        listen_client_urls=(client_url,),
+        advertise_client_urls=(client_url,),
+        listen_peer_urls=(peer_url,),
+        advertise_peer_urls=(peer_url,),
+        server_tls=tls,
+        peer_tls=tls,
+        gateway=False,
+        quota_bytes=64 * service.GiB,
+    )
+    configuration = scratch / "etcd.conf.yaml"
+    configuration.write_text(service.render(config, force_new_cluster=True))
+    log = scratch / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [str(service.binary("etcd")), "--config-file", str(configuration)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=_environment(),
+        )
+    try:
+        with client.Client([client_url], tls, timeout=5.0) as online:
+            _await_alone(process, online, log, timeout)
+            yield online
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _await_alone(
+    process: subprocess.Popen[bytes], online: client.Client, log: pathlib.Path, timeout: float
+) -> None:
+    until = time.monotonic() + timeout
+    while True:
+        if process.poll() is not None:
+            lines = log.read_text(errors="replace").splitlines()
+            found = service.reason(lines)
+            why = found.sentence if found else "it does not start"
+            raise errors.DataError(f"the data cannot be recovered from: {why}")
+        try:
+            online.health()
+        except errors.EtcdError as error:
+            if time.monotonic() > until:
+                raise errors.DataError(
+                    f"the copied data did not come up within {timeout:.0f} s: {error}"
+                ) from error
+            time.sleep(0.2)
+        else:
+            return
+
+
+def _own_tls(folder: pathlib.Path) -> client.TLSFiles:
+    """A key and a self-signed certificate for loopback, trusted by itself, good for two days."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(oid.NameOID.COMMON_NAME, "root")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    day = datetime.timedelta(days=1)
+    usages = [oid.ExtendedKeyUsageOID.SERVER_AUTH, oid.ExtendedKeyUsageOID.CLIENT_AUTH]
+    loopback = x509.IPAddress(_loopback())
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - day)
+        .not_valid_after(now + 2 * day)
+        .add_extension(x509.SubjectAlternativeName([loopback]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = certificate.public_bytes(serialization.Encoding.PEM)
+    files.write(folder / "cert.pem", pem, 0o600)
+    secret = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    files.write(folder / "key.pem", secret, 0o600)
+    return client.TLSFiles(folder / "cert.pem", folder / "cert.pem", folder / "key.pem")
+
+
+def _loopback() -> Any:
+    import ipaddress
+
+    return ipaddress.ip_address("127.0.0.1")
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Facts:
+    revision: int
+    version: str
+    storage_version: str
+    alarms: bool
+    auth_enabled: bool
+
+
+def _facts(file: bolt.File) -> _Facts | None:
+    if any(file.bucket(name) is None for name in _ETCD_BUCKETS):
+        return None
+    version = file.get(file.bucket(b"cluster"), b"clusterVersion") or b""
+    storage = file.get(file.bucket(b"meta"), b"storageVersion") or b""
+    auth = file.get(file.bucket(b"auth"), b"authEnabled") or b""
+    return _Facts(
+        bolt.revision(file),
+        version.decode(errors="replace"),
+        storage.decode(errors="replace"),
+        file.last(file.bucket(b"alarm")) is not None,
+        auth == b"\x01",
+    )
+
+
+def _refuse_newer(path: pathlib.Path, facts: _Facts, installed: tuple[int, int, int]) -> None:
+    for version in (facts.version, facts.storage_version):
+        try:
+            major, minor = (int(part) for part in version.split(".")[:2])
+        except ValueError:
+            continue
+        if (major, minor) > installed[:2]:
+            own = ".".join(str(part) for part in installed)
+            raise errors.NewerError(
+                f"{path} was taken from etcd {major}.{minor}, but etcd {own} is installed: "
+                "attach a release of that version as the etcd resource first"
+            )
+
+
+def _stat(path: pathlib.Path) -> os.stat_result:
+    try:
+        details = path.stat()
+        if not path.is_file():
+            raise errors.MissingError(f"{path} is not a file")
+        with path.open("rb"):
+            pass
+    except FileNotFoundError as error:
+        raise errors.MissingError(f"there is no file {path}") from error
+    except OSError as error:
+        raise errors.MissingError(f"{path} cannot be read: {error.strerror}") from error
+    return details
+
+
+@contextlib.contextmanager
+def _opened(path: pathlib.Path) -> Generator[bolt.File]:
+    try:
+        file = bolt.File(path)
+    except bolt.FormatError as error:
+        if path.stat().st_size == 0:
+            raise errors.TruncatedError(f"{path} is empty") from error
+        raise errors.ForeignFileError(f"{path} is not an etcd snapshot{_kind(path)}") from error
+    with file:
+        yield file
+
+
+def _kind(path: pathlib.Path) -> str:
+    with path.open("rb") as file:
+        start = file.read(8)
+    for magic, kind in (
+        (b"\x1f\x8b", "gzip"),
+        (b"\x28\xb5\x2f\xfd", "zstd"),
+        (b"\xfd7zXZ", "xz"),
+        (b"PK", "zip"),
+        (b"BZh", "bzip2"),
+    ):
+        if start.startswith(magic):
+            return f": unpack it first, it is compressed ({kind})"
+    return ""
+
+
+def _hash(path: pathlib.Path, size: int, hashed: bool) -> str:
+    """The sha256 of the whole file; the one at its end is compared when it has one."""
+    left = size - client.SNAPSHOT_HASH if hashed else size
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while left > 0 and (block := file.read(min(_CHUNK, left))):
+            digest.update(block)
+            left -= len(block)
+        tail = file.read(client.SNAPSHOT_HASH) if hashed else b""
+    if left > 0:
+        raise errors.TruncatedError(f"{path} became shorter while it was read")
+    if hashed and digest.digest() != tail:
+        raise errors.BadHashError(f"{path} does not match its hash: it is damaged")
+    digest.update(tail)
+    return digest.hexdigest()
+
+
+def _status(path: pathlib.Path) -> dict[str, Any]:
+    """What the tool says after reading every page."""
+    command = [*_tool(), "snapshot", "status", str(path), "--write-out=json"]
+    completed = _run(command, f"{path} is damaged", path.stat().st_size)
+    try:
+        return dict(json.loads(completed.stdout))
+    except ValueError as error:
+        raise errors.ToolError(f"{path} could not be examined", completed.stdout) from error
+
+
+def _refuse_full(folder: pathlib.Path, needed: int) -> None:
+    try:
+        details = os.statvfs(folder)
+    except OSError as error:
+        raise errors.TargetError(f"{folder} cannot be used: {error.strerror}") from error
+    free = details.f_bavail * details.f_frsize
+    if free < needed:
+        raise errors.TargetError(
+            f"{folder} has {free // 2**20} MiB free, but {needed // 2**20 + 1} MiB are needed"
+        )
+
+
+def _tool() -> list[str]:
+    """`etcdutl` from 3.5 on, `etcdctl` before."""
+    if service.version() >= (3, 5, 0):
+        with contextlib.suppress(errors.ToolError):
+            return [str(service.binary("etcdutl"))]
+    return [str(service.binary("etcdctl"))]
+
+
+def _environment() -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("ETCD_", "ETCDCTL_"))}
+    return {**kept, "ETCDCTL_API": "3"}
+
+
+def _run(command: list[str], failure: str, size: int) -> subprocess.CompletedProcess[str]:
+    """Run the tool; the timeout allows for a slow disk."""
+    timeout = 120 + size / _SLOW_DISK
+    try:
+        completed = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            env=_environment(),
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise errors.ToolError(f"{failure}: {command[0]} could not be run: {error}") from error
+    if completed.returncode:
+        output = (completed.stdout + completed.stderr).strip()
+        last = output.splitlines()[-1][:300] if output else "no reason given"
+        raise errors.ToolError(f"{failure}: {last}", output)
+    return completed

@@ -1,0 +1,424 @@
+"""The machine: packages, releases, users, files, mounts, and waking the charm.
+
+The only module that uses `charmhelpers`, which imports on Ubuntu and CentOS only:
+it is imported where it is used. Functions that change something answer whether they did.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pathlib
+import pwd
+import shlex
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import time
+from typing import IO, TYPE_CHECKING, Any
+
+from etcd import errors, files, service
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+RELEASES = pathlib.Path("/usr/local/lib")
+COMMANDS = pathlib.Path("/usr/local/bin")
+SYSTEM_UNITS = pathlib.Path("/etc/systemd/system")
+DATA_ROOT = pathlib.Path("/var/lib/etcd")
+_PROGRAMS = ("etcd", "etcdctl", "etcdutl")
+_REQUIRED = ("etcd", "etcdctl")
+_LARGEST_PROGRAM = 512 * 1024 * 1024  # bytes; releases have 15 to 30 MiB
+_MARK = "release.sha256"
+
+write_file = files.write
+
+
+# Packages
+
+
+def apt_install(*names: str) -> bool:
+    """Install packages that are missing; True when there were any.
+
+    The package lists are only fetched when they do not know a package.
+
+    Raises:
+        errors.InstallError: apt cannot install them.
+    """
+    missing = [name for name in names if not _installed(name)]
+    if not missing:
+        return False
+    from charmhelpers import fetch  # type: ignore[import-untyped]
+
+    apt: Any = fetch
+    if not all(_known(name) for name in missing):
+        _apt_update(apt)
+    try:
+        apt.apt_install(missing, fatal=True, quiet=True)
+    except subprocess.CalledProcessError:
+        # The lists may be older than the archive.
+        _apt_update(apt)
+        try:
+            apt.apt_install(missing, fatal=True, quiet=True)
+        except subprocess.CalledProcessError as error:
+            raise errors.InstallError(
+                f"apt cannot install {', '.join(missing)}: see /var/log/apt/term.log; "
+                "it is tried again"
+            ) from error
+    return True
+
+
+def _apt_update(apt: Any) -> None:
+    with contextlib.suppress(subprocess.CalledProcessError):
+        apt.apt_update(fatal=True)
+
+
+def _known(package: str) -> bool:
+    shown = _run(["apt-cache", "policy", package]).stdout
+    return "Candidate:" in shown and "Candidate: (none)" not in shown
+
+
+def _installed(package: str) -> bool:
+    shown = _run(["dpkg-query", "--show", "--showformat=${Status}", package])
+    return shown.returncode == 0 and shown.stdout.endswith("ok installed")
+
+
+# etcd
+
+
+def install_etcd(
+    resource: pathlib.Path | None = None, data_root: pathlib.Path = DATA_ROOT
+) -> bool:
+    """Install etcd, from the distribution or from a release; True when something changed.
+
+    Our systemd unit goes in first, so that no package can start etcd on a default configuration.
+    The caller restarts etcd when it runs.
+
+    Args:
+        resource: an upstream release tarball; None or an empty file for the distribution's.
+        data_root: the only place that etcd may write to.
+
+    Raises:
+        errors.InstallError: with the reason; what was installed before still is.
+    """
+    changed = False
+    if resource is not None and resource.is_file() and resource.stat().st_size > 0:
+        changed = _install_release(resource)
+        changed = ensure_user(service.USER, data_root) or changed
+        return service.ensure_unit(data_root) or changed
+    changed = service.ensure_unit(data_root)
+    if not pathlib.Path("/usr/bin/etcd").exists():
+        names = ("etcd-server", "etcd-client")
+        from_two = all(_known(n) for n in names)
+        if not from_two and not _known("etcd"):
+            _apt_update(_fetch())
+            from_two = all(_known(n) for n in names)
+        changed = apt_install(*(names if from_two else ("etcd",))) or changed
+    if service.INSTALLED.is_symlink():
+        service.INSTALLED.unlink()
+        _link_commands()
+        changed = True
+    changed = ensure_user(service.USER, data_root) or changed
+    return service.ensure_unit(data_root) or changed
+
+
+def etcd_source() -> str:
+    """Where the installed etcd is from: `release`, `distribution`, or "" when there is none."""
+    path = service.binary("etcd", must_exist=False)
+    if not path.exists():
+        return ""
+    return "release" if path.parent == service.INSTALLED else "distribution"
+
+
+def _fetch() -> Any:
+    from charmhelpers import fetch  # type: ignore[import-untyped]
+
+    return fetch
+
+
+def _install_release(tarball: pathlib.Path) -> bool:
+    digest = _sha256(tarball)
+    with contextlib.suppress(OSError):
+        if (service.INSTALLED / _MARK).read_text().strip() == digest:
+            return False
+    RELEASES.mkdir(parents=True, exist_ok=True)
+    working = pathlib.Path(tempfile.mkdtemp(dir=RELEASES, prefix=".etcd-"))
+    try:
+        unpack_release(tarball, working)
+        try:
+            version = service.version(working / "etcd")
+        except errors.ToolError as error:
+            raise errors.InstallError(
+                "the etcd resource does not run on this machine: it is for another architecture, "
+                "or damaged; nothing was changed"
+            ) from error
+        (working / _MARK).write_text(f"{digest}\n")
+        working.chmod(0o755)
+        files.fsync_tree(working)
+        target = RELEASES / f"etcd-{'.'.join(str(part) for part in version)}"
+        if target.exists():
+            # Another build of this version: processes keep the files they have open.
+            shutil.rmtree(target)
+        files.rename(working, target)
+    except OSError as error:
+        raise errors.InstallError(
+            f"the etcd resource cannot be unpacked: {error.strerror}; nothing was changed"
+        ) from error
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
+    _switch(service.INSTALLED, target)
+    _link_commands()
+    return True
+
+
+def unpack_release(tarball: pathlib.Path, folder: pathlib.Path) -> None:
+    """Unpack etcd's programs, and nothing else, from a release into a folder.
+
+    Only regular files called `etcd`, `etcdctl` or `etcdutl` are read; no path of the archive is
+    used, so it cannot write anywhere else.
+
+    Raises:
+        errors.InstallError: it is not a release of etcd.
+    """
+    found: set[str] = set()
+    try:
+        with tarfile.open(tarball, "r:*") as archive:
+            for entry in archive:
+                name = pathlib.PurePosixPath(entry.name).name
+                if name not in _PROGRAMS or not entry.isfile() or name in found:
+                    continue
+                if not 0 < entry.size <= _LARGEST_PROGRAM:
+                    raise errors.InstallError(
+                        f"the etcd resource holds a {name} of {entry.size} bytes, which is none; "
+                        "nothing was changed"
+                    )
+                content = archive.extractfile(entry)
+                if content is not None:
+                    _write_program(content, folder / name)
+                    found.add(name)
+    except (tarfile.TarError, EOFError, ValueError) as error:
+        raise errors.InstallError(
+            "the etcd resource is not a tar archive, or is damaged; nothing was changed"
+        ) from error
+    missing = [name for name in _REQUIRED if name not in found]
+    if missing:
+        raise errors.InstallError(
+            f"the etcd resource is not an etcd release: it has no {' and no '.join(missing)}; "
+            "nothing was changed"
+        )
+
+
+def _write_program(content: IO[bytes], path: pathlib.Path) -> None:
+    with path.open("wb") as file:
+        shutil.copyfileobj(content, file, 1024 * 1024)
+    path.chmod(0o755)
+
+
+def _link_commands() -> None:
+    """Give people who are logged in the programs of the release, or the distribution's again."""
+    for name in _PROGRAMS:
+        link, target = COMMANDS / name, service.INSTALLED / name
+        if target.exists():
+            _switch(link, target)
+        elif link.is_symlink() and pathlib.Path(os.readlink(link)) == target:
+            link.unlink()
+
+
+def _switch(link: pathlib.Path, target: pathlib.Path) -> None:
+    """Point a symlink elsewhere, by one rename."""
+    temporary = link.with_name(f".{link.name}.new")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    files.rename(temporary, link)
+
+
+def _sha256(path: pathlib.Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1024 * 1024):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+# Users, files, mounts
+
+
+def ensure_user(name: str, home: pathlib.Path) -> bool:
+    """Create a system user with a group of its name; True when it was missing."""
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        from charmhelpers.core import host  # type: ignore[import-untyped]
+
+        charmhelpers: Any = host
+        charmhelpers.add_group(name, system_group=True)
+        charmhelpers.adduser(  # noqa: S604 - a login shell; nothing runs here
+            name,
+            shell="/usr/sbin/nologin",
+            system_user=True,
+            primary_group=name,
+            home_dir=str(home),
+        )
+        return True
+    return False
+
+
+def ensure_dir(
+    path: pathlib.Path, mode: int = 0o755, owner: str | None = None, group: str | None = None
+) -> bool:
+    """Create a directory with its parents; True when it was missing or had another mode."""
+    changed = not path.is_dir()
+    path.mkdir(mode=mode, parents=True, exist_ok=True)
+    if path.stat().st_mode & 0o7777 != mode:
+        path.chmod(mode)
+        changed = True
+    files.chown(path, owner, group)
+    return changed
+
+
+def free_bytes(path: pathlib.Path) -> int:
+    """Bytes free for users on the file system of `path`, or of its nearest existing parent."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    details = os.statvfs(path)
+    return details.f_bavail * details.f_frsize
+
+
+def is_mount(path: pathlib.Path) -> bool:
+    """A file system is mounted at `path`."""
+    return os.path.ismount(path)
+
+
+def mount_of(path: pathlib.Path) -> pathlib.Path:
+    """The mount point that `path` is on."""
+    path = path.resolve()
+    while not os.path.ismount(path):
+        path = path.parent
+    return path
+
+
+# systemd
+
+
+def ensure_service(name: str, text: str) -> bool:
+    """Write a systemd unit, let systemd read it, enable it; True when it changed.
+
+    Args:
+        name: with its suffix, `etcd-keeper.service`.
+        text: the unit file.
+    """
+    changed = write_file(SYSTEM_UNITS / name, text, 0o644)
+    if changed:
+        _systemctl("daemon-reload")
+    if "[Install]" in text and changed:
+        _systemctl("enable", name)
+    return changed
+
+
+def remove_service(name: str) -> bool:
+    """Stop, disable and delete a systemd unit of ours; True when it was there."""
+    path = SYSTEM_UNITS / name
+    if not path.exists():
+        return False
+    _run(["systemctl", "disable", "--now", name], timeout=120)
+    path.unlink()
+    _systemctl("daemon-reload")
+    return True
+
+
+def restart_service(name: str) -> None:
+    """Restart a unit, whatever earlier failures systemd counted; does not wait until it is up."""
+    _run(["systemctl", "reset-failed", name])
+    _systemctl("restart", "--no-block", name)
+
+
+def stop_service(name: str) -> None:
+    """Stop a unit and wait for its end."""
+    _systemctl("stop", name, timeout=120)
+
+
+def service_active(name: str) -> bool:
+    """A unit is up."""
+    return _run(["systemctl", "is-active", "--quiet", name]).returncode == 0
+
+
+def wake(seconds: float, unit: str, charm_dir: pathlib.Path) -> None:
+    """Run the charm again after `seconds`, as `update-status`, without Juju's tick.
+
+    The latest call counts: it replaces what was scheduled before, not what already runs. Juju's
+    own lock keeps it apart from other hooks.
+
+    Args:
+        seconds: from now; at once for 0.
+        unit: this unit's Juju name, `etcd/0`.
+        charm_dir: where the charm's `dispatch` is.
+
+    Raises:
+        errors.ToolError: systemd refuses.
+    """
+    cancel_wake(unit)
+    command = [*_juju_exec(), unit, wake_script(charm_dir)]
+    _checked(
+        [
+            "systemd-run",
+            "--quiet",
+            "--collect",
+            f"--on-active={max(seconds, 0.1):.3f}s",
+            "--timer-property=AccuracySec=100ms",
+            f"--unit={_wake_name(unit)}-{time.time_ns()}",
+            f"--description=Wake the charm of {unit}",
+            *command,
+        ]
+    )
+
+
+def cancel_wake(unit: str) -> None:
+    """Forget a wake that is scheduled and has not begun."""
+    _run(["systemctl", "stop", f"{_wake_name(unit)}-*.timer"])
+
+
+def wake_now(unit: str, charm_dir: pathlib.Path, timeout: float = 600.0) -> None:
+    """Run the charm as `update-status` and wait for it; not from within a hook."""
+    _checked([*_juju_exec(), unit, wake_script(charm_dir)], timeout)
+
+
+def wake_script(charm_dir: pathlib.Path) -> str:
+    """Shell text that runs the charm as Juju would for `update-status`."""
+    return (
+        f"cd {shlex.quote(str(charm_dir))} && JUJU_DISPATCH_PATH=hooks/update-status "
+        "JUJU_HOOK_NAME=update-status ./dispatch"
+    )
+
+
+def _wake_name(unit: str) -> str:
+    return f"etcd-wake-{unit.replace('/', '-')}"
+
+
+def _juju_exec() -> list[str]:
+    for name in ("juju-exec", "juju-run"):  # the second before Juju 3
+        found = shutil.which(name, path="/usr/bin:/usr/local/bin:/snap/bin")
+        if found:
+            return [found]
+    return ["/usr/bin/juju-exec"]
+
+
+def _systemctl(*arguments: str, timeout: float = 30.0) -> None:
+    _checked(["systemctl", *arguments], timeout)
+
+
+def _checked(arguments: Sequence[str], timeout: float = 30.0) -> None:
+    completed = _run(arguments, timeout)
+    if completed.returncode:
+        output = completed.stdout + completed.stderr
+        raise errors.ToolError(f"{arguments[0]} {arguments[1]} failed", output)
+
+
+def _run(arguments: Sequence[str], timeout: float = 30.0) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            list(arguments), capture_output=True, text=True, timeout=timeout, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise errors.ToolError(f"{arguments[0]} could not be run: {error}") from error
