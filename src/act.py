@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import pathlib
 import shutil
 import time
 from typing import TYPE_CHECKING
 
 import host
-
 import observe
 import snapshots
 from cluster import generation as generations
@@ -38,22 +38,24 @@ def settle(node: node_.Node, *, leader: bool, recover: str | None = None) -> pol
 
     A leaving unit gets more patience, within the policy's own bound: it has no later hook.
     """
+    dying = node.peers.dying
     verdict = _round(node, leader=leader, recover=recover)
-    for _ in range(ROUNDS if not node.peers.dying else LEAVING_ROUNDS):
+    for _ in range(LEAVING_ROUNDS if dying else ROUNDS):
         try:
             for step in verdict.steps:
                 _do_one(node, step)
         except StepError as error:
             verdict = dataclasses.replace(verdict, message=str(error))
-            if not node.peers.dying:
+            if not dying:
                 host.wake(RETRY, node.unit, node.charm_dir)
-                return verdict
+                break
             time.sleep(1)
-        if not verdict.steps or any(
-            step.ends_hook or isinstance(step, steps.Wake) for step in verdict.steps
-        ):
-            return verdict
+        if not verdict.steps or any(step.ends_hook for step in verdict.steps):
+            break
+        if any(isinstance(step, steps.Wake) for step in verdict.steps) and not dying:
+            break
         verdict = _round(node, leader=leader, recover=recover)
+    node.peers.publish(node.me)
     return verdict
 
 
@@ -228,7 +230,10 @@ class Actor:
 
     @do.register
     def _(self, step: steps.Wake) -> None:
-        host.wake(step.seconds, self._node.unit, self._node.charm_dir)
+        if self._node.peers.dying:
+            time.sleep(min(step.seconds, 1.0))  # there is no later hook to wake
+        else:
+            host.wake(step.seconds, self._node.unit, self._node.charm_dir)
 
     @do.register
     def _(self, step: steps.Finish) -> None:
@@ -238,15 +243,16 @@ class Actor:
                 if client.alarms():
                     client.disarm()
         for kept in self._node.root.kept():
-            if kept.stamp.token == record.token:
+            if kept.stamp is None or kept.stamp.token == record.token:
                 continue
             if record.skip_backup:
                 self._node.root.drop(kept)
             elif record.keep:
-                self._node.root.move(kept, record.keep)
+                self._node.root.move(kept, pathlib.Path(record.keep))
         for token in self._node.root.prepared():
             self._node.root.discard(token)
         shutil.rmtree(snapshots.workdir(self._node), ignore_errors=True)
+        self._node.finish(record.number)
 
 
 def _token(step: steps.Step) -> str:

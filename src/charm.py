@@ -3,24 +3,23 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import pathlib
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import host
 import ops
 
 import act
+import actions
+import admin
 import clients
+import host
 import node as node_
 import settings
-import snapshots
 import trust
-from etcd import data, errors, report, service
+from etcd import data, errors, service
 from relations import certificates, db, peers
-from tls import bundle, store
+from tls import store
 
 if TYPE_CHECKING:
     from cluster import plan as policy
@@ -28,26 +27,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DATA_ROOT = pathlib.Path("/var/lib/etcd")
-
-Handler = Callable[["EtcdCharm", ops.ActionEvent], None]
-
-
-def answering(handler: Handler) -> Handler:
-    """An action that fails says why in one sentence."""
-
-    @functools.wraps(handler)
-    def answer(charm: EtcdCharm, event: ops.ActionEvent) -> None:
-        try:
-            handler(charm, event)
-        except (
-            errors.EtcdError,
-            settings.SettingsError,
-            peers.PeerError,
-            bundle.BundleError,
-        ) as error:
-            event.fail(str(error))
-
-    return answer
 
 
 class EtcdCharm(ops.CharmBase):
@@ -82,15 +61,7 @@ class EtcdCharm(ops.CharmBase):
             ):
                 framework.observe(event, self._on_event)
         framework.observe(self.on.collect_unit_status, self._on_collect_unit_status)
-        for name, handler in (
-            ("health", self._on_health),
-            ("snapshot", self._on_snapshot),
-            ("restore", self._on_restore),
-            ("generate-client-certificates", self._on_client_certificates),
-            ("member-list", self._on_member_list),
-            ("endpoint-status", self._on_endpoint_status),
-        ):
-            framework.observe(self.on[name].action, handler)
+        self.actions = actions.Actions(self)
 
     # Events
 
@@ -105,105 +76,55 @@ class EtcdCharm(ops.CharmBase):
 
     def _install(self) -> None:
         self.unit.status = ops.MaintenanceStatus("Installing etcd")
-        host.install_etcd(self._resource("etcd"))
+        host.install_etcd(self.resource("etcd"))
         self.unit.set_workload_version(".".join(map(str, service.version())))
 
     def _reconcile(self, event: ops.EventBase) -> None:
-        node = self._node()
         if isinstance(event, ops.ConfigChangedEvent):
-            self.unit.set_ports(node.settings.port)
+            self.unit.set_ports(self._settings().port)
+        self.settle(self.node())
+
+    def settle(self, node: node_.Node, recover: str | None = None) -> None:
+        """Certificates, membership, clients: everything that an event may have moved.
+
+        Args:
+            node: this unit.
+            recover: an operator's order to found anew from this unit's disk.
+        """
         trusted = self._keyring().ensure()
         node.ready = trusted.ready and service.binary("etcd", must_exist=False).exists()
         leader = self.unit.is_leader()
-        verdict = act.settle(node, leader=leader)
-        self.peers.publish(node.me)
+        verdict = act.settle(node, leader=leader, recover=recover)
         clients.publish(node, self.db, leader=leader)
+        place = admin.Place(node.endpoints(), node.settings.quota_bytes)
+        admin.ensure(node.charm_dir, place)
         self._status = _status(verdict, trusted)
 
     def _on_collect_unit_status(self, event: ops.CollectStatusEvent) -> None:
         if self._status is not None:
             event.add_status(self._status)
 
-    # Actions
-
-    @answering
-    def _on_health(self, event: ops.ActionEvent) -> None:
-        node = self._node()
-        server = node.certificates.load("server")
-        with node.client() as client:
-            health = report.Health.of(client, quota=node.settings.quota_bytes, certificate=server)
-        event.set_results({**health.keys(), "summary": health.words()})
-
-    @answering
-    def _on_snapshot(self, event: ops.ActionEvent) -> None:
-        info = snapshots.take(self._node(), event.params["target"])
-        event.set_results(
-            {
-                "snapshot": {
-                    "path": str(info.path),
-                    "size": str(info.size),
-                    "sha256": info.sha256,
-                    "revision": str(info.revision),
-                },
-                "copy": {"cmd": f"juju scp {self.unit.name}:{info.path} ."},
-            }
-        )
-
-    @answering
-    def _on_restore(self, event: ops.ActionEvent) -> None:
-        if not self.unit.is_leader():
-            application = self.app.name
-            event.fail(f"only the leader restores: run juju run {application}/leader restore")
-            return
-        path = event.params.get("path") or self._resource("snapshot")
-        if not path:
-            event.fail("nothing to restore: give path=..., or attach the snapshot resource")
-            return
-        proposal = snapshots.propose(
-            self._node(),
-            str(path),
-            keep=event.params["target"],
-            skip_backup=event.params["skip-backup"],
-            allow_missing_hash=event.params["allow-missing-hash"],
-        )
-        self.peers.set_proposal(proposal)
-        event.set_results(
-            {
-                "generation": str(proposal.number),
-                "revision": dict(proposal.detail)["revision"],
-                "units": ",".join(f.unit for f in proposal.founders),
-                "message": "verified; the units restore it now, juju status tells its end",
-            }
-        )
-
-    @answering
-    def _on_client_certificates(self, event: ops.ActionEvent) -> None:
-        name, days = event.params["common-name"], event.params["validity-days"]
-        path = clients.hand_out(self._node(), name, days)
-        event.set_results({"copy": {"cmd": bundle.copy_command(self.unit.name, path)}})
-
-    @answering
-    def _on_member_list(self, event: ops.ActionEvent) -> None:
-        with self._node().client() as client:
-            event.set_results({"members": report.members(client, event.params["format"])})
-
-    @answering
-    def _on_endpoint_status(self, event: ops.ActionEvent) -> None:
-        with self._node().client() as client:
-            event.set_results({"endpoints": report.endpoints(client, event.params["format"])})
-
     # Parts
 
-    def _node(self) -> node_.Node:
+    def node(self) -> node_.Node:
+        """This unit's parts, as they are now.
+
+        Raises:
+            settings.SettingsError: the configuration cannot be used.
+            peers.PeerError: the peer relation cannot be read.
+        """
         return node_.Node(
             unit=self.unit.name,
             root=data.Root(self._data_root()),
             peers=self.peers,
-            settings=settings.Settings.parse(self.config),
+            settings=self._settings(),
             certificates=store.Store(),
             charm_dir=self.charm_dir,
             me=self.peers.me(),
         )
+
+    def _settings(self) -> settings.Settings:
+        return settings.Settings.parse(self.config)
 
     def _keyring(self) -> trust.Keyring:
         return trust.Keyring(
@@ -220,7 +141,7 @@ class EtcdCharm(ops.CharmBase):
             return storage.location
         return DATA_ROOT
 
-    def _resource(self, name: str) -> pathlib.Path | None:
+    def resource(self, name: str) -> pathlib.Path | None:
         """An attached resource; an empty file means none, as charms have it."""
         try:
             path = self.model.resources.fetch(name)

@@ -10,19 +10,21 @@ import pathlib
 import time
 from typing import TYPE_CHECKING
 
+import host
 from cluster import generation as generations
 from cluster import view
 from etcd import client, data, errors, service
 from relations import peers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     import settings as settings_
     from tls import store
 
 SINCE = pathlib.Path("/run/etcd-charm/since.json")
 JOINS = pathlib.Path("/run/etcd-charm/joins.json")
+FINISHED = "finished"
 JOINS_WITHIN = 3600  # seconds that an attempt to join is counted
 
 
@@ -99,8 +101,14 @@ class Node:
         ]
         return (*local, *others)
 
+    def certificate_days(self) -> dict[str, int]:
+        """Days left, by certificate."""
+        found = {name: self.certificates.load(name) for name in ("peer", "server", "client")}
+        now = time.time()
+        return {name: int(facts.days_left(now)) for name, facts in found.items() if facts}
+
     @contextlib.contextmanager
-    def client(self, *, local: bool = False, timeout: float = 5.0) -> Iterator[client.Client]:
+    def client(self, *, local: bool = False, timeout: float = 5.0) -> Generator[client.Client]:
         """A client of the whole cluster.
 
         Args:
@@ -145,6 +153,17 @@ class Node:
                 auto_compaction_retention=wanted.compaction_retention,
             )
         )
+
+    def finished(self) -> int:
+        """Number of the generation whose aftermath was done on this data, 0 for none."""
+        try:
+            return int((self.root.current / FINISHED).read_text())
+        except (OSError, ValueError):
+            return 0
+
+    def finish(self, number: int) -> None:
+        """Note that the aftermath of this generation is done on this data."""
+        host.write_file(self.root.current / FINISHED, f"{number}\n")
 
     def since(self) -> dict[str, float]:
         """When each thing that policy waits for began, wall clock; lost at a reboot."""

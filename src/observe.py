@@ -92,7 +92,8 @@ def _disk(node: node_.Node, etcd: view.Etcd) -> view.Disk:
         failure = service.why_failed()
         if failure is not None and failure.data_broken:
             broken = failure.sentence
-    return node.root.disk(broken, facts=etcd.members is None)
+    disk = node.root.disk(broken, facts=etcd.members is None)
+    return dataclasses.replace(disk, finished=node.finished())
 
 
 def _tell(node: node_.Node, etcd: view.Etcd, disk: view.Disk) -> None:

@@ -13,14 +13,13 @@ import socket
 from typing import TYPE_CHECKING
 
 import host
-
 from backup import remote as remotes
 from backup import restore
 from cluster import generation as generations
 from etcd import errors, service, snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     import node as node_
 
@@ -64,8 +63,8 @@ def take(node: node_.Node, target: str) -> snapshot.SnapshotInfo:
             free = host.free_bytes(directory)
             if free < need:
                 raise errors.TargetError(
-                    f"{directory} has {free} bytes free and the snapshot needs {need}: nothing was "
-                    "written; make room or choose another target"
+                    f"{directory} has {free} bytes free and the snapshot needs {need}: nothing "
+                    "was written; make room or choose another target"
                 )
             now = datetime.datetime.now(datetime.timezone.utc)
             path = directory / f"{node.member}-{now:%Y%m%dT%H%M%S.%fZ}.db"
@@ -179,7 +178,7 @@ def check_keep(node: node_.Node, keep: str) -> None:
 
 
 @contextlib.contextmanager
-def opened(node: node_.Node, proposal: generations.Generation) -> Iterator[Source]:
+def opened(node: node_.Node, proposal: generations.Generation) -> Generator[Source]:
     """The snapshot that a proposal is made from, on this unit's disk and verified.
 
     Raises:

@@ -1,0 +1,208 @@
+"""The actions: parse, call, answer; one that cannot be done says why in one sentence."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import ops
+
+import act
+import clients
+import settings
+import snapshots
+from etcd import errors, membership, report
+from relations import peers
+from tls import bundle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import charm
+
+    Handler: TypeAlias = Callable[["Actions", ops.ActionEvent], dict[str, Any]]
+
+
+class RefusedError(Exception):
+    """The action does nothing; the text says why and what to do."""
+
+
+class Actions(ops.Object):
+    """Answers every action of the charm."""
+
+    def __init__(self, etcd: charm.EtcdCharm):
+        super().__init__(etcd, "actions")
+        self._charm = etcd
+        handlers = {
+            "health": self._on_health,
+            "snapshot": self._on_snapshot,
+            "restore": self._on_restore,
+            "generate-client-certificates": self._on_generate_client_certificates,
+            "member-list": self._on_member_list,
+            "endpoint-status": self._on_endpoint_status,
+            "member-remove": self._on_member_remove,
+            "move-leader": self._on_move_leader,
+            "recover": self._on_recover,
+            "alarm-list": self._on_alarm_list,
+            "alarm-disarm": self._on_alarm_disarm,
+        }
+        for name, handler in handlers.items():
+            self.framework.observe(etcd.on[name].action, handler)
+
+    @staticmethod
+    def _answering(handler: Handler) -> Callable[[Actions, ops.ActionEvent], None]:
+        @functools.wraps(handler)
+        def answer(self: Actions, event: ops.ActionEvent) -> None:
+            try:
+                event.set_results(handler(self, event))
+            except (
+                RefusedError,
+                act.StepError,
+                bundle.BundleError,
+                errors.EtcdError,
+                peers.PeerError,
+                settings.SettingsError,
+            ) as error:
+                event.fail(str(error))
+
+        return answer
+
+    @_answering
+    def _on_health(self, _: ops.ActionEvent) -> dict[str, Any]:
+        node = self._charm.node()
+        with node.client() as online:
+            found = report.health(online, node.settings.quota_bytes, node.certificate_days())
+        return {**found.keys(), "summary": found.words()}
+
+    @_answering
+    def _on_snapshot(self, event: ops.ActionEvent) -> dict[str, Any]:
+        info = snapshots.take(self._charm.node(), event.params["target"])
+        return {
+            "snapshot": {
+                "path": str(info.path),
+                "size": str(info.size),
+                "sha256": info.sha256,
+                "revision": str(info.revision),
+            },
+            "copy": {"cmd": f"juju scp {self._charm.unit.name}:{info.path} ."},
+        }
+
+    @_answering
+    def _on_restore(self, event: ops.ActionEvent) -> dict[str, Any]:
+        self._refuse_without_lead("restore")
+        path = event.params.get("path") or self._charm.resource("snapshot")
+        if not path:
+            raise RefusedError(
+                "nothing to restore: give path=..., or attach the snapshot resource"
+            )
+        proposal = snapshots.propose(
+            self._charm.node(),
+            str(path),
+            keep=event.params["target"],
+            skip_backup=event.params["skip-backup"],
+            allow_missing_hash=event.params["allow-missing-hash"],
+        )
+        self._charm.peers.set_proposal(proposal)
+        return {
+            "generation": str(proposal.number),
+            "revision": dict(proposal.detail)["revision"],
+            "units": ",".join(founder.unit for founder in proposal.founders),
+            "message": "verified; the units restore it now, juju status tells its end",
+        }
+
+    @_answering
+    def _on_generate_client_certificates(self, event: ops.ActionEvent) -> dict[str, Any]:
+        params = event.params
+        node = self._charm.node()
+        path = clients.hand_out(node, params["common-name"], params["validity-days"])
+        return {"copy": {"cmd": bundle.copy_command(node.unit, path)}}
+
+    @_answering
+    def _on_member_list(self, event: ops.ActionEvent) -> dict[str, Any]:
+        with self._charm.node().client() as online:
+            found = online.observe().members
+        if event.params["format"] == "json":
+            return {"members": report.to_json(report.member_records(found))}
+        return {"members": report.member_table(found)}
+
+    @_answering
+    def _on_endpoint_status(self, event: ops.ActionEvent) -> dict[str, Any]:
+        with self._charm.node().client() as online:
+            urls = [url for m in online.observe().members for url in m.client_urls[:1]]
+            probes = online.statuses(urls)
+        if event.params["format"] == "json":
+            return {"endpoints": report.to_json(report.status_records(probes))}
+        return {"endpoints": report.status_table(probes)}
+
+    @_answering
+    def _on_member_remove(self, event: ops.ActionEvent) -> dict[str, Any]:
+        which = event.params["member"]
+        node = self._charm.node()
+        with node.client() as online:
+            member = membership.find(online.members().members, which)
+            unit = next((u for u in node.peers.units() if u.member_id == member.id), None)
+            if unit is not None and unit.alive:
+                raise RefusedError(
+                    f"{which} was not removed: {unit.name} stands behind it and would join again; "
+                    f"run juju remove-unit {unit.name}"
+                )
+            membership.remove(online, which)
+        return {"removed": {"name": member.name, "id": f"{member.id:x}"}}
+
+    @_answering
+    def _on_move_leader(self, event: ops.ActionEvent) -> dict[str, Any]:
+        with self._charm.node().client() as online:
+            member = membership.move_leader(online, event.params["to"])
+        return {"leader": {"name": member.name, "id": f"{member.id:x}"}}
+
+    @_answering
+    def _on_alarm_list(self, _: ops.ActionEvent) -> dict[str, Any]:
+        with self._charm.node().client() as online:
+            alarms = online.alarms()
+        return {"alarms": "\n".join(f"{a.kind} on {a.member_id:x}" for a in alarms) or "none"}
+
+    @_answering
+    def _on_alarm_disarm(self, _: ops.ActionEvent) -> dict[str, Any]:
+        with self._charm.node().client() as online:
+            return {"disarmed": str(online.disarm())}
+
+    @_answering
+    def _on_recover(self, event: ops.ActionEvent) -> dict[str, Any]:
+        self._refuse_without_lead("recover")
+        node = self._charm.node()
+        try:
+            with node.client() as online:
+                online.health()
+        except errors.EtcdError:
+            pass
+        else:
+            raise RefusedError("the cluster answers: there is nothing to recover")
+        disks = {u.name: u.facts for u in node.peers.units() if u.alive and u.facts}
+        own = node.root.disk(facts=True).facts
+        if own is not None:
+            disks[node.unit] = own
+        if not disks:
+            raise RefusedError("no unit's disk holds data of the cluster: restore a backup")
+        unit = event.params["unit"] or max(disks, key=lambda name: disks[name])
+        if unit not in disks:
+            raise RefusedError(f"{unit} holds no data: choose one of {', '.join(sorted(disks))}")
+        held = {
+            name.replace("/", "-"): f"revision {f.revision}, term {f.term}, index {f.index}"
+            for name, f in disks.items()
+        }
+        newest = max(facts.revision for facts in disks.values())
+        lost = newest - disks[unit].revision
+        words = (
+            f"{unit} holds up to revision {disks[unit].revision}, {lost} behind the newest disk "
+            "here; what only the missing members acknowledged would be lost"
+        )
+        if not event.params["confirm"]:
+            command = f"juju run {node.unit} recover unit={unit} confirm=true"
+            return {"disks": held, "message": words, "run": command}
+        self._charm.settle(node, recover=unit)
+        return {"disks": held, "message": f"recovering from {unit}; {words}"}
+
+    def _refuse_without_lead(self, action: str) -> None:
+        if not self._charm.unit.is_leader():
+            application = self._charm.app.name
+            raise RefusedError(f"the leader does this: juju run {application}/leader {action}")

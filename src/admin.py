@@ -1,0 +1,173 @@
+"""etcd-admin: the actions' twin for people who are logged in on a unit."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import pathlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+import host
+from etcd import client, errors, membership, report, service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+PLACE = pathlib.Path("/etc/etcd/admin.json")
+"""Where the charm writes what a person on the unit needs: endpoints and quota."""
+COMMAND = pathlib.Path("/usr/local/bin/etcd-admin")
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """The cluster as this unit reaches it.
+
+    Attributes:
+        endpoints: client URLs, this unit's first.
+        quota: configured quota of the database, bytes.
+    """
+
+    endpoints: tuple[str, ...]
+    quota: int = 0
+
+    def to_json(self) -> str:
+        """The file's text."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True) + "\n"
+
+    @classmethod
+    def read(cls, path: pathlib.Path = PLACE) -> Place:
+        """Read the file.
+
+        Raises:
+            errors.EtcdError: the charm has not written it yet.
+        """
+        try:
+            raw: dict[str, Any] = json.loads(path.read_text())
+            return cls(tuple(raw["endpoints"]), int(raw.get("quota", 0)))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise errors.EtcdError(
+                f"{path} cannot be read: wait until juju status says that etcd is installed, and "
+                "run this as root"
+            ) from error
+
+
+def ensure(charm_dir: pathlib.Path, place: Place) -> bool:
+    """Give people on the unit the command; answers whether anything changed."""
+    text = (
+        "#!/bin/sh\n"
+        f"export PYTHONPATH={charm_dir}/lib:{charm_dir}/src\n"
+        f'exec {charm_dir}/venv/bin/python {charm_dir}/src/admin.py "$@"\n'
+    )
+    changed = host.write_file(COMMAND, text, mode=0o755)
+    return host.write_file(PLACE, place.to_json(), mode=0o644) or changed
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """One result, for people and for programs."""
+
+    words: str
+    data: Any
+
+
+def members(online: client.Client, _: argparse.Namespace, __: Place) -> Answer:
+    """`member list`."""
+    found = online.observe().members
+    return Answer(report.member_table(found), report.member_records(found))
+
+
+def endpoint_status(online: client.Client, _: argparse.Namespace, __: Place) -> Answer:
+    """`endpoint status`."""
+    urls = [url for m in online.observe().members for url in m.client_urls[:1]]
+    probes = online.statuses(urls)
+    return Answer(report.status_table(probes), report.status_records(probes))
+
+
+def health(online: client.Client, _: argparse.Namespace, place: Place) -> Answer:
+    """`health`."""
+    found = report.health(online, place.quota)
+    return Answer(found.words(), found.keys())
+
+
+def remove(online: client.Client, asked: argparse.Namespace, _: Place) -> Answer:
+    """`member remove`."""
+    member = membership.remove(online, asked.member)
+    return Answer(f"removed {member.name} ({member.id:x})", report.member_records([member]))
+
+
+def move_leader(online: client.Client, asked: argparse.Namespace, _: Place) -> Answer:
+    """`move-leader`."""
+    member = membership.move_leader(online, asked.member)
+    return Answer(f"{member.name} ({member.id:x}) leads", report.member_records([member]))
+
+
+def alarm_list(online: client.Client, _: argparse.Namespace, __: Place) -> Answer:
+    """`alarm list`."""
+    found = [{"member": f"{a.member_id:x}", "alarm": a.kind} for a in online.alarms()]
+    words = "\n".join(f"{each['alarm']} on {each['member']}" for each in found)
+    return Answer(words or "no alarm is armed", found)
+
+
+def alarm_disarm(online: client.Client, _: argparse.Namespace, __: Place) -> Answer:
+    """`alarm disarm`."""
+    count = online.disarm()
+    return Answer(f"{count} alarms disarmed", {"disarmed": count})
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    top = argparse.ArgumentParser(prog="etcd-admin", description=__doc__)
+    verbs = top.add_subparsers(required=True, metavar="VERB")
+
+    def verb(
+        under: argparse._SubParsersAction[argparse.ArgumentParser],  # pyright: ignore[reportPrivateUsage]
+        name: str,
+        words: str,
+        handler: Callable[[client.Client, argparse.Namespace, Place], Answer],
+    ) -> argparse.ArgumentParser:
+        made = under.add_parser(name, help=words, description=words, parents=[common])
+        made.set_defaults(handler=handler)
+        return made
+
+    verb(verbs, "health", "how the cluster is, in words", health)
+    member = verbs.add_parser("member", help="members").add_subparsers(
+        required=True, metavar="VERB"
+    )
+    verb(member, "list", "the members that etcd knows", members)
+    removing = verb(member, "remove", "remove a member, unless it costs the quorum", remove)
+    removing.add_argument("member", help="name or hexadecimal ID")
+    endpoint = verbs.add_parser("endpoint", help="endpoints").add_subparsers(
+        required=True, metavar="VERB"
+    )
+    verb(endpoint, "status", "version, size, leader and raft of every member", endpoint_status)
+    verb(endpoint, "health", "how the cluster is, in words", health)
+    moving = verb(verbs, "move-leader", "hand raft leadership to another voter", move_leader)
+    moving.add_argument("member", nargs="?", default="", help="name or hexadecimal ID")
+    alarm = verbs.add_parser("alarm", help="alarms").add_subparsers(required=True, metavar="VERB")
+    verb(alarm, "list", "armed alarms", alarm_list)
+    verb(alarm, "disarm", "disarm all alarms", alarm_disarm)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; 1 with one sentence on standard error when it cannot be done."""
+    asked = parser().parse_args(argv)
+    try:
+        place = Place.read()
+        with client.Client(place.endpoints, service.tls_files("client")) as online:
+            answer = asked.handler(online, asked, place)
+    except (errors.EtcdError, OSError) as error:
+        sys.stderr.write(f"etcd-admin: {error}\n")
+        return 1
+    sys.stdout.write(
+        (report.to_json(answer.data) if asked.output == "json" else answer.words) + "\n"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
