@@ -16,18 +16,13 @@ import os
 import pathlib
 import shutil
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cluster import view
-from etcd import bolt, errors, files, wire
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from etcd import bolt, errors, files, wal
 
 _STAMP = "stamp.json"
 _KEPT = "kept.json"
-_ENTRY, _SNAPSHOT, _METADATA = 2, 5, 1  # types of records in a write-ahead log
-_LARGEST_RECORD = 64 * 1024 * 1024 + 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -331,16 +326,12 @@ class Root:
 
 def has_data(data_dir: pathlib.Path) -> bool:
     """There is a write-ahead log: etcd knows who it is and ignores `initial-*`."""
-    return bool(_logs(data_dir))
+    return bool(wal.logs(data_dir))
 
 
 def member_ids(data_dir: pathlib.Path) -> tuple[int, int] | None:
     """(member ID, cluster ID) that the data was written by, None without data."""
-    for log in _logs(data_dir):
-        for kind, payload in _records(log):
-            if kind == _METADATA:
-                return wire.number(payload, 1), wire.number(payload, 2)
-    return None
+    return wal.member_ids(data_dir)
 
 
 def disk_facts(data_dir: pathlib.Path) -> view.DiskFacts | None:
@@ -358,11 +349,11 @@ def disk_facts(data_dir: pathlib.Path) -> view.DiskFacts | None:
     Raises:
         errors.DataError: the database cannot be read.
     """
-    logs = _logs(data_dir)
+    logs = wal.logs(data_dir)
     database = data_dir / "member" / "snap" / "db"
     if not logs and not database.exists():
         return None
-    term, index = _last_entry(logs)
+    term, index = wal.last_entry(data_dir)
     revision = 0
     for attempt in range(3):  # a running etcd may change pages under our eyes
         try:
@@ -377,52 +368,6 @@ def disk_facts(data_dir: pathlib.Path) -> view.DiskFacts | None:
                     error
                 )
     return view.DiskFacts(term, index, revision)
-
-
-def _last_entry(logs: list[pathlib.Path]) -> tuple[int, int]:
-    """(term, index) of the last entry or snapshot mark; a rewritten entry replaces later ones."""
-    for log in reversed(logs):
-        entry = mark = (0, 0)
-        for kind, payload in _records(log):
-            if kind == _ENTRY:
-                entry = (wire.number(payload, 2), wire.number(payload, 3))
-            elif kind == _SNAPSHOT:
-                mark = max(mark, (wire.number(payload, 2), wire.number(payload, 1)))
-        if entry[1] or mark[1]:
-            return entry if entry[1] >= mark[1] else mark
-    return (0, 0)
-
-
-def _logs(data_dir: pathlib.Path) -> list[pathlib.Path]:
-    return sorted((data_dir / "member" / "wal").glob("*.wal"))
-
-
-def _records(log: pathlib.Path) -> Iterator[tuple[int, memoryview]]:
-    """(type, data) of each record of a log file, up to its end or its torn tail.
-
-    Frame: 8 bytes little endian, low 56 bits the record's length, with the top bit set the low 3
-    bits of the top byte the padding behind it (etcd, wal/decoder.go).
-    """
-    content = memoryview(log.read_bytes())
-    at = 0
-    while at + 8 <= len(content):
-        (field,) = struct.unpack_from("<Q", content, at)
-        size = field & ((1 << 56) - 1)
-        padding = (field >> 56) & 7 if field >> 63 else 0
-        if field == 0 or size > _LARGEST_RECORD or at + 8 + size + padding > len(content):
-            return
-        record = content[at + 8 : at + 8 + size]
-        at += 8 + size + padding
-        try:
-            kind, payload = 0, memoryview(b"")
-            for number, value in wire.walk(record):
-                if number == 1 and isinstance(value, int):
-                    kind = value
-                elif number == 3 and isinstance(value, memoryview):
-                    payload = value
-        except ValueError:
-            return
-        yield kind, payload
 
 
 def _read_stamp(folder: pathlib.Path) -> Stamp:

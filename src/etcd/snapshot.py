@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import oid
 
-from etcd import bolt, client, data, errors, files, service
+from etcd import bolt, client, data, errors, files, service, wal
 
 if TYPE_CHECKING:
     import pathlib
@@ -44,7 +44,7 @@ class SnapshotInfo:
         size: bytes.
         sha256: of the whole file.
         revision: of the store in it.
-        total_keys: rows in it, old revisions included.
+        total_keys: as `snapshot status` counts: rows of all buckets, old revisions included.
         hash: the tool's checksum over its buckets, hexadecimal.
         version: etcd's cluster version in it, `3.5`, "" when it has none.
         storage_version: of the file's schema, from etcd 3.6 on.
@@ -200,7 +200,8 @@ def salvage(data_dir: pathlib.Path, workdir: pathlib.Path, timeout: float = 600.
     """Make a snapshot of a stopped member's data, its log included; the original is only read.
 
     A copy is started as a cluster of one on loopback, over TLS with certificates that live as
-    long as it, and asked for a snapshot.
+    long as it, and asked for a snapshot. Nothing that the survivor acknowledged, or knew from
+    the leader, is left out (`wal.commit_tail`).
 
     Args:
         data_dir: a survivor's `--data-dir`; no etcd runs on it.
@@ -222,6 +223,10 @@ def salvage(data_dir: pathlib.Path, workdir: pathlib.Path, timeout: float = 600.
     try:
         scratch.mkdir(mode=0o700)
         shutil.copytree(data_dir, scratch / "data")
+        try:
+            wal.commit_tail(scratch / "data")
+        except ValueError as error:
+            raise errors.DataError(f"{data_dir} cannot be recovered from: {error}") from error
         with _alone(scratch, timeout) as online:
             online.snapshot(target, timeout=max(timeout, size / _SLOW_DISK))
     finally:

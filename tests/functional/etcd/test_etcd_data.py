@@ -1,0 +1,332 @@
+"""Data directories of real members: how far they got, swaps, snapshots, salvage."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+import signal
+
+import etcd_cluster
+import pytest
+
+from etcd import bolt, client, data, errors, service, snapshot
+
+
+@pytest.fixture
+def one(cluster):
+    """A cluster of one with 30 keys."""
+    cluster.found(1)
+    online = cluster.client()
+    for number in range(30):
+        online.put(f"key-{number:02}", f"value-{number}")
+    return cluster
+
+
+def taken(cluster) -> pathlib.Path:
+    path = cluster.folder / "taken.db"
+    cluster.client().snapshot(path)
+    return path
+
+
+def restarted(cluster, directory, token="t-2", **options):
+    node = etcd_cluster.Node("etcd-0", cluster.folder / "again", cluster.tls)
+    cluster.nodes.append(node)
+    snapshot.restore(
+        directory, node.data_dir, "etcd-0", f"etcd-0={node.peer_url}", token, node.peer_url,
+        **options,
+    )  # fmt: skip
+    node.start(initial_cluster=f"etcd-0={node.peer_url}", token=token)
+    cluster.await_healthy(nodes=[node])
+    return cluster.client(node), node
+
+
+def test_given_writes_when_read_from_disk_then_facts_are_what_the_member_said(one):
+    online = one.client()
+    status, revision = online.status(), online.revision()
+    membership = online.members()
+    one.nodes[0].stop()
+    facts = data.disk_facts(one.nodes[0].data_dir)
+    assert facts is not None
+    assert facts.revision == revision
+    assert facts.term >= status.raft_term and facts.index >= status.raft_index
+    assert facts.index <= status.raft_index + 3
+    assert data.member_ids(one.nodes[0].data_dir) == (
+        membership.members[0].id,
+        membership.cluster_id,
+    )
+
+
+def test_given_a_running_member_when_read_from_disk_then_it_does_not_mind(one):
+    facts = data.disk_facts(one.nodes[0].data_dir)
+    assert facts is not None and facts.index > 30
+    one.client().put("still", "there")
+
+
+def test_given_a_torn_log_when_read_then_the_whole_records_count(one):
+    one.nodes[0].stop(signal.SIGKILL)
+    log = sorted((one.nodes[0].data_dir / "member" / "wal").glob("*.wal"))[-1]
+    before = data.disk_facts(one.nodes[0].data_dir)
+    content = log.read_bytes()
+    end = len(content.rstrip(b"\0"))
+    with log.open("r+b") as file:
+        file.truncate(end - 5)
+    after = data.disk_facts(one.nodes[0].data_dir)
+    assert before is not None and after is not None
+    assert before.index - 2 <= after.index <= before.index
+
+
+def test_given_a_follower_behind_when_compared_then_the_other_disk_is_greater(cluster):
+    cluster.found(3)
+    cluster.nodes[2].stop()
+    online = cluster.client(*cluster.nodes[:2])
+    for number in range(20):
+        online.put(f"{number}", "x")
+    for node in cluster.nodes[:2]:
+        node.stop()
+    facts = [data.disk_facts(node.data_dir) for node in cluster.nodes]
+    assert facts[2] < min(facts[0], facts[1])  # type: ignore[operator,type-var]
+
+
+def test_given_no_data_when_read_then_there_are_no_facts(tmp_path):
+    assert data.disk_facts(tmp_path) is None
+    assert data.member_ids(tmp_path) is None
+    assert not data.has_data(tmp_path)
+
+
+def test_given_a_snapshot_when_verified_then_it_tells_what_it_holds(one):
+    online = one.client()
+    download = online.snapshot(one.folder / "taken.db")
+    info = snapshot.verify(download.path)
+    assert (info.size, info.sha256) == (download.size, download.sha256)
+    assert info.revision == online.revision() == 31
+    assert info.total_keys >= 30 and info.hashed and not info.alarms and not info.auth_enabled
+    assert info.version == ".".join(str(part) for part in service.version()[:2])
+
+
+def test_given_a_snapshot_when_restored_then_a_new_cluster_holds_its_keys(one):
+    path = taken(one)
+    online = one.client()
+    old = online.members().cluster_id
+    online.put("later", "lost")
+    restored, node = restarted(one, path, bump=1000)
+    assert restored.get("later") is None
+    assert restored.get("key-07").value == b"value-7"
+    assert restored.members().cluster_id != old
+    if snapshot.can_bump():
+        assert restored.revision() == 1031
+        with pytest.raises(errors.EtcdError):
+            online_at(restored, 20)
+    else:
+        assert restored.revision() == 31
+    with pytest.raises(errors.TargetError, match="not empty"):
+        snapshot.restore(path, node.data_dir, "etcd-0", "etcd-0=https://127.0.0.1:1", "t", "x")
+
+
+def online_at(online, revision):
+    request = client._rpc().RangeRequest(key=b"key-01", revision=revision)
+    return online._call("kvstub", "Range", request)
+
+
+def test_given_two_restored_founders_when_started_then_they_are_one_cluster(one):
+    path = taken(one)
+    founders = [etcd_cluster.Node(f"etcd-{i}", one.folder / f"new-{i}", one.tls) for i in range(2)]
+    one.nodes += founders
+    listed = ",".join(f"{n.name}={n.peer_url}" for n in founders)
+    for node in founders:
+        snapshot.restore(path, node.data_dir, node.name, listed, "t-9", node.peer_url)
+        node.start(initial_cluster=listed, token="t-9")
+    one.await_healthy(nodes=founders)
+    online = one.client(*founders)
+    assert len(online.members().members) == 2
+    hashes = {online.hash_kv(n.client_url, online.revision()).hash for n in founders}
+    assert len(hashes) == 1
+
+
+def flip(path: pathlib.Path, at: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)
+        file.seek(at)
+        file.write(bytes([byte[0] ^ 0xFF]))
+
+
+def cut(path: pathlib.Path, size: int) -> None:
+    with path.open("r+b") as file:
+        file.truncate(size)
+
+
+def test_given_a_damaged_file_when_verified_then_one_sentence_says_how(one):
+    good = taken(one)
+    size = good.stat().st_size
+
+    def copy() -> pathlib.Path:
+        return pathlib.Path(shutil.copy(good, one.folder / "bad.db"))
+
+    with pytest.raises(errors.MissingError, match="no file"):
+        snapshot.verify(one.folder / "none")
+    with pytest.raises(errors.MissingError, match="not a file"):
+        snapshot.verify(one.folder)
+    bad = copy()
+    cut(bad, size - 10)
+    with pytest.raises(errors.TruncatedError, match="truncated"):
+        snapshot.verify(bad)
+    bad = copy()
+    cut(bad, size // 2)
+    with pytest.raises(errors.TruncatedError, match="truncated"):
+        snapshot.verify(bad)
+    bad = copy()
+    cut(bad, size - 32)
+    with pytest.raises(errors.BadHashError, match="no hash"):
+        snapshot.verify(bad)
+    assert snapshot.verify(bad, allow_missing_hash=True).revision == 31
+    bad = copy()
+    flip(bad, size - 5000)
+    with pytest.raises(errors.BadHashError, match="does not match"):
+        snapshot.verify(bad)
+    bad.write_bytes(b"")
+    with pytest.raises(errors.TruncatedError, match="empty"):
+        snapshot.verify(bad)
+    bad.write_bytes(b"\x1f\x8b" + b"x" * 100)
+    with pytest.raises(errors.ForeignFileError, match="gzip"):
+        snapshot.verify(bad)
+    bad.write_bytes(b"not a snapshot" * 4000)
+    with pytest.raises(errors.ForeignFileError, match="not an etcd snapshot"):
+        snapshot.verify(bad)
+    with pytest.raises(errors.NewerError, match=r"taken from etcd 3\.\d.*but etcd 3\.3\.0"):
+        snapshot.verify(good, (3, 3, 0))
+
+
+def test_given_a_member_database_when_verified_then_it_needs_leave_and_restores(one):
+    one.nodes[0].stop()
+    copy = shutil.copy(one.nodes[0].data_dir / "member" / "snap" / "db", one.folder / "db")
+    with pytest.raises(errors.BadHashError, match="copy of a member's database"):
+        snapshot.verify(pathlib.Path(copy))
+    info = snapshot.verify(pathlib.Path(copy), allow_missing_hash=True)
+    assert not info.hashed and info.revision == 31
+    restored, _ = restarted(one, pathlib.Path(copy), skip_hash_check=True)
+    assert restored.get("key-29").value == b"value-29"
+
+
+def test_given_a_survivor_of_three_when_salvaged_then_all_it_acknowledged_is_there(cluster):
+    cluster.found(3)
+    online = cluster.client()
+    for number in range(50):
+        online.put(f"{number}", "x")
+    for node in cluster.nodes:
+        node.stop(signal.SIGKILL)
+    survivor = max(cluster.nodes, key=lambda n: data.disk_facts(n.data_dir))  # type: ignore[arg-type,return-value]
+    before = sorted(p.stat().st_mtime_ns for p in survivor.data_dir.rglob("*"))
+    info = snapshot.salvage(survivor.data_dir, cluster.folder / "work", timeout=30)
+    assert sorted(p.stat().st_mtime_ns for p in survivor.data_dir.rglob("*")) == before
+    assert info.revision == 51
+    assert [p.name for p in (cluster.folder / "work").iterdir()] == ["salvage.db"]
+    restored, _ = restarted(cluster, info.path)
+    assert restored.get("49") is not None
+    assert [m.name for m in restored.members().members] == ["etcd-0"]
+
+
+def test_given_a_broken_survivor_when_salvaged_then_the_reason_is_told(one):
+    one.nodes[0].stop()
+    database = one.nodes[0].data_dir / "member" / "snap" / "db"
+    database.write_bytes(b"\0" * database.stat().st_size)
+    with pytest.raises(errors.DataError, match="cannot be recovered from: its database"):
+        snapshot.salvage(one.nodes[0].data_dir, one.folder / "work", timeout=30)
+    with pytest.raises(errors.DataError, match="cannot be read"):
+        data.disk_facts(one.nodes[0].data_dir)
+
+
+def test_given_armed_alarms_when_snapshot_is_restored_then_they_are_seen_and_disarmed(cluster):
+    cluster.found(1, quota_bytes=16 * 1024 * 1024)
+    online = cluster.client()
+    with pytest.raises(errors.NoSpaceError):
+        for _ in range(40):
+            online.put("big", b"x" * 1_000_000)
+    path = taken(cluster)
+    assert snapshot.verify(path).alarms
+    restored, _ = restarted(cluster, path)
+    assert restored.alarms()
+    restored.disarm()
+    restored.put("a", "b")
+
+
+def test_given_etcds_files_when_read_then_the_bucket_reader_agrees_with_the_store(one):
+    path = taken(one)
+    with bolt.File(path) as file:
+        rows = list(file.items(file.bucket(b"key")))
+        assert len(rows) == 30
+        assert file.last(file.bucket(b"key")) == rows[-1]
+        for key, value in rows:
+            assert file.get(file.bucket(b"key"), key) == value
+        assert file.get(file.bucket(b"key"), b"none") is None
+        assert file.bucket(b"none") is None
+
+
+def test_given_a_removed_member_when_it_ends_then_the_reason_is_known(cluster):
+    cluster.found(2)
+    joined = cluster.join()
+    online = cluster.client(*cluster.nodes[:2])
+    member = next(m for m in online.members().members if m.name == joined.name)
+    joined.stop()
+    online.remove(member.id)
+    joined.start()
+    found = service.reason(joined.wait_end())
+    assert found is not None and found.kind is service.FailureKind.REMOVED
+    assert found.data_broken
+
+
+def test_given_broken_data_when_it_ends_then_each_reason_is_known(one):
+    node = one.nodes[0]
+    node.stop()
+    wal = sorted((node.data_dir / "member" / "wal").glob("*.wal"))[-1]
+    good = wal.read_bytes()
+    flip(wal, 700)
+    failure = ended(node)
+    assert failure.kind is service.FailureKind.BAD_WAL, failure
+    wal.write_bytes(good)
+    node.log.write_text("")
+    with (node.data_dir / "member" / "snap" / "db").open("r+b") as file:
+        file.write(b"\0" * 16384)
+    failure = ended(node)
+    assert failure.kind is service.FailureKind.CORRUPT, failure
+
+
+def test_given_bad_certificates_when_it_ends_then_the_reason_is_known(one):
+    node = one.nodes[0]
+    node.stop()
+    node.tls.cert.write_text("nonsense")
+    failure = ended(node)
+    assert failure.kind is service.FailureKind.CERTIFICATE, failure
+    node.tls.cert.unlink()
+    node.log.write_text("")
+    failure = ended(node)
+    assert failure.kind is service.FailureKind.CERTIFICATE, failure
+
+
+def test_given_a_used_port_when_it_ends_then_the_reason_is_known(one):
+    other = etcd_cluster.Node("other", one.folder / "other", one.tls)
+    one.nodes.append(other)
+    taken_url = (one.nodes[0].client_url,)
+    other.start(
+        listen_client_urls=taken_url,
+        initial_cluster=f"other={other.peer_url}",
+        initial=service.Initial.NEW,
+    )
+    found = service.reason(other.wait_end())
+    assert found is not None and found.kind is service.FailureKind.ADDRESS, found
+
+
+def test_given_a_wrong_member_list_when_joining_then_the_reason_is_known(one):
+    other = one.node()
+    other.start(
+        initial_cluster=f"{other.name}={other.peer_url},etcd-0={one.nodes[0].peer_url}",
+    )
+    found = service.reason(other.wait_end())
+    assert found is not None and found.kind is service.FailureKind.MISMATCH, found
+
+
+def ended(node: etcd_cluster.Node) -> service.Failure:
+    node.start()
+    lines = node.wait_end()
+    found = service.reason(lines)
+    assert found is not None, lines[-5:]
+    return found
