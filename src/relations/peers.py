@@ -74,8 +74,17 @@ def goal_state() -> dict[str, str]:
         )
         units: dict[str, dict[str, str]] = json.loads(answer.stdout).get("units") or {}
         return {name: str(goal["status"]) for name, goal in units.items()}
-    except (subprocess.SubprocessError, ValueError, KeyError, TypeError) as error:
-        raise PeerError(f"Juju does not say which units there are: {error}") from error
+    except subprocess.CalledProcessError as error:
+        reason = " ".join(error.stderr.decode(errors="replace").split())
+        raise PeerError(f"Juju does not say which units there are: {reason}") from error
+    except (
+        subprocess.SubprocessError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ) as error:
+        raise PeerError(f"Juju does not say which units there are: {error!r}") from error
 
 
 class Peers:

@@ -1,0 +1,338 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+
+import ops
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ops import testing
+
+from cluster import generation as generations
+from cluster import view as views
+from relations import peers
+from tls import authority
+
+RECORD = generations.Generation(
+    1,
+    "token",
+    generations.Source.NEW,
+    (generations.Founder("etcd/0", "https://198.18.0.10:2380"),),
+)
+TEXTS = st.text(min_size=1, max_size=12)
+UNITS = st.builds(
+    views.Unit,
+    name=st.just("etcd/0"),
+    peer_url=st.none() | TEXTS,
+    client_url=st.none() | TEXTS,
+    token=st.none() | TEXTS,
+    member_id=st.none() | st.integers(0, 2**64 - 1),
+    started=st.booleans(),
+    prepared=st.none() | TEXTS,
+    failure=st.none() | st.tuples(TEXTS, TEXTS),
+    facts=st.none()
+    | st.builds(
+        views.DiskFacts,
+        st.integers(0, 2**64 - 1),
+        st.integers(0, 2**64 - 1),
+        st.integers(0, 2**63 - 1),
+    ),
+    stale=st.booleans(),
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["peer_url", "token", "member_id", "failure", "facts", "x"]), inner
+        )
+    ),
+    max_leaves=6,
+)
+
+
+def peer(**arguments) -> testing.PeerRelation:
+    return testing.PeerRelation("cluster", **arguments)
+
+
+def state(relation: testing.PeerRelation | None = None, **arguments) -> testing.State:
+    return testing.State(relations=[relation] if relation else [], **arguments)
+
+
+def test_given_no_relation_yet_when_read_then_only_what_juju_says_is_known(juju):
+    juju.goals = {"etcd/0": "waiting", "etcd/1": "waiting"}
+    with juju.hook(state()) as charm:
+        ours = peers.Peers(charm)
+        assert not ours.related
+        assert ours.generation() is None
+        assert [unit.name for unit in ours.units()] == ["etcd/0", "etcd/1"]
+        assert ours.planned() == 2
+        assert not ours.publish(views.Unit("etcd/0", token="t"))
+        assert not ours.set_generation(RECORD)
+        assert ours.ensure_authorities() is None
+        assert ours.extras("etcd/0") == {}
+
+
+@settings(max_examples=500, deadline=None)
+@given(unit=UNITS)
+def test_given_any_unit_when_written_and_read_then_it_is_the_same(unit):
+    text = peers._to_json(unit)
+    assert dataclasses.replace(peers._read_unit("etcd/0", {"unit": text})) == unit
+
+
+@settings(max_examples=500, deadline=None)
+@given(value=JSON | st.text(max_size=20), raw=st.booleans())
+def test_given_any_databag_when_read_then_a_unit_or_one_sentence(value, raw):
+    text = str(value) if raw else json.dumps(value)
+    try:
+        unit = peers._read_unit("etcd/1", {"unit": text})
+    except peers.PeerError as error:
+        assert "etcd/1" in str(error)
+        assert "\n" not in str(error)
+        return
+    assert unit.name == "etcd/1"
+
+
+def test_given_a_unit_when_published_twice_then_only_the_first_changes_anything(juju):
+    relation = peer()
+    unit = views.Unit("etcd/0", peer_url="https://a:2380", member_id=2**64 - 1, started=True)
+    with juju.hook(state(relation)) as charm:
+        ours = peers.Peers(charm)
+        assert ours.publish(unit)
+        assert not ours.publish(unit)
+        assert ours.me() == unit
+        assert ours.units() == (unit,)
+    assert json.loads(juju.bag(relation)["unit"])["member_id"] == "f" * 16
+
+
+def test_given_juju_and_the_relation_when_they_differ_then_both_are_heard(juju):
+    bag = {"unit": json.dumps({"token": "t", "started": True})}
+    relation = peer(peers_data={2: bag, 3: bag, 10: {}})
+    juju.goals = {
+        "etcd/0": "active",
+        "etcd/1": "allocating",
+        "etcd/2": "active",
+        "etcd/10": "dying",
+    }
+    with juju.hook(state(relation)) as charm:
+        ours = peers.Peers(charm)
+        units = {unit.name: unit for unit in ours.units()}
+        assert list(units) == ["etcd/0", "etcd/1", "etcd/2", "etcd/3", "etcd/10"]
+        assert {name for name, unit in units.items() if unit.alive} == {
+            "etcd/0",
+            "etcd/1",
+            "etcd/2",
+        }
+        assert units["etcd/1"] == views.Unit("etcd/1")
+        assert units["etcd/2"].token == "t"
+        assert ours.planned() == 3
+        assert not ours.dying
+
+
+def test_given_this_unit_is_removed_when_read_then_it_is_dying(juju):
+    juju.goals = {"etcd/0": "dying", "etcd/1": "active"}
+    with juju.hook(state(peer())) as charm:
+        ours = peers.Peers(charm)
+        assert ours.dying
+        assert not ours.me().alive
+
+
+def test_given_a_leader_when_it_commits_and_proposes_then_the_records_are_there(juju):
+    relation = peer()
+    with juju.hook(state(relation, leader=True)) as charm:
+        ours = peers.Peers(charm)
+        assert ours.set_proposal(RECORD)
+        assert not ours.set_proposal(RECORD)
+        assert ours.proposal() == RECORD
+        assert ours.generation() is None
+        assert ours.set_generation(RECORD)
+        assert ours.set_proposal(None)
+        assert not ours.set_proposal(None)
+        assert (ours.generation(), ours.proposal()) == (RECORD, None)
+    assert list(juju.bag(relation, "local_app_data")) == ["generation"]
+
+
+@pytest.mark.parametrize("key", ["generation", "proposal"])
+@pytest.mark.parametrize("text", ["{", "null", "[]", '{"number": 1}', '{"number": "x"}', "\x00"])
+def test_given_a_corrupt_record_when_read_then_one_sentence_that_names_it(juju, key, text):
+    with juju.hook(state(peer(local_app_data={key: text}))) as charm:
+        with pytest.raises(peers.PeerError) as raised:
+            getattr(peers.Peers(charm), key)()
+        assert f"the {key} record" in str(raised.value)
+        assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["{", "3", '{"failure": "x"}', '{"facts": {"term": 1}}'])
+def test_given_a_corrupt_databag_of_a_peer_when_read_then_one_sentence_that_names_it(juju, text):
+    juju.goals["etcd/1"] = "active"
+    with (
+        juju.hook(state(peer(peers_data={1: {"unit": text}}))) as charm,
+        pytest.raises(peers.PeerError, match="the databag of etcd/1"),
+    ):
+        peers.Peers(charm).units()
+
+
+def test_given_a_corrupt_databag_of_our_own_when_published_then_it_is_mended(juju):
+    with juju.hook(state(peer(local_unit_data={"unit": "{"}))) as charm:
+        ours = peers.Peers(charm)
+        assert ours.units() == (views.Unit("etcd/0"),)
+        assert ours.publish(views.Unit("etcd/0", token="t"))
+        assert ours.me().token == "t"
+
+
+def test_given_free_keys_when_set_and_removed_then_they_come_and_go(juju):
+    relation = peer(peers_data={1: {"extras": '{"a": "1"}'}})
+    with juju.hook(state(relation, leader=True)) as charm:
+        ours = peers.Peers(charm)
+        assert ours.set_extra("disk", "full")
+        assert not ours.set_extra("disk", "full")
+        assert ours.extras("etcd/0") == {"disk": "full"}
+        assert ours.extras("etcd/1") == {"a": "1"}
+        assert ours.extras("etcd/7") == {}
+        assert ours.set_extra("disk", "")
+        assert not ours.set_extra("never", "")
+        assert ours.set_state("k", "v")
+        assert ours.state() == {"k": "v"}
+        assert ours.set_state("k", "")
+    assert juju.bag(relation) == {}
+    assert juju.bag(relation, "local_app_data") == {}
+
+
+def test_given_a_unit_that_does_not_lead_when_it_writes_for_all_then_it_may_not(juju):
+    with (
+        juju.hook(state(peer(), leader=False)) as charm,
+        pytest.raises((ops.ModelError, RuntimeError)),
+    ):
+        peers.Peers(charm).set_generation(RECORD)
+
+
+def test_given_a_leader_when_authorities_are_wanted_then_made_once(juju):
+    relation = peer()
+    with juju.hook(state(relation, leader=True)) as charm:
+        ours = peers.Peers(charm)
+        made = ours.ensure_authorities()
+        assert made is not None
+        assert ours.ensure_authorities() == made == ours.authorities()
+        assert ours.authorities_mark() == made.mark
+    assert juju.out is not None
+    (secret,) = juju.out.secrets
+    assert (secret.owner, secret.label) == ("app", "authorities")
+    with juju.hook(dataclasses.replace(juju.out, leader=False)) as charm:
+        assert peers.Peers(charm).ensure_authorities() == made
+
+
+def test_given_no_leader_here_when_authorities_are_wanted_then_waited_for(juju):
+    with juju.hook(state(peer(), leader=False)) as charm:
+        ours = peers.Peers(charm)
+        assert ours.ensure_authorities() is None
+        assert ours.authorities_mark() == ""
+
+
+def test_given_other_authorities_when_set_then_every_unit_reads_the_new_ones(juju):
+    first = authority.Authorities.create("etcd")
+    second = authority.Authorities.create("etcd")
+    secret = testing.Secret(first.to_secret(), owner="app", label="authorities")
+    with juju.hook(state(peer(), leader=True, secrets=[secret])) as charm:
+        ours = peers.Peers(charm)
+        assert ours.set_authorities(second)
+        assert ours.authorities_mark() == second.mark
+    assert juju.out is not None
+    with juju.hook(dataclasses.replace(juju.out, leader=False)) as charm:
+        assert peers.Peers(charm).authorities() == second
+
+
+def test_given_a_secret_of_something_else_when_read_as_authorities_then_one_sentence(juju):
+    secret = testing.Secret({"foo": "bar"}, owner="app", label="authorities")
+    with (
+        juju.hook(state(peer(), secrets=[secret])) as charm,
+        pytest.raises(peers.PeerError, match="peer-ca-cert"),
+    ):
+        peers.Peers(charm).authorities()
+
+
+def test_given_a_secret_when_set_to_what_it_holds_then_nothing_changes(juju):
+    with juju.hook(state(peer(), leader=True)) as charm:
+        ours = peers.Peers(charm)
+        assert ours.secret("db-client") is None
+        assert ours.set_secret("db-client", {"client-cert": "a"})
+        assert not ours.set_secret("db-client", {"client-cert": "a"})
+    assert juju.out is not None
+    with juju.hook(juju.out) as charm:
+        ours = peers.Peers(charm)
+        assert not ours.set_secret("db-client", {"client-cert": "a"})
+        assert ours.set_secret("db-client", {"client-cert": "b"})
+        assert ours.secret("db-client") == {"client-cert": "b"}
+
+
+def test_given_spaces_when_addresses_are_asked_then_each_endpoint_has_its_own(juju):
+    networks = [
+        testing.Network(
+            "cluster",
+            ingress_addresses=["198.18.0.10"],
+            bind_addresses=[bind("198.18.0.10", "2001:db8::10")],
+        ),
+        testing.Network(
+            "db", ingress_addresses=["198.19.0.1"], bind_addresses=[bind("198.18.9.9")]
+        ),
+    ]
+    with juju.hook(state(peer(), networks=networks)) as charm:
+        found = peers.Peers(charm).addresses()
+    assert (found.peer, found.client) == ("198.18.0.10", "198.19.0.1")
+    assert found.peer_sans == ("127.0.0.1", "198.18.0.10", "2001:db8::10", "::1", "localhost")
+    assert found.client_sans == ("127.0.0.1", "198.18.9.9", "198.19.0.1", "::1", "localhost")
+
+
+def test_given_no_address_yet_when_asked_then_one_sentence(juju):
+    networks = [testing.Network("cluster", ingress_addresses=[], bind_addresses=[])]
+    with (
+        juju.hook(state(peer(), networks=networks)) as charm,
+        pytest.raises(peers.PeerError, match="no address for this unit on endpoint cluster"),
+    ):
+        peers.Peers(charm).addresses()
+
+
+def bind(*addresses: str) -> testing.BindAddress:
+    return testing.BindAddress([testing.Address(each) for each in addresses])
+
+
+@pytest.mark.parametrize(
+    ("host", "text"),
+    [
+        ("198.18.0.10", "https://198.18.0.10:2379"),
+        ("2001:db8::1", "https://[2001:db8::1]:2379"),
+        ("host.example", "https://host.example:2379"),
+    ],
+)
+def test_given_a_host_when_made_an_url_then_ipv6_is_in_brackets(host, text):
+    assert peers.url(host, 2379) == text
+
+
+def tool(at: pathlib.Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    path = at / "goal-state"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(at), prepend=":")
+
+
+def test_given_goal_state_when_asked_then_units_and_their_status(tmp_path, monkeypatch):
+    answer = {"units": {"etcd/0": {"status": "active", "since": "x"}}, "relations": {}}
+    tool(tmp_path, monkeypatch, f"echo '{json.dumps(answer)}'")
+    assert peers.goal_state() == {"etcd/0": "active"}
+
+
+@pytest.mark.parametrize(
+    "script", ["exit 1", "echo nonsense", "echo 3", 'echo \'{"units": {"a": 1}}\'']
+)
+def test_given_a_goal_state_that_fails_when_asked_then_one_sentence(tmp_path, monkeypatch, script):
+    tool(tmp_path, monkeypatch, script)
+    with pytest.raises(peers.PeerError, match="Juju does not say which units there are"):
+        peers.goal_state()
+
+
+def test_given_a_hook_tool_that_hangs_when_asked_then_it_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(peers, "_GOAL_STATE_TIMEOUT", 0.2)
+    tool(tmp_path, monkeypatch, "exec sleep 5")
+    with pytest.raises(peers.PeerError):
+        peers.goal_state()
