@@ -82,7 +82,11 @@ class EtcdCharm(ops.CharmBase):
     def _reconcile(self, event: ops.EventBase) -> None:
         if isinstance(event, ops.ConfigChangedEvent):
             self.unit.set_ports(self._settings().port)
-        self.settle(self.node())
+        node = self.node()
+        # What the configuration is made of changes with an event of its own.
+        if not isinstance(event, ops.UpdateStatusEvent) and node.root.stamp() is not None:
+            node.configure()
+        self.settle(node)
 
     def settle(self, node: node_.Node, recover: str | None = None) -> None:
         """Certificates, membership, clients: everything that an event may have moved.
