@@ -46,7 +46,7 @@ bench: pack ## Measure, against the same done by hand
 pack: machines ## Build the charm
 	@$(AS_ROOT) $(PYTHON) scripts/pack.py
 
-clean: ## Remove what was built here
+clean: demo-down ## Remove what was built here, and the demo
 	@$(AS_ROOT) rm -rf build .venv .pytest_cache .ruff_cache .hypothesis *.charm
 
 setup:
