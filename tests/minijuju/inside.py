@@ -41,6 +41,7 @@ _MNT_DETACH = 2
 _PR_SET_PDEATHSIG = 1
 _PR_CAPBSET_DROP = 24
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_ORPHANED = signal.SIGRTMIN
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH)
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -128,16 +129,20 @@ def _forget_other_mounts(kept: list[str]) -> None:
     with open("/proc/self/mountinfo") as handle:
         lines = handle.read().splitlines()
     for line in reversed(lines):
-        left, _, right = line.partition(" - ")
-        filesystem, source = right.split()[:2]
+        filesystem, source = line.partition(" - ")[2].split()[:2]
         loop = source.startswith("/dev/loop")
         if not loop and (filesystem, source) != ("overlay", "minijuju"):
             continue
-        point = left.split()[4].encode().decode("unicode_escape")
+        point = _mountpoint(line)
         under = os.path.join(point, "")
         if any(path.startswith(under) or under.startswith(path) for path in kept):
             continue
         _libc.umount2(os.fsencode(point), _MNT_DETACH)
+
+
+def _mountpoint(line: str) -> str:
+    """The mount point in a line of mountinfo, where blanks are octal numbers."""
+    return line.split()[4].encode().decode("unicode_escape")
 
 
 # ------------------------------------------------------------------ exec
@@ -147,33 +152,55 @@ def execute(leader: int, cgroup: str, user: str, cwd: str, argv: list[str]) -> i
     """Run a command in all of the machine's namespaces and its control group.
 
     The environment is the one this program was started with, to the letter.
+
+    Three processes: this one, which the caller knows; the command; and a guard between them on
+    the host's side, which kills the command when this one is killed and collects it. Left to
+    the host's init, a dead command could stay in the machine and delay its shutdown.
     """
-    env = _exact_environment()
-    bounding = _bounding_set(leader)
-    os.makedirs(cgroup, exist_ok=True)
-    with open(os.path.join(cgroup, "cgroup.procs"), "w") as handle:
-        handle.write(str(os.getpid()))
-    parent = os.getpid()
-    root = _enter(leader, ("cgroup", "ipc", "uts", "net", "pid", "mnt"))
-    child = os.fork()
-    if child == 0:
+    guard = os.fork()
+    if guard == 0:
+        os._exit(_guard(leader, cgroup, user, cwd, argv))
+    return _wait(guard)
+
+
+def _guard(leader: int, cgroup: str, user: str, cwd: str, argv: list[str]) -> int:
+    try:
+        env = _exact_environment()
+        bounding = _bounding_set(leader)
+        os.makedirs(cgroup, exist_ok=True)
+        group = os.open(os.path.join(cgroup, "cgroup.procs"), os.O_WRONLY)
+        root = _enter(leader, tuple(_SETNS))
+        command = os.fork()
+    except OSError as error:
+        os.write(2, f"{argv[0]}: {error}\n".encode())
+        return 125
+    if command == 0:
         try:
-            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            os.write(group, b"0")
+            os.close(group)
             _become(root, user, cwd, bounding)
             for number in (signal.SIGPIPE, signal.SIGXFSZ):
                 signal.signal(number, signal.SIG_DFL)
             _exec(argv, env)
-        except FileNotFoundError:
-            os.write(2, f"{argv[0]}: command not found\n".encode())
+        except FileNotFoundError as error:
+            os.write(2, f"{error.filename or argv[0]}: not found\n".encode())
             os._exit(127)
-        except OSError as error:
-            os.write(2, f"{argv[0]}: {error}\n".encode())
-            os._exit(126)
         except BaseException as error:
             os.write(2, f"{argv[0]}: {error}\n".encode())
-            os._exit(125)
+            os._exit(126)
+
+    def kill(_number: int, _frame: object) -> None:
+        os.kill(command, signal.SIGKILL)
+
+    signal.signal(_ORPHANED, kill)
+    caller = os.getppid()
+    _libc.prctl(_PR_SET_PDEATHSIG, _ORPHANED, 0, 0, 0)
+    if os.getppid() != caller:
+        os.kill(command, signal.SIGKILL)
+    os.setpgid(0, 0)  # A signal to the caller's group is for the command, not for its guard.
     os.close(root)
-    return _wait(child, parent)
+    os.close(group)
+    return _wait(command)
 
 
 def _exec(argv: list[str], env: dict[bytes, bytes]) -> None:
@@ -189,6 +216,7 @@ def _exec(argv: list[str], env: dict[bytes, bytes]) -> None:
 
 def _become(root: int, user: str, cwd: str, bounding: int) -> None:
     """In the new process: the machine's root, the user's identity, the machine's capabilities."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     _change_root(root)
     uid, gid, groups, home = _identity(user)
     for capability in range(64):
@@ -203,8 +231,8 @@ def _become(root: int, user: str, cwd: str, bounding: int) -> None:
     os.chdir(cwd or home)
 
 
-def _wait(child: int, parent: int) -> int:
-    """Pass signals on until the command ends, and end as it did."""
+def _wait(child: int) -> int:
+    """Pass signals on until the child ends, and end as it did."""
 
     def forward(number: int, _frame: object) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -218,10 +246,10 @@ def _wait(child: int, parent: int) -> int:
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if number != signal.SIGKILL:
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             signal.signal(number, signal.SIG_DFL)
-        os.kill(parent, number)
+        os.kill(os.getpid(), number)
     return os.WEXITSTATUS(status)
 
 

@@ -362,7 +362,7 @@ class Machine:
             (self._cgroup / "cgroup.kill").write_text("1")
         with self._locked():
             self._wipe()
-        shutil.rmtree(self.directory, ignore_errors=True)
+            self._lock.unlink(missing_ok=True)
 
     # ------------------------------------------------------ things done to it
 
@@ -479,6 +479,10 @@ class Machine:
     def detach(self, inside_path: str, *, force: bool = False) -> None:
         """Take back what attach() gave.
 
+        A machine that booted with a Disk attached keeps its loop device until it stops
+        (systemd-nspawn before 253 never lets go of the host's mounts); another machine can
+        have the disk all the same.
+
         Args:
             inside_path: as given to attach().
             force: also while processes inside use it; they keep what they have open.
@@ -515,10 +519,13 @@ class Machine:
 
     @contextlib.contextmanager
     def _locked(self) -> Generator[None]:
-        # Beside the directory, which may be removed by who holds the lock.
-        lock = self.directory.with_name(f".{self.directory.name}.lock")
-        with system.locked(lock):
+        with system.locked(self._lock):
             yield
+
+    @property
+    def _lock(self) -> pathlib.Path:
+        # Beside the directory, which may be removed by who holds the lock.
+        return self.directory.with_name(f".{self.directory.name}.lock")
 
     def _save(self, attachments: Sequence[Attachment]) -> None:
         spec = {

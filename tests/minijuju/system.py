@@ -191,6 +191,17 @@ def locked(path: pathlib.Path, *, blocking: bool = True) -> Generator[None]:
         BlockingIOError: another process holds it and ``blocking`` is false.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if blocking else fcntl.LOCK_NB))
-        yield
+    while True:
+        with path.open("a") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if blocking else fcntl.LOCK_NB))
+            # Whoever held it may have removed the file: then the lock is on a file of no name.
+            if _same(handle.fileno(), path):
+                yield
+                return
+
+
+def _same(descriptor: int, path: pathlib.Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
