@@ -162,7 +162,7 @@ def test_given_a_relation_that_is_broken_when_asked_then_not_related(juju):
         assert ours.answer(NAME, SANS).state is State.NOT_RELATED
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(
     application=st.text("abz019-", min_size=1, max_size=90).map("a".__add__),
     number=st.integers(0, 10**6),

@@ -75,14 +75,14 @@ def test_given_no_relation_yet_when_read_then_only_what_juju_says_is_known(juju)
         assert ours.extras("etcd/0") == {}
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(unit=UNITS)
 def test_given_any_unit_when_written_and_read_then_it_is_the_same(unit):
     text = peers._to_json(unit)
     assert dataclasses.replace(peers._read_unit("etcd/0", {"unit": text})) == unit
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(value=JSON | st.text(max_size=20), raw=st.booleans())
 def test_given_any_databag_when_read_then_a_unit_or_one_sentence(value, raw):
     text = str(value) if raw else json.dumps(value)
