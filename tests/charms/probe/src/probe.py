@@ -12,8 +12,8 @@ and ``apart`` bring their own list. A step is one of:
 - a string: a bash script, recorded likewise;
 - ``{"run": LIST OR STRING, "stdin": TEXT}``: the same with an input;
 - ``{"sleep": SECONDS}``;
-- ``{"exit": CODE}``: end the dispatch now, and ``{"exit": CODE, "times": N}``: but only the first
-  N times;
+- ``{"exit": CODE}``: end the dispatch now;
+- any such object with ``"times": N`` and ``"tag": NAME``: only the first N times in this unit;
 - ``{"kill": SIGNAL NUMBER}``: send a signal to this very process.
 """
 
@@ -76,11 +76,11 @@ def plan():
     return steps.get(EVENT, []) + steps.get("*", [])
 
 
-def spent(step, index):
+def spent(step):
     """Whether a step that works only so many times has done so."""
     if "times" not in step:
         return False
-    file = ROOT / f"count-{EVENT}-{index}"
+    file = ROOT / f"count-{step['tag']}"
     count = int(file.read_text()) if file.exists() else 0
     file.write_text(str(count + 1))
     return count >= step["times"]
@@ -88,10 +88,10 @@ def spent(step, index):
 
 def act(calls):
     """Do the steps, recording answers in *calls*, and return the exit code."""
-    for index, step in enumerate(plan()):
+    for step in plan():
         if not isinstance(step, dict):
             calls.append(ask(step))
-        elif spent(step, index):
+        elif spent(step):
             continue
         elif "run" in step:
             calls.append(ask(step["run"], step.get("stdin")))

@@ -1,0 +1,59 @@
+"""Make a ``.charm`` out of a directory of a charm that needs no packages."""
+
+from __future__ import annotations
+
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Iterable, Mapping
+
+EXECUTABLE = 0o100755
+PLAIN = 0o100644
+
+
+def pack(
+    source: pathlib.Path,
+    target: pathlib.Path,
+    *,
+    name: str = "",
+    files: Mapping[str, str] | None = None,
+    without: Iterable[str] = (),
+    metadata: Mapping[str, Any] | None = None,
+) -> pathlib.Path:
+    """Zip a charm directory and return the archive.
+
+    Args:
+        source: the directory; it holds the YAML files that charmcraft would write.
+        target: where to put the archive.
+        name: another name for the charm.
+        files: more or other files, by path in the charm; ``dispatch`` and hooks are executable.
+        without: files to leave out.
+        metadata: changes at the top level of metadata.yaml; None takes a key away.
+    """
+    contents = {
+        str(path.relative_to(source)): path.read_bytes()
+        for path in sorted(source.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    contents.update({path: text.encode() for path, text in (files or {}).items()})
+    described = yaml.safe_load(contents["metadata.yaml"])
+    for key, value in {**(metadata or {}), **({"name": name} if name else {})}.items():
+        described[key] = value
+        if value is None:
+            del described[key]
+    contents["metadata.yaml"] = yaml.safe_dump(described, sort_keys=False).encode()
+    archive = target / f"{described['name']}.charm"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
+        for path, content in contents.items():
+            if path in without:
+                continue
+            entry = zipfile.ZipInfo(path, date_time=(2024, 1, 1, 0, 0, 0))
+            runs = path == "dispatch" or path.startswith(("hooks/", "actions/"))
+            entry.external_attr = (EXECUTABLE if runs else PLAIN) << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            zipped.writestr(entry, content)
+    return archive

@@ -1,0 +1,152 @@
+"""Command lines are read as Juju reads them."""
+
+from __future__ import annotations
+
+import pytest
+
+from minijuju import argv, cli
+from minijuju.verbs import tasks
+
+
+def test_given_mixed_words_when_parsed_then_flags_and_positionals_part() -> None:
+    flags = argv.parse(
+        "model,m= num-units,n= config=* force",
+        ["-m", "m1", "./x.charm", "--config", "a=1", "app", "-n=3", "--config=b=2", "--force"],
+    )
+    assert flags.positionals == ["./x.charm", "app"]
+    assert flags.text("model") == "m1"
+    assert flags.integer("num-units", 1) == 3
+    assert flags.all("config") == ["a=1", "b=2"]
+    assert flags.on("force")
+    assert not flags.given("quiet")
+
+
+def test_given_a_short_flag_when_its_value_is_glued_then_read() -> None:
+    assert argv.parse("num-units,n=", ["-n3"]).integer("num-units", 1) == 3
+
+
+def test_given_two_dashes_when_parsed_then_flags_end() -> None:
+    flags = argv.parse("unit,u=", ["--unit", "a/0", "--", "ls", "-l", "--", "x"])
+    assert flags.text("unit") == "a/0"
+    assert flags.positionals == ["ls", "-l", "--", "x"]
+
+
+def test_given_an_unmixed_verb_when_parsed_then_the_first_word_ends_the_flags() -> None:
+    flags = argv.parse("model,m=", ["--model", "m", "a/0", "-v", "--model", "x"], mixed=False)
+    assert flags.positionals == ["a/0", "-v", "--model", "x"]
+    assert flags.text("model") == "m"
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--no-such"], "option provided but not defined: --no-such"),
+        (["--no-such=1"], "option provided but not defined: --no-such"),
+        (["--model"], "option needs an argument: --model"),
+        (["--force=maybe"], 'invalid boolean value "maybe" for --force: invalid syntax'),
+    ],
+)
+def test_given_a_wrong_flag_when_parsed_then_usage_error(words: list[str], text: str) -> None:
+    with pytest.raises(argv.UsageError, match=text):
+        argv.parse("model,m= force", words)
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("True", True), ("0", False)])
+def test_given_a_go_boolean_when_given_to_a_switch_then_read(text: str, value: bool) -> None:
+    assert argv.parse("force", [f"--force={text}"]).on("force") is value
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("60.0s", 60), ("1m30s", 90), ("1h", 3600), ("500ms", 0.5), ("0", 0)],
+)
+def test_given_a_duration_when_read_then_seconds(text: str, seconds: float) -> None:
+    assert argv.duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "90", "s", "1x", "1.2.3s", "-1s", "."])
+def test_given_no_duration_when_read_then_usage_error(text: str) -> None:
+    with pytest.raises(argv.UsageError):
+        argv.duration(text)
+
+
+def test_given_pairs_when_read_then_only_the_first_equals_counts() -> None:
+    assert argv.pairs(["a=b=c", "d="]) == {"a": "b=c", "d": ""}
+    with pytest.raises(argv.UsageError):
+        argv.pairs(["novalue"])
+    with pytest.raises(argv.UsageError):
+        argv.pairs(["=x"])
+
+
+def test_given_ssh_words_when_options_lead_then_only_the_command_remains() -> None:
+    words = ["-t", "-o", "StrictHostKeyChecking=no", "-L8080:x:80", "ls", "-l"]
+    assert tasks.without_ssh_options(words) == ["ls", "-l"]
+    assert tasks.without_ssh_options([]) == []
+    assert tasks.without_ssh_options(["--", "-x"]) == ["-x"]
+
+
+JUBILANT = [
+    "add-model --no-switch m --config k=v --controller c --credential x",
+    "set-model-constraints --model m arch=amd64",
+    "destroy-model m --no-prompt --destroy-storage --force --no-wait --release-storage",
+    "deploy --model m ./c a --attach-storage d/0 --base ubuntu@24.04 --bind x --channel s "
+    "--config k=v --constraints k=v --force --num-units 3 --overlay o --resource k=v "
+    "--revision 1 --storage k=v --to 0 --trust",
+    "refresh --model m a --base b --channel c --config k=v --force --force-base --force-units "
+    "--path p --resource k=v --revision 1 --storage k=v --trust",
+    "remove-unit --model m --no-prompt a/0 --destroy-storage --force --num-units 2",
+    "integrate --model m a b --via 1",
+    "config --model m --format json a",
+    "config --model m a k=v --reset x,y",
+    "run --model m --format json a/0 act --wait 60.0s --params f",
+    "exec --model m --format json --unit a/0 --wait 5s -- ls -l",
+    "ssh --model m --container c --no-host-key-checks u@a/0 -v ls",
+    "scp --model m --container c --no-host-key-checks -- -r a b",
+    "status --model m --format json",
+    "show-secret --model m x --format json --reveal --revisions --revision 2",
+    "add-secret --model m n --info i --file f",
+    "update-secret --model m n --info i --name n --auto-prune --file f",
+    "add-machine --model m --base b --constraints k=v --disks d -n 2",
+    "debug-log --model m --limit 0",
+    "version --format json --all",
+    "trust --model m a --remove --scope cluster",
+    "bootstrap c n --no-switch --config k=v --constraints k=v --model-default k=v --to x",
+    "add-cloud c --client --controller x --credential y --force --target-controller z --file f",
+    "update-cloud c --client --controller x -f f",
+    "offer m.a:e --controller c n",
+    "consume --model m o a",
+]
+
+
+@pytest.mark.parametrize("line", JUBILANT, ids=lambda line: line.split()[0])
+def test_given_what_jubilant_sends_when_parsed_then_every_flag_is_known(line: str) -> None:
+    verb, *words = line.split()
+    _, spec = cli.VERBS[verb]
+    argv.parse(spec, words, mixed=verb not in ("ssh", "scp"))
+
+
+def test_given_every_verb_when_looked_up_then_it_is_implemented() -> None:
+    import importlib
+
+    for place, _ in cli.VERBS.values():
+        module, _, function = place.partition(".")
+        assert callable(getattr(importlib.import_module(f"minijuju.verbs.{module}"), function))
+
+
+def test_given_an_unknown_verb_when_called_then_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["conquer"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("ERROR ")
+
+
+def test_given_version_when_asked_then_jubilant_can_read_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import json
+
+    from jubilant import _version
+
+    assert cli.main(["version", "--format", "json", "--all"]) == 0
+    version = _version.Version._from_dict(json.loads(capsys.readouterr().out))
+    assert version.tuple >= (3, 6, 0)
