@@ -729,7 +729,9 @@ def task_shown(record: dict[str, Any]) -> dict[str, Any]:
     if record.get("log"):
         shown["log"] = [f"{stamp(at)} {text}" for at, text in record["log"]]
     shown["timing"] = {
-        key: stamp(record[key]) for key in ("enqueued", "started", "completed") if record.get(key)
+        key: stamp(record[key])
+        for key in ("enqueued", "started", "completed")
+        if record.get(key) is not None
     }
     return shown
 
