@@ -27,7 +27,11 @@ def may_join(view: views.View) -> bool:
 def make_room(view: views.View) -> Steps | None:
     """Remove the member that this unit was before it lost its data."""
     member = reading.mine(view)
-    if not may_join(view) or member is None or (member.learner and not reading.has_started(member)):
+    if (
+        not may_join(view)
+        or member is None
+        or (member.learner and not reading.has_started(member))
+    ):
         return None
     if exhausted(view) or not reading.may_remove(view, member):
         return None

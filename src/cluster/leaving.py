@@ -21,6 +21,8 @@ def leave(view: views.View) -> Steps | None:
         return stop
     if view.waited("leaving") > view.policy.leave_wait:
         return stop
+    if reading.turn_of_another(view):
+        return (steps_.Wake(1.0),)
     if not reading.may_remove(view, member):
         return _remove(view) or ((steps_.Wake(1.0),) if running_now else ())
     return (*running.hand_over(view, member), steps_.RemoveMember(member.id))

@@ -123,13 +123,9 @@ def keeps_quorum(view: views.View, steps: tuple[steps_.Step, ...]) -> bool:
     return may_pause(view, own)
 
 
-def present_voters(view: views.View) -> tuple[tuple[str, ...], ...]:
-    """Every account of the last known voters that a holder of the data published."""
-    generation = view.generation
-    if generation is None:
-        return ()
-    seen = {u.voters for u in view.units if u.voters and committed(view, u)}
-    return tuple(sorted(seen)) or (tuple(f.unit for f in generation.founders),)
+def accounts(view: views.View, token: str) -> tuple[tuple[str, ...], ...]:
+    """Every account of the last known voters of the cluster `token` that a unit gave."""
+    return tuple(sorted({u.voters for u in view.units if u.voters and u.voters_of == token}))
 
 
 def lost_by_juju(view: views.View) -> bool:
@@ -141,7 +137,9 @@ def lost_by_juju(view: views.View) -> bool:
     if view.generation is None or view.etcd.members is not None:
         return False
     present = {u.name for u in view.units}
-    return all(len(present & set(a)) < quorum(len(a)) for a in present_voters(view))
+    told = accounts(view, view.generation.token)
+    told = told or (tuple(f.unit for f in view.generation.founders),)
+    return all(len(present & set(a)) < quorum(len(a)) for a in told)
 
 
 def may_recover(view: views.View) -> bool:
@@ -202,10 +200,7 @@ def all_lost(view: views.View) -> bool:
     generation = view.generation
     if generation is None or view.etcd.members is not None or view.proposal is not None:
         return False
-    settled = generation.confirmed or (
-        generation.source is generations.Source.PREVIOUS
-        and view.waited(confirm_key(generation)) > view.policy.confirm_deadline
-    )
+    settled = generation.confirmed or overdue(view)
     told = all(u.peer_url is not None for u in alive(view))
     return settled and told and not any(committed(view, u) for u in view.units)
 
@@ -213,3 +208,41 @@ def all_lost(view: views.View) -> bool:
 def confirm_key(generation: generations.Generation) -> str:
     """The clock of an unconfirmed generation."""
     return f"confirm:{generation.number}"
+
+
+def overdue(view: views.View) -> bool:
+    """Whether the committed generation should have been healthy by now."""
+    if view.generation is None or view.generation.confirmed:
+        return False
+    return view.waited(confirm_key(view.generation)) > view.policy.confirm_deadline
+
+
+def moved(member: views.Member, unit: views.Unit) -> bool:
+    """Whether etcd still knows `unit` by another peer URL than it has."""
+    return unit.peer_url is not None and unit.peer_url not in member.peer_urls
+
+
+def wants_turn(view: views.View, unit: views.Unit) -> bool:
+    """Whether the running etcd of `unit` has to restart for an address or a configuration."""
+    member = member_of(view, unit)
+    if member is None or member.learner or not committed(view, unit):
+        return False
+    return unit.stale or moved(member, unit)
+
+
+def turn_of_another(view: views.View) -> bool:
+    """Whether another unit may be restarting just now: no time to take a voter out.
+
+    A unit that leaves sees the turn, and one that has the turn sees who leaves, whichever came
+    first: so the two never meet.
+    """
+    name, count = view.turn
+    unit = view.unit(name)
+    if unit is None or name == view.me or not unit.alive:
+        return False
+    return unit.turn_done < count and wants_turn(view, unit)
+
+
+def somebody_leaves(view: views.View) -> bool:
+    """Whether a unit is being removed, and may take its voter out at any moment."""
+    return any(not u.alive for u in view.units)

@@ -58,8 +58,7 @@ def roll_back(view: views.View) -> Steps | None:
         return None
     token = reading.detail_of(generation, "previous_token")
     failed = [u for u in view.units if u.failure and u.failure[0] == generation.token]
-    key = reading.confirm_key(generation)
-    late = view.waited(key) > view.policy.confirm_deadline and view.etcd.members is None
+    late = reading.overdue(view) and view.etcd.members is None
     if not token or not (failed or late):
         return None
     reason = f"{failed[0].name}: {failed[0].failure[1]}" if failed and failed[0].failure else ""
@@ -91,8 +90,7 @@ def confirm(view: views.View) -> Steps | None:
         return None
     if any(u.failure and u.failure[0] == generation.token for u in view.units):
         return None
-    patient = view.waited(reading.confirm_key(generation)) <= view.policy.confirm_deadline
-    if generation.source in _REPLACING and patient and not _founders_healthy(view, generation):
+    if not reading.overdue(view) and not _founders_healthy(view, generation):
         return None
     return (steps_.Commit(dataclasses.replace(generation, confirmed=True)),)
 

@@ -39,7 +39,7 @@ def begin(view: views.View) -> Steps | None:
         if generation.token not in view.disk.kept:
             return None
         return (steps_.PutBack(generation.token), steps_.Start())
-    if not founds(view, generation):
+    if not founds(view, generation) or _old_may_serve(view, generation):
         return None
     if generation.source is generations.Source.NEW:
         return (steps_.Found(generation),)
@@ -68,6 +68,23 @@ def founds(view: views.View, generation: generations.Generation) -> bool:
         and not reading.has_started(member)
         and urls == {f.peer_url for f in generation.founders}
     )
+
+
+def _old_may_serve(view: views.View, generation: generations.Generation) -> bool:
+    """Whether the replaced cluster could still have a quorum when the new one gets its own.
+
+    Founders that were its voters rule that out by themselves: whoever starts the new data has
+    stopped the old. Only where too few were, this unit waits for others to stop first.
+    """
+    token = reading.detail_of(generation, "previous_token")
+    still = {u.name for u in view.units if u.name != view.me and u.token == token}
+    names = {f.unit for f in generation.founders}
+    for voters in reading.accounts(view, token) if token else ():
+        need = reading.quorum(len(voters))
+        moved = reading.quorum(len(names)) - len(names - set(voters))
+        if len(still & set(voters)) >= need and len(voters) - max(0, moved) >= need:
+            return True
+    return False
 
 
 def start(view: views.View) -> Steps | None:
@@ -119,13 +136,13 @@ def mend(view: views.View) -> Steps | None:
     reason = view.disk.broken or _corruption(view, member)
     if not reason or not reading.may_remove(view, member):
         return None
-    if reading.me(view).joins >= view.policy.join_limit:
+    if reading.me(view).joins >= view.policy.join_limit or reading.turn_of_another(view):
         return None
     return (
         *hand_over(view, member),
+        steps_.RemoveMember(member.id),
         steps_.Stop(),
         steps_.SetAside(reason),
-        steps_.RemoveMember(member.id),
     )
 
 

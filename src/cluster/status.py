@@ -127,14 +127,14 @@ def _replacing(view: views.View) -> Status | None:
         count = sum(replacing.prepared(view, f.unit) for f in proposal.founders)
         total = len(proposal.founders)
         return State.RESTORING, f"preparing the restore: {count} of {total} units ready"
-    if generation is None or generation.confirmed:
+    if generation is None or generation.confirmed or reading.overdue(view):
         return None
     if generation.source is generations.Source.BACKUP:
         return State.RESTORING, "starting the restored cluster"
     if generation.source is generations.Source.SURVIVOR:
         unit = generation.founders[0].unit
         return State.RECOVERING, f"starting the cluster from the data of {unit}"
-    if generation.source is generations.Source.PREVIOUS and not reading.all_lost(view):
+    if generation.source is generations.Source.PREVIOUS:
         reason = reading.detail_of(generation, "reason")
         return State.ROLLED_BACK, f"the restore failed, returning to the old data: {reason}"
     return None
@@ -167,7 +167,11 @@ def _no_quorum(view: views.View) -> Status | None:
     generation = view.generation
     if generation is None or view.etcd.members is not None:
         return None
-    if generation.source is generations.Source.NEW and not generation.confirmed:
+    if (
+        generation.source is generations.Source.NEW
+        and not generation.confirmed
+        and not reading.overdue(view)
+    ):
         return State.FOUNDING, "founding the cluster"
     if view.waited("silent") <= view.policy.answer_wait:
         return State.DEGRADED, "waiting for a quorum of members to answer"

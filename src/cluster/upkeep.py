@@ -14,11 +14,11 @@ def grant(view: views.View) -> Steps | None:
 
     The units cannot agree on this among themselves: each sees the others' databags late.
     """
-    if len(view.etcd.members or ()) < 2:
+    if len(view.etcd.members or ()) < 2 or reading.somebody_leaves(view):
         return None
     unit, number = view.turn
     holder = view.unit(unit)
-    waiting = [u for u in reading.alive(view) if wants_turn(view, u)]
+    waiting = [u for u in reading.alive(view) if reading.wants_turn(view, u)]
     if holder in waiting and holder.turn_done < number and not _overdue(view):
         return None
     for candidate in waiting:
@@ -35,14 +35,6 @@ def turn_key(view: views.View) -> str:
     return f"turn:{view.turn[1]}"
 
 
-def wants_turn(view: views.View, unit: views.Unit) -> bool:
-    """Whether the running etcd of `unit` has to restart for an address or a configuration."""
-    member = reading.member_of(view, unit)
-    if member is None or member.learner or not reading.committed(view, unit):
-        return False
-    return unit.stale or _moved(member, unit)
-
-
 def restart(view: views.View) -> Steps | None:
     """Restart for what etcd only reads at its start; a moved member is updated first."""
     if view.disk.token is None or view.disk.broken or not view.ready:
@@ -50,12 +42,12 @@ def restart(view: views.View) -> Steps | None:
     own, member = reading.me(view), reading.mine(view)
     if member is None:
         return _restart_without_quorum(view)
-    moved = _moved(member, own) and not member.learner
+    moved = reading.moved(member, own) and not member.learner
     if not (moved or view.etcd.stale):
         return None
     if not member.learner and not _has_turn(view) and len(view.etcd.members or ()) > 1:
         return None
-    if not reading.may_pause(view, member):
+    if not reading.may_pause(view, member) or reading.somebody_leaves(view):
         return None
     update = (steps_.UpdateMember(member.id, own.peer_url),) if moved and own.peer_url else ()
     return (*update, *running.hand_over(view, member), steps_.Restart())
@@ -70,10 +62,6 @@ def _restart_without_quorum(view: views.View) -> Steps | None:
     if view.waited("silent") <= view.policy.answer_wait:
         return None
     return (steps_.Restart(), steps_.Wake(10.0))
-
-
-def _moved(member: views.Member, unit: views.Unit) -> bool:
-    return unit.peer_url is not None and unit.peer_url not in member.peer_urls
 
 
 def _has_turn(view: views.View) -> bool:

@@ -47,6 +47,7 @@ class Unit:
         begun: number of the newest generation whose data this unit ever started, 0 for none. It
             stays when the data is gone: it is what forbids a second `new` on a wiped disk.
         voters: unit names of the voters in the last linearizable member list that it saw.
+        voters_of: token of the cluster that list came from.
         joins: how many times it was added as a learner within the last hour.
         turn_done: number of the last restart turn that it used (see `View.turn`).
     """
@@ -64,6 +65,7 @@ class Unit:
     stale: bool = False
     begun: int = 0
     voters: tuple[str, ...] = ()
+    voters_of: str = ""
     joins: int = 0
     turn_done: int = 0
 

@@ -1,0 +1,380 @@
+"""A plain model checker: random histories of faults and Juju's doings, hooks interleaved.
+
+python -m unit.cluster.check --histories 100000
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import dataclasses
+import multiprocessing
+import random
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from cluster import generation as generations
+from cluster import plan as plans
+from cluster import steps as s
+from cluster import view as views
+from unit.cluster import simulator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROUNDS = 150
+"""Bound on the rounds of hooks, one for each unit, from the last fault to health."""
+
+
+class History:
+    """One random history: a world, what is done to it, and the judgement at its end."""
+
+    def __init__(
+        self,
+        seed: int,
+        decide: Callable[[views.View], plans.Plan] = plans.plan,
+        trace: bool = False,
+    ):
+        self.random = r = random.Random(seed)
+        policy = views.Policy(
+            recover_quorum_loss=r.random() < 0.5, recover_total_loss=r.random() < 0.5
+        )
+        units = r.choice((1, 2, 3, 3, 3, 3, 5))
+        self.world = simulator.World(r, units, decide=decide, policy=policy)
+        if trace:
+            self.world.trace = []
+        self.operations = r.randrange(3, 14)
+        self.verbs = [getattr(self, name) for name in dir(self) if name.startswith("op_")]
+
+    def run(self) -> int:
+        """Play it; the number of hooks it took.
+
+        Raises:
+            simulator.Violation: a promise was broken.
+        """
+        world, r = self.world, self.random
+        if r.random() < 0.6:
+            self.settle(r.randrange(3, 10))
+        for _ in range(self.operations):
+            verb = r.choice(self.verbs)
+            verb()
+            world.check_one_cluster()
+            self.interleave(r.randrange(1, 12))
+        self.converge()
+        return world.hook_count
+
+    def interleave(self, count: int) -> None:
+        """Advance random units' hooks by single steps; some hooks die on the way."""
+        world, r = self.world, self.random
+        for _ in range(count):
+            names = list(world.machines)
+            if not names:
+                return
+            name = r.choice(names)
+            if r.random() < 0.06:
+                world.crash(name)
+            for _ in range(r.randrange(1, 6)):
+                if not world.advance(name):
+                    break
+            world.now += r.random() * 3
+            if r.random() < 0.5:
+                world.tick()
+        world.now += r.choice((1, 1, 5, 5, 20, 100))
+
+    def settle(self, rounds: int) -> None:
+        world = self.world
+        for _ in range(rounds):
+            for name in list(world.machines):
+                world.full_hook(name)
+            world.tick()
+            world.now += 6
+
+    def pick(self, *, live: bool = True) -> simulator.Machine | None:
+        machines = [m for m in self.world.machines.values() if m.up or not live]
+        return self.random.choice(machines) if machines else None
+
+    # What Juju and its operator do.
+
+    def op_add(self) -> None:
+        if len(self.world.machines) < 5:
+            self.world.log("OP add unit")
+            self.world.add_unit()
+
+    def op_remove(self) -> None:
+        machine = self.pick()
+        if machine:
+            self.world.log(f"OP remove {machine.name}")
+            self.world.remove_unit(machine.name)
+
+    def op_force_remove(self) -> None:
+        machine = self.pick(live=False)
+        if machine and (not machine.up or self.random.random() < 0.2):
+            self.world.log(f"OP force-remove {machine.name}")
+            self.world.force_remove(machine.name)
+
+    def op_leader(self) -> None:
+        self.world.log("OP new Juju leader")
+        self.world.elect()
+
+    def op_restore(self) -> None:
+        world = self.world
+        founders = tuple(
+            generations.Founder(m.name, m.url)
+            for m in world.machines.values()
+            if m.alive and m.installed
+        )
+        if world.proposal is None and world.generation and founders:
+            world.log("OP restore")
+            self.propose(founders)
+
+    def propose(self, founders: tuple[generations.Founder, ...]) -> None:
+        world = self.world
+        world.tokens += 1
+        number = (world.generation.number if world.generation else 0) + 1
+        # The action runs on the leader as a hook of its own: what it had open is over by then.
+        world.crash(world.leader)
+        world.proposal = generations.Generation(
+            number,
+            f"t{world.tokens}",
+            generations.Source.BACKUP,
+            founders,
+            world.backup,
+        )
+
+    def op_stale(self) -> None:
+        self.world.log("OP configuration changed")
+        for machine in self.world.machines.values():
+            machine.stale = True
+
+    def op_address(self) -> None:
+        machine = self.pick()
+        if machine and self.random.random() < 0.5:
+            machine.url = machine.url.replace("https://m", "https://n")
+            machine.stale = True
+            self.world.log(f"OP address of {machine.name}")
+
+    # What fate does.
+
+    def fault(self, text: str) -> None:
+        self.world.epoch += 1
+        self.world.log(f"FAULT {text}")
+
+    def op_kill(self) -> None:
+        machine = self.pick()
+        if machine:
+            self.fault(f"kill {machine.name}")
+            self.kill(machine)
+
+    def kill(self, machine: simulator.Machine) -> None:
+        machine.up = machine.running = False
+        self.world.crash(machine.name)
+        if self.world.leader == machine.name:
+            self.world.elect()
+
+    def op_revive(self) -> None:
+        machine = next((m for m in self.world.machines.values() if not m.up), None)
+        if machine:
+            self.fault(f"revive {machine.name}")
+            self.revive(machine)
+
+    def revive(self, machine: simulator.Machine) -> None:
+        machine.up = True
+        if machine.enabled and machine.current is not None:
+            self.world.run(machine)
+
+    def op_reboot_all(self) -> None:
+        if self.random.random() < 0.3:
+            self.fault("reboot all")
+            for machine in self.world.machines.values():
+                if machine.up:
+                    self.kill(machine)
+            for machine in self.world.machines.values():
+                self.revive(machine)
+
+    def op_cut(self) -> None:
+        machine = self.pick()
+        if machine:
+            self.fault(f"cut {machine.name}")
+            machine.cut = True
+
+    def op_heal(self) -> None:
+        self.fault("heal")
+        for machine in self.world.machines.values():
+            machine.cut = False
+
+    def op_wipe(self) -> None:
+        machine = self.pick(live=False)
+        if machine is None or (machine.current is not None and not self.known(machine)):
+            return
+        self.fault(f"wipe {machine.name}")
+        machine.lost = machine.current or machine.lost
+        machine.current, machine.prepared, machine.kept = None, {}, {}
+        machine.broken, machine.facts, machine.corrupt = "", None, False
+        machine.finished = 0
+        machine.running, machine.failed = False, machine.running
+        if machine.lost:
+            self.forget(machine)
+
+    def known(self, machine: simulator.Machine) -> bool:
+        """A disk is not lost between a first start and the end of that very hook."""
+        bag = self.world.bags.get(machine.name)
+        return bag is not None and bag.begun == machine.begun
+
+    def forget(self, machine: simulator.Machine) -> None:
+        """Nothing on the machine survives, only what the unit had published."""
+        bag = self.world.bags.get(machine.name)
+        machine.begun = bag.begun if bag else 0
+
+    def op_break(self) -> None:
+        machine = self.pick()
+        if machine and machine.current is not None:
+            self.fault(f"break {machine.name}")
+            machine.broken, machine.running, machine.failed = "corrupt", False, True
+
+    def op_alarm(self) -> None:
+        machine = self.pick()
+        if machine and machine.running and machine.current is not None:
+            if any(m.corrupt for m in self.world.machines.values()):
+                return
+            self.fault(f"corrupt alarm on {machine.name}")
+            machine.corrupt = True
+
+    def op_disk_return(self) -> None:
+        machine = self.pick()
+        if machine and machine.lost is not None and machine.current is None:
+            self.fault(f"disk of {machine.name} returns")
+            machine.current, machine.lost = machine.lost, None
+
+    def op_unable(self) -> None:
+        machine = self.pick()
+        if machine:
+            machine.unable = True
+
+    def op_slow(self) -> None:
+        machine = self.pick()
+        if machine:
+            machine.slow = self.random.choice((30, 300, 1200))
+
+    def op_wait(self) -> None:
+        self.world.now += self.random.choice((60, 400, 1000))
+
+    # The end.
+
+    def converge(self) -> None:
+        """No more faults: all units run hooks in turn; the operator does what a status says."""
+        world = self.world
+        self.fault("no more faults")
+        for machine in world.machines.values():
+            machine.cut = machine.unable = False
+            if not machine.up:
+                self.revive(machine)
+        for machine in world.machines.values():
+            if machine.slow > 30:
+                machine.slow = 30
+        for round_ in range(ROUNDS):
+            world.tick()
+            for name in list(world.machines):
+                world.full_hook(name)
+            if world.leader not in world.machines:
+                world.elect()
+            world.now += 5 if round_ < 30 else 40
+            if self.healthy():
+                return
+            if round_ % 15 == 14:
+                self.obey()
+        raise simulator.Violation(
+            "did not converge: " + "; ".join(f"{n}: {p.message}" for n, p in world.ended.items())
+        )
+
+    def obey(self) -> None:
+        """The operator runs what a blocked status names."""
+        world = self.world
+        blocked = [p.message for p in world.ended.values() if p.status == "blocked"]
+        commands = {verb for verb in ("recover", "restore") for m in blocked if verb in m}
+        token = world.generation.token if world.generation else None
+        holders = [
+            m
+            for m in world.machines.values()
+            if m.current
+            and m.alive
+            and m.broken != "corrupt"
+            and not m.corrupt
+            and (token is None or m.current.token == token)
+        ]
+        if "recover" in commands and holders:
+            best = max(holders, key=lambda m: m.current.index if m.current else 0)
+            world.log(f"OPERATOR recover {best.name}")
+            world.recover = best.name
+        elif commands:
+            world.log("OPERATOR restore")
+            self.op_restore()
+
+    def healthy(self) -> bool:
+        world = self.world
+        if any(not m.alive for m in world.machines.values()):
+            return False
+        if world.proposal is not None and world.machines:
+            return False
+        for name in world.machines:
+            plan = world.ended.get(name)
+            if plan is None or plan.state is not plans.State.HEALTHY or plan.steps:
+                return False
+        return True
+
+
+# Seeded bugs: each must be found by some history.
+
+
+def play(seed: int, decide: Callable[[views.View], plans.Plan] = plans.plan) -> str:
+    """Play one history: "" when all promises held, otherwise what was broken."""
+    history = History(seed, decide)
+    try:
+        history.run()
+    except simulator.Violation as violation:
+        return str(violation)
+    return ""
+
+
+def _play(seed: int) -> tuple[int, str]:
+    try:
+        return seed, play(seed)
+    except Exception as error:
+        return seed, f"{type(error).__name__}: {error}"
+
+
+def main() -> int:
+    """Play many histories and print what broke."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--histories", type=int, default=100_000)
+    parser.add_argument("--first", type=int, default=0, help="first seed")
+    parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
+    parser.add_argument("--show", type=int, help="print the history of this seed and stop")
+    options = parser.parse_args()
+    if options.show is not None:
+        history = History(options.show, trace=True)
+        try:
+            history.run()
+        except simulator.Violation as violation:
+            history.world.log(f"VIOLATION {violation}")
+        print("\n".join(history.world.trace or ()))
+        return 0
+    begin = time.monotonic()
+    broken: list[tuple[int, str]] = []
+    seeds = range(options.first, options.first + options.histories)
+    with multiprocessing.Pool(options.workers) as pool:
+        for seed, why in pool.imap_unordered(_play, seeds, chunksize=100):
+            if why:
+                broken.append((seed, why))
+    seconds = time.monotonic() - begin
+    print(f"{options.histories} histories in {seconds:.0f} s, {len(broken)} broken")
+    kinds = collections.Counter(why.split(":")[0][:60] for _, why in broken)
+    for kind, count in kinds.most_common():
+        print(f"  {count} {kind}")
+    for seed, why in sorted(broken)[:20]:
+        print(f"  seed {seed}: {why}")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

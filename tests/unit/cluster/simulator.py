@@ -1,0 +1,763 @@
+"""A Juju model and an etcd cluster small enough to be run by the million.
+
+`World` holds both truths: what Juju and its databags say, and what etcd's members, logs and
+disks are. Units run hooks, each a generator that stops between any two steps, so that hooks of
+several units truly interleave and any of them can be killed at any point. etcd refuses here what
+the real one refuses; what must never happen raises `Violation`.
+
+A log is one number per cluster, since all that policy can break is whether a quorum still holds
+every acknowledged entry; what is in the log besides is the membership.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import zlib
+from typing import TYPE_CHECKING
+
+from cluster import generation as generations
+from cluster import plan as plans
+from cluster import reading
+from cluster import steps as s
+from cluster import view as views
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+RUNNING, STOPPED, FAILED, ABSENT = (
+    views.Service.RUNNING,
+    views.Service.STOPPED,
+    views.Service.FAILED,
+    views.Service.ABSENT,
+)
+
+
+class Violation(AssertionError):  # noqa: N818
+    """A promise was broken."""
+
+
+class Refused(Exception):  # noqa: N818
+    """etcd said no."""
+
+
+class Record:
+    """One entry of a member list."""
+
+    __slots__ = ("id", "learner", "name", "started", "url")
+
+    def __init__(self, id_: int, name: str, url: str, learner: bool, started: bool = False):
+        self.id, self.name, self.url = id_, name, url
+        self.learner, self.started = learner, started
+
+    def changed(self, **values: object) -> Record:
+        new = Record(self.id, self.name, self.url, self.learner, self.started)
+        for key, value in values.items():
+            setattr(new, key, value)
+        return new
+
+
+class Data:
+    """One data directory: who it is, how far its log goes, the membership at that point."""
+
+    __slots__ = ("content", "index", "member", "members", "token")
+
+    def __init__(
+        self, token: str, member: int, index: int, members: tuple[Record, ...], content: int
+    ):
+        self.token, self.member, self.index = token, member, index
+        self.members = members
+        self.content = content
+
+    def copy(self) -> Data:
+        return Data(self.token, self.member, self.index, self.members, self.content)
+
+    def record(self) -> Record | None:
+        return next((m for m in self.members if m.id == self.member), None)
+
+
+class Machine:
+    """A unit, its machine and its disk."""
+
+    def __init__(self, name: str, url: str):
+        self.name, self.url = name, url
+        self.up = True
+        self.cut = False
+        self.installed = False
+        self.alive = True
+        self.enabled = False
+        self.running = False
+        self.failed = False
+        self.current: Data | None = None
+        self.prepared: dict[str, Data] = {}
+        self.kept: dict[str, Data] = {}
+        self.lost: Data | None = None
+        self.broken = ""
+        self.facts: views.DiskFacts | None = None
+        self.finished = 0
+        self.stale = False
+        self.begun = 0
+        self.joins: list[float] = []
+        self.turn_done = 0
+        self.failure: tuple[str, str] | None = None
+        self.voters: tuple[str, ...] = ()
+        self.voters_of = ""
+        self.since: dict[str, float] = {}
+        self.unable = False
+        self.slow = 0
+        self.corrupt = False
+        self.caught_up_at = 0.0
+
+
+class World:
+    """The whole: see the module's docstring."""
+
+    def __init__(
+        self,
+        seed: int | random.Random = 0,
+        units: int = 3,
+        planned: int | None = None,
+        decide: Callable[[views.View], plans.Plan] = plans.plan,
+        policy: views.Policy = views.Policy(),  # noqa: B008
+    ):
+        self.random = seed if isinstance(seed, random.Random) else random.Random(seed)
+        self.decide = decide
+        self.policy = policy
+        self.now = 1000.0
+        self.machines: dict[str, Machine] = {}
+        self.gone: list[Machine] = []
+        self.count = 0
+        self.tokens = 0
+        self.ids = 100
+        self.generation: generations.Generation | None = None
+        self.proposal: generations.Generation | None = None
+        self.turn = ("", 0)
+        self.bags: dict[str, views.Unit] = {}
+        self.recover: str | None = None
+        self.acked: dict[str, int] = {}
+        self.contents = 0
+        self.changed_at = -100.0
+        self.epoch = 0
+        self.hooks: dict[str, Iterator[None]] = {}
+        self.hook_count = 0
+        self.ended: dict[str, plans.Plan] = {}
+        self.trace: list[str] | None = None
+        self.backup = (("path", "b1"),)
+        self.recorded: set[str] = set()
+        for _ in range(units):
+            self.add_unit()
+        self.planned = planned or units
+        self.leader = next(iter(self.machines), "")
+
+    # Juju
+
+    def add_unit(self) -> Machine:
+        name = f"etcd/{self.count}"
+        machine = Machine(name, f"https://m{self.count}:2380")
+        self.count += 1
+        self.machines[name] = machine
+        return machine
+
+    def remove_unit(self, name: str) -> None:
+        self.machines[name].alive = False
+
+    def force_remove(self, name: str) -> None:
+        """Juju forgets the unit; the machine may go on where nobody sees it."""
+        machine = self.machines.pop(name)
+        self.hooks.pop(name, None)
+        self.bags.pop(name, None)
+        self.ended.pop(name, None)
+        self.gone.append(machine)
+        machine.cut = True
+        self.epoch += 1
+        if self.leader == name:
+            self.elect()
+
+    def elect(self) -> None:
+        names = [m.name for m in self.machines.values() if m.up and m.alive]
+        names = names or list(self.machines)
+        self.leader = self.random.choice(names) if names else ""
+
+    def log(self, text: str) -> None:
+        if self.trace is not None:
+            self.trace.append(f"{self.now:.0f} {text}")
+
+    # etcd
+
+    def reach(self, a: Machine, b: Machine) -> bool:
+        return a is b or (a.up and b.up and not a.cut and not b.cut)
+
+    def peers(self, of: Machine, token: str) -> list[Machine]:
+        """Machines that `of` reaches and that run a member of the cluster `token`."""
+        return [
+            m
+            for m in (*self.machines.values(), *self.gone)
+            if m.running and m.current and m.current.token == token and self.reach(of, m)
+        ]
+
+    def quorum(self, of: Machine, token: str) -> tuple[Data, list[Machine]] | None:
+        """The most advanced log and the voters behind it, when they are a quorum."""
+        machines = self.peers(of, token)
+        if not machines:
+            return None
+        datas = [m.current for m in machines if m.current]
+        best = max(datas, key=lambda d: d.index)
+        voters = {r.id for r in best.members if not r.learner}
+        present = [m for m in machines if m.current and m.current.member in voters]
+        if len(present) < reading.quorum(len(voters)):
+            return None
+        best = max((m.current for m in present if m.current), key=lambda d: d.index)
+        if best.index < self.acked.get(token, 0):
+            raise Violation(f"a quorum of {token} without an acknowledged entry")
+        return best, present
+
+    def commit(self, of: Machine, token: str, members: tuple[Record, ...] | None = None) -> None:
+        """Append one entry, of data or a membership change, to all that are connected."""
+        found = self.quorum(of, token)
+        if found is None:
+            raise Refused("no quorum")
+        best, present = found
+        index = best.index + 1
+        members = members if members is not None else best.members
+        self.contents += 1
+        ids = {r.id for r in best.members}
+        learners = {r.id for r in best.members if r.learner}
+        for machine in self.peers(of, token):
+            data = machine.current
+            if data is None or data.member not in ids:
+                continue
+            if data.member in learners and self.now < machine.caught_up_at:
+                continue
+            if machine in present or data.member in learners:
+                data.index, data.members, data.content = index, members, self.contents
+        self.acked[token] = index
+        self.check_one_cluster()
+
+    def run(self, machine: Machine) -> None:
+        """The process starts: what etcd checks by itself at that point."""
+        machine.facts = None
+        machine.running, machine.failed = True, False
+        machine.enabled = True
+        data = machine.current
+        if data is None or machine.broken == "corrupt":
+            machine.running, machine.failed = False, True
+            return
+        found = self.quorum(machine, data.token)
+        if found and all(r.id != data.member for r in found[0].members):
+            machine.running, machine.failed = False, True
+            machine.broken = "removed"
+
+    def tick(self) -> None:
+        """What etcd does by itself: learn, publish names, catch up, notice a removal."""
+        for machine in list(self.machines.values()):
+            data = machine.current
+            if not machine.running or data is None:
+                continue
+            found = self.quorum(machine, data.token)
+            if found is None:
+                continue
+            best, _ = found
+            record = next((r for r in best.members if r.id == data.member), None)
+            if record is None:
+                machine.running, machine.failed, machine.broken = False, True, "removed"
+                continue
+            if self.now >= machine.caught_up_at:
+                data.index, data.members, data.content = best.index, best.members, best.content
+            name = generations.member_name(machine.name)
+            if (not record.started or record.name != name) and self.now >= machine.caught_up_at:
+                new = record.changed(name=name, started=True)
+                self.commit(
+                    machine,
+                    data.token,
+                    tuple(new if r is record else r for r in best.members),
+                )
+        for machine in list(self.machines.values()):
+            data = machine.current
+            if machine.running and data and self.random.random() < 0.3:
+                try:
+                    self.commit(machine, data.token)
+                except Refused:
+                    pass
+                break
+
+    def check_one_cluster(self) -> None:
+        """No two clusters of this application serve at once: units of Juju, by token."""
+        serving: set[str] = set()
+        for machine in self.machines.values():
+            data = machine.current
+            if machine.running and data and data.token not in serving:
+                if self.quorum(machine, data.token):
+                    serving.add(data.token)
+        if len(serving) > 1:
+            raise Violation(f"two clusters: {sorted(serving)}")
+
+    # observe
+
+    def observe(self, machine: Machine, hook: Hook) -> views.View:
+        generation = hook.generation
+        etcd = self.client(machine, generation)
+        if etcd.members is not None and generation is not None:
+            machine.voters_of = generation.token
+            machine.voters = tuple(
+                sorted(generations.unit_name(m.name) for m in etcd.members if not m.learner)
+            )
+        units = []
+        for other in self.machines.values():
+            bag = hook.bags.get(other.name)
+            if other is machine:
+                unit = self.publication(machine)
+            elif bag is None:
+                unit = views.Unit(other.name, alive=other.alive)
+            else:
+                unit = bag if other.alive else dataclasses.replace(bag, alive=False)
+            units.append(unit)
+        return views.View(
+            me=machine.name,
+            leader=self.leader == machine.name,
+            now=self.now,
+            ready=machine.installed,
+            dying=not machine.alive,
+            planned=self.planned_units(),
+            units=tuple(units),
+            generation=generation,
+            proposal=hook.proposal,
+            disk=views.Disk(
+                token=machine.current.token if machine.current else None,
+                prepared=tuple(machine.prepared),
+                kept=tuple(machine.kept),
+                facts=machine.facts,
+                broken=machine.broken,
+                finished=machine.finished,
+            ),
+            etcd=etcd,
+            fresh_token=f"t{self.tokens + 1}",
+            since=tuple(machine.since.items()),
+            recover=self.recover if self.leader == machine.name else None,
+            policy=self.policy,
+            turn=hook.turn,
+            newest_backup=self.backup if self.policy.recover_total_loss else None,
+        )
+
+    def planned_units(self) -> int:
+        return max(self.planned if self.generation is None else 0, len(self.machines))
+
+    def publication(self, machine: Machine) -> views.Unit:
+        prepared = self.proposal.token if self.proposal else ""
+        token = machine.current.token if machine.current else None
+        if machine.failure and self.generation and self.proposal is None:
+            if machine.failure[0] != self.generation.token:
+                machine.failure = None
+        return views.Unit(
+            machine.name,
+            alive=machine.alive,
+            peer_url=machine.url if machine.installed else None,
+            client_url=machine.url if machine.installed else None,
+            token=token,
+            member_id=machine.current.member if machine.running and machine.current else None,
+            started=machine.running,
+            prepared=prepared if prepared in machine.prepared else None,
+            failure=machine.failure,
+            facts=None if machine.running else machine.facts,
+            stale=machine.stale and machine.running,
+            begun=machine.begun,
+            voters=machine.voters,
+            voters_of=machine.voters_of,
+            joins=sum(t > self.now - 3600 for t in machine.joins),
+            turn_done=machine.turn_done,
+        )
+
+    def service(self, machine: Machine) -> views.Service:
+        if not machine.installed:
+            return ABSENT
+        return RUNNING if machine.running else FAILED if machine.failed else STOPPED
+
+    def client(self, machine: Machine, generation: generations.Generation | None) -> views.Etcd:
+        service = self.service(machine)
+        local = machine.current.member if machine.running and machine.current else None
+        found = self.quorum(machine, generation.token) if generation else None
+        if found is None or generation is None:
+            return views.Etcd(service, local_id=local, stale=machine.stale and machine.running)
+        best, present = found
+        by_id = {m.current.member: m for m in self.peers(machine, generation.token) if m.current}
+        members = []
+        for r in best.members:
+            at = by_id.get(r.id)
+            members.append(
+                views.Member(
+                    r.id,
+                    r.name,
+                    (r.url,),
+                    (r.url,) if r.started else (),
+                    r.learner,
+                    at is not None,
+                    at.current.index if at is not None and at.current else 0,
+                    at is not None and at.corrupt,
+                )
+            )
+        head = present[0].current
+        return views.Etcd(
+            service,
+            tuple(members),
+            zlib.crc32(generation.token.encode()),
+            head.member if head else None,
+            local,
+            machine.stale and machine.running,
+        )
+
+    # act
+
+    def start_hook(self, name: str) -> None:
+        machine = self.machines[name]
+        if machine.up and name not in self.hooks:
+            self.hooks[name] = self.hook(machine)
+            self.hook_count += 1
+
+    def advance(self, name: str) -> bool:
+        """Run one step of the unit's hook, starting one when none runs; False at its end."""
+        if name not in self.machines or not self.machines[name].up:
+            self.hooks.pop(name, None)
+            return False
+        self.start_hook(name)
+        try:
+            next(self.hooks[name])
+        except StopIteration:
+            self.hooks.pop(name, None)
+            return False
+        return True
+
+    def crash(self, name: str) -> None:
+        """The hook process is killed where it stands: its databag writes are lost."""
+        if self.hooks.pop(name, None) is not None:
+            self.log(f"{name} CRASH")
+
+    def full_hook(self, name: str) -> None:
+        while self.advance(name):
+            pass
+
+    def hook(self, machine: Machine) -> Iterator[None]:
+        hook = Hook(self)
+        machine.installed = True
+        for _ in range(12):
+            if hook.ended:
+                break
+            view = self.observe(machine, hook)
+            epoch = self.epoch
+            plan = self.decide(view)
+            machine.since = {k: machine.since.get(k, self.now) for k in plan.clocks}
+            self.ended[machine.name] = plan
+            if not plan.steps:
+                break
+            for step in plan.steps:
+                yield
+                self.log(f"{machine.name} {step!r}"[:200])
+                try:
+                    self.step(machine, hook, step, epoch, view)
+                except Refused as error:
+                    self.log(f"{machine.name} refused: {error}")
+                    hook.ended = machine.alive
+                    if not machine.alive:
+                        self.now += 1
+                    break
+                if isinstance(step, s.Restart):
+                    yield
+                    self.run(machine)
+                    machine.stale = False
+                    machine.turn_done = hook.turn[1]
+                if step.ends_hook or isinstance(step, s.Wake):
+                    hook.ended = machine.alive
+                    self.now += not machine.alive
+        yield
+        self.flush(machine, hook)
+
+    def flush(self, machine: Machine, hook: Hook) -> None:
+        if hook.writes:
+            if self.leader != machine.name:
+                self.log(f"{machine.name} flush refused: not leader")
+                return
+            for key, value in hook.writes.items():
+                setattr(self, key, value)
+                self.log(f"{machine.name} wrote {key} = {value!r}"[:300])
+            if "proposal" in hook.writes and self.proposal is not None:
+                self.recover = None
+            if "generation" in hook.writes and self.generation is not None:
+                self.recorded.add(self.generation.token)
+        self.bags[machine.name] = self.publication(machine)
+        if not machine.alive and not machine.running:
+            self.machines.pop(machine.name)
+            self.bags.pop(machine.name, None)
+            self.ended.pop(machine.name, None)
+            machine.up = False
+            self.gone.append(machine)
+            if self.leader == machine.name:
+                self.elect()
+
+    def step(
+        self, machine: Machine, hook: Hook, step: s.Step, epoch: int, view: views.View
+    ) -> None:
+        token = self.generation.token if self.generation else ""
+        before = bool(token and self.quorum(machine, token))
+        ordered = not machine.alive or (
+            machine.current is not None and machine.current.token != token
+        )
+        getattr(self, f"do_{type(step).__name__}")(machine, hook, step)
+        if before and epoch == self.epoch and not ordered:
+            others = [
+                m for m in self.machines.values() if m is not machine and self.reach(m, machine)
+            ]
+            watch = [machine, *others]
+            if not any(self.quorum(m, token) for m in watch) and self.generation.token == token:
+                records = machine.current.members if machine.current else ()
+                alone = sum(not r.learner for r in records) == 1 and isinstance(step, s.Restart)
+                if not alone:
+                    raise Violation(f"{machine.name}: {step!r} cost the quorum")
+
+    def token_used(self, token: str) -> None:
+        if token == f"t{self.tokens + 1}":
+            self.tokens += 1
+
+    def do_Propose(self, machine: Machine, hook: Hook, step: s.Propose) -> None:  # noqa: N802
+        hook.writes["proposal"] = step.proposal
+        if step.proposal is None:
+            return
+        self.token_used(step.proposal.token)
+        if step.proposal.source is generations.Source.SURVIVOR and self.recover is None:
+            self.check_survivor(step.proposal)
+
+    def check_survivor(self, proposal: generations.Generation) -> None:
+        """Recovery that nobody asked for: the best disk, and never beside a living majority."""
+        if self.generation is None:
+            return
+        token = self.generation.token
+        everywhere = (*self.machines.values(), *self.gone)
+        datas = [m.current for m in everywhere if m.current and m.current.token == token]
+        chosen = self.machines[proposal.founders[0].unit].current
+        here = [m.current for m in self.machines.values() if m.current and m.alive]
+        best = max((d.index for d in here if d.token == token), default=0)
+        if chosen is None or chosen.index < best:
+            raise Violation("recovery from a disk that is not the best")
+        newest = max(datas, key=lambda d: d.index)
+        ids = {r.id for r in newest.members if not r.learner}
+        present = sum(1 for m in self.machines.values() if m.current and m.current.member in ids)
+        if present >= reading.quorum(len(ids)):
+            raise Violation("recovery from a survivor beside a quorum that Juju has")
+
+    def do_Commit(self, machine: Machine, hook: Hook, step: s.Commit) -> None:  # noqa: N802
+        generation = step.generation
+        self.token_used(generation.token)
+        hook.writes["generation"] = generation
+        if hook.proposal is not None and hook.proposal.token == generation.token:
+            hook.writes["proposal"] = None
+
+    def do_Grant(self, machine: Machine, hook: Hook, step: s.Grant) -> None:  # noqa: N802
+        hook.writes["turn"] = (step.unit, step.number)
+
+    def do_Fail(self, machine: Machine, hook: Hook, step: s.Fail) -> None:  # noqa: N802
+        machine.failure = (step.token, step.reason)
+
+    def do_Wake(self, machine: Machine, hook: Hook, step: s.Wake) -> None:  # noqa: N802
+        pass
+
+    def founding_records(self, g: generations.Generation) -> tuple[Record, ...]:
+        return tuple(
+            Record(member_id(f.peer_url, g.token), f.member, f.peer_url, False) for f in g.founders
+        )
+
+    def do_Prepare(self, machine: Machine, hook: Hook, step: s.Prepare) -> None:  # noqa: N802
+        g = step.proposal
+        if machine.unable:
+            machine.unable = False
+            machine.failure = (g.token, "no space left")
+            return
+        content = 0
+        if g.source is generations.Source.SURVIVOR:
+            if machine.running:
+                raise Violation("salvage of a running member's disk")
+            if machine.current is None:
+                machine.failure = (g.token, "no data")
+                return
+            content = machine.current.content
+        mine = member_id(machine.url, g.token)
+        data = Data(g.token, mine, 1, self.founding_records(g), content)
+        machine.prepared[g.token] = data
+
+    def do_Discard(self, machine: Machine, hook: Hook, step: s.Discard) -> None:  # noqa: N802
+        g = self.generation
+        if g and g.token == step.token and g.founder(machine.name) and not g.confirmed:
+            if machine.begun < g.number:
+                raise Violation("discarded what the committed generation starts from")
+        machine.prepared.pop(step.token, None)
+
+    def do_Stop(self, machine: Machine, hook: Hook, step: s.Stop) -> None:  # noqa: N802
+        machine.running = machine.failed = machine.enabled = False
+
+    def do_SetAside(self, machine: Machine, hook: Hook, step: s.SetAside) -> None:  # noqa: N802
+        if machine.running:
+            raise Violation("data moved under a running etcd")
+        if machine.current is not None:
+            machine.kept[machine.current.token] = machine.current
+        machine.current, machine.broken, machine.facts = None, "", None
+        machine.corrupt = False
+
+    def do_Adopt(self, machine: Machine, hook: Hook, step: s.Adopt) -> None:  # noqa: N802
+        if machine.current is not None:
+            raise Violation("adoption over data")
+        if step.token not in machine.prepared:
+            raise Refused("not prepared")
+        machine.current = machine.prepared.pop(step.token)
+
+    def do_PutBack(self, machine: Machine, hook: Hook, step: s.PutBack) -> None:  # noqa: N802
+        if machine.current is not None:
+            raise Violation("put back over data")
+        if step.token not in machine.kept:
+            raise Refused("not kept")
+        machine.current = machine.kept.pop(step.token)
+
+    def committed(self, token: str) -> generations.Generation:
+        """The record as flushed: only such a one lets etcd start."""
+        if self.generation is None or token not in self.recorded:
+            raise Violation("etcd started on a record that was never flushed")
+        return self.generation
+
+    def do_Found(self, machine: Machine, hook: Hook, step: s.Found) -> None:  # noqa: N802
+        g = step.generation
+        self.committed(g.token)
+        if not g.founder(machine.name) or machine.current is not None:
+            raise Violation("founded without being named")
+        mine = member_id(machine.url, g.token)
+        for peer in self.peers(machine, g.token):
+            data = peer.current
+            if data and any(r.id == mine and r.started for r in data.members):
+                raise Refused("member has already been bootstrapped")
+        machine.current = Data(g.token, mine, 1, self.founding_records(g), 0)
+        machine.begun = g.number
+        self.run(machine)
+        self.check_one_cluster()
+
+    def do_Start(self, machine: Machine, hook: Hook, step: s.Start) -> None:  # noqa: N802
+        if machine.current is None:
+            raise Refused("start without data")
+        g = self.committed(machine.current.token)
+        if hook.generation is None or machine.current.token != hook.generation.token:
+            raise Violation("started data of another generation")
+        machine.begun = max(machine.begun, hook.generation.number)
+        del g
+        self.run(machine)
+        self.check_one_cluster()
+
+    def do_Restart(self, machine: Machine, hook: Hook, step: s.Restart) -> None:  # noqa: N802
+        machine.running = False
+
+    def do_Join(self, machine: Machine, hook: Hook, step: s.Join) -> None:  # noqa: N802
+        token = step.generation.token
+        found = self.quorum(machine, token)
+        if found is None:
+            raise Refused("cannot fetch the cluster from its peers")
+        best, _ = found
+        urls = ",".join(sorted(r.url for r in best.members))
+        given = ",".join(sorted(p.split("=", 1)[1] for p in step.initial_cluster.split(",")))
+        if urls != given:
+            raise Refused("member count is unequal")
+        record = next(r for r in best.members if r.url == machine.url)
+        machine.current = Data(token, record.id, 0, best.members, 0)
+        machine.begun = max(machine.begun, step.generation.number)
+        machine.caught_up_at = self.now + machine.slow
+        self.run(machine)
+
+    def change(self, machine: Machine) -> tuple[str, Data, list[Machine]]:
+        token = self.generation.token if self.generation else ""
+        found = self.quorum(machine, token)
+        if found is None:
+            raise Refused("no quorum")
+        return token, *found
+
+    def settle(self) -> None:
+        if self.now - self.changed_at < 5:
+            raise Refused("unhealthy cluster")
+        self.changed_at = self.now
+
+    def do_AddLearner(self, machine: Machine, hook: Hook, step: s.AddLearner) -> None:  # noqa: N802
+        token, best, _ = self.change(machine)
+        if any(r.learner for r in best.members):
+            raise Refused("too many learner members in cluster")
+        if any(r.url == step.peer_url for r in best.members):
+            raise Refused("peer URL exists")
+        self.settle()
+        self.ids += 1
+        machine.joins.append(self.now)
+        self.commit(machine, token, (*best.members, Record(self.ids, "", step.peer_url, True)))
+
+    def do_Promote(self, machine: Machine, hook: Hook, step: s.Promote) -> None:  # noqa: N802
+        token, best, _ = self.change(machine)
+        record = next((r for r in best.members if r.id == step.member_id), None)
+        if record is None or not record.learner:
+            raise Refused("not a learner")
+        at = [m for m in self.peers(machine, token) if m.current and m.current.member == record.id]
+        if not at or not at[0].current or at[0].current.index < 0.9 * best.index:
+            raise Refused("learner is not in sync")
+        new = record.changed(learner=False)
+        self.commit(machine, token, tuple(new if r is record else r for r in best.members))
+        data = at[0].current
+        data.index, data.members = self.acked[token], best.members
+        for m in self.peers(machine, token):
+            if m.current and m.current.index == self.acked[token]:
+                data.members = m.current.members if m is not at[0] else data.members
+        self.changed_at = self.now
+
+    def do_RemoveMember(  # noqa: N802
+        self, machine: Machine, hook: Hook, step: s.RemoveMember
+    ) -> None:
+        token, best, present = self.change(machine)
+        record = next((r for r in best.members if r.id == step.member_id), None)
+        if record is None:
+            raise Refused("member not found")
+        rest = [r for r in best.members if r is not record and not r.learner]
+        active = [m for m in present if m.current and m.current.member != record.id]
+        if not record.learner and len(active) < reading.quorum(len(rest)):
+            raise Refused("unhealthy cluster")
+        self.changed_at = self.now
+        self.commit(machine, token, tuple(r for r in best.members if r is not record))
+        for m in self.peers(machine, token):
+            if m.current and m.current.member == record.id:
+                m.running, m.failed, m.broken = False, True, "removed"
+
+    def do_UpdateMember(  # noqa: N802
+        self, machine: Machine, hook: Hook, step: s.UpdateMember
+    ) -> None:
+        token, best, _ = self.change(machine)
+        record = next((r for r in best.members if r.id == step.member_id), None)
+        if record is None or record.learner:
+            raise Violation("update of a learner")
+        new = record.changed(url=step.peer_url)
+        self.commit(machine, token, tuple(new if r is record else r for r in best.members))
+        machine.stale = True
+
+    def do_MoveLeader(self, machine: Machine, hook: Hook, step: s.MoveLeader) -> None:  # noqa: N802
+        pass
+
+    def do_Finish(self, machine: Machine, hook: Hook, step: s.Finish) -> None:  # noqa: N802
+        if not (self.generation and self.generation.confirmed):
+            raise Violation("finished before it was confirmed")
+        machine.finished = step.generation.number
+
+    def do_ReadFacts(self, machine: Machine, hook: Hook, step: s.ReadFacts) -> None:  # noqa: N802
+        if machine.current is not None:
+            index = machine.current.index
+            machine.facts = views.DiskFacts(1, index, index)
+
+
+class Hook:
+    """What one hook saw at its start, and what it wants to write."""
+
+    __slots__ = ("bags", "ended", "generation", "proposal", "turn", "writes")
+
+    def __init__(self, world: World):
+        self.generation, self.proposal = world.generation, world.proposal
+        self.turn = world.turn
+        self.bags = dict(world.bags)
+        self.writes: dict[str, object] = {}
+        self.ended = False
+
+
+def member_id(url: str, token: str) -> int:
+    """As etcd makes it: from URL and token, so a founder founding twice is the same member."""
+    return zlib.crc32(f"{url} {token}".encode())
