@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,23 @@ if TYPE_CHECKING:
 
 EXECUTABLE = 0o100755
 PLAIN = 0o100644
+
+
+OPS = (
+    *("ops", "pyyaml", "websocket-client", "opentelemetry-api", "importlib-metadata", "zipp"),
+    "typing-extensions",
+)
+"""The ops library and all it imports; none of it needs compiling."""
+
+
+def vendored(names: Iterable[str] = OPS) -> dict[str, str]:
+    """The Python files of installed distributions, as a charm carries them in ``venv/``."""
+    found: dict[str, str] = {}
+    for name in names:
+        for file in importlib.metadata.files(name) or []:
+            if file.suffix == ".py" or file.name in ("METADATA", "entry_points.txt"):
+                found[f"venv/{file}"] = file.read_text()
+    return found
 
 
 def pack(

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import jubilant
 import pytest
 
+from integration import packing
 from integration.conformance import prober as probers
 
 if TYPE_CHECKING:
     import pathlib
+    from collections.abc import Callable
 
 APP = "life"
 UNIT = "life/0"
@@ -322,6 +324,28 @@ def test_trap_45_given_nothing_else_to_do_when_time_passes_then_update_status_is
     assert all(event.env["JUJU_DISPATCH_PATH"] == "hooks/update-status" for event in updates)
     first_hook = prober.events(UNIT)[0]
     assert updates[0].begin - first_hook.begin > 0.8 * UPDATE_SECONDS - 1
+
+
+def test_trap_45_given_an_ops_charm_when_it_defers_then_a_later_dispatch_delivers(
+    prober: probers.Prober,
+    pack_charm: Callable[..., pathlib.Path],
+    charms: pathlib.Path,
+) -> None:
+    prober.juju.deploy(pack_charm(charms / "deferring", files=packing.vendored()))
+    prober.until(
+        lambda: prober.units()["deferring/0"].workload_status.message == "deferred",
+        "start is deferred",
+        probers.BOOT_PATIENCE,
+    )
+    prober.shell("deferring/0", "touch /run/go")
+    message = prober.until(
+        lambda: (
+            prober.units()["deferring/0"].workload_status.current == "active"
+            and prober.units()["deferring/0"].workload_status.message
+        ),
+        "start is handled",
+    )
+    assert message == "in hooks/update-status"
 
 
 def test_given_status_when_read_then_jubilant_finds_all_it_needs(prober: probers.Prober) -> None:
