@@ -386,7 +386,8 @@ class Remote:
                         self._must_exist(name)
                     if size is not None and got < size:
                         raise RemoteError(
-                            Kind.LOST, f"{self.words} sent {got} of {size} bytes of {name}"
+                            Kind.CORRUPT,
+                            f"{name} on {self.words} ends after {got} of {size} bytes",
                         )
                     break
                 except RemoteError as error:
@@ -481,6 +482,26 @@ class Remote:
             raise RemoteError(
                 Kind.OTHER, f"the listing of {self.words} cannot be understood"
             ) from error
+
+    def mirror(self, pattern: str, local: pathlib.Path) -> None:
+        """Copy small objects directly in this folder to a local one, only those that changed.
+
+        What cannot be read is not there afterwards, and is no error as long as others were.
+
+        Args:
+            pattern: which names, such as `*.json`; at most 256 KiB each.
+            local: where to; objects that are gone from the remote stay here.
+
+        Raises:
+            RemoteError: what is wrong, in one sentence.
+        """
+        command = ["copy", "--include", f"/{pattern}", "--max-depth", "1", "--max-size", "256Ki"]
+        command += ["--checksum", "--transfers", "8", "--checkers", "8"]
+        try:
+            self._run([*command, self._path(""), str(local.absolute())], timeout=_SHORT * 4)
+        except RemoteError as error:
+            if error.kind not in (Kind.NOT_FOUND, Kind.CORRUPT):
+                raise
 
     def folders(self, prefix: str = "") -> tuple[str, ...]:
         """Names of the folders directly below a folder.
@@ -702,22 +723,20 @@ class Share:
             str(folder),
         ]
 
-    def start(
-        self, folder: pathlib.Path, seconds: float = 3600.0, unit: str = "etcd-share"
-    ) -> str:
+    def start(self, seconds: float = 3600.0, unit: str = "etcd-share") -> str:
         """Serve for at most `seconds` as a transient systemd service; return the URL.
 
         Starting again replaces what `unit` served before.
 
         Args:
-            folder: private to this share and removed by `stop`, such as `/run/etcd-share`.
             seconds: after this the service ends by itself.
             unit: systemd's name for it.
 
         Raises:
             RemoteError: of kind TOOL.
         """
-        self.stop(folder, unit)
+        folder = pathlib.Path("/run", unit)
+        self.stop(unit)
         self.link(folder)
         command = ["systemd-run", "--quiet", "--collect", f"--unit={unit}"]
         limits = {
@@ -740,7 +759,7 @@ class Share:
         return self.url
 
     @staticmethod
-    def stop(folder: pathlib.Path, unit: str = "etcd-share") -> None:
+    def stop(unit: str = "etcd-share") -> None:
         """Stop serving; nothing to stop is fine."""
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             subprocess.run(
@@ -749,7 +768,7 @@ class Share:
                 capture_output=True,
                 timeout=30,
             )
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(pathlib.Path("/run", unit), ignore_errors=True)
 
     def link(self, folder: pathlib.Path) -> pathlib.Path:
         """Make `folder` hold one name only, the file's."""

@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from backup import remote
+from etcd import client as clients
+from etcd import errors, service
 
 ACCESS = "AKIDEXAMPLEFORTESTS"
 SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
@@ -243,3 +245,63 @@ def s3_settings(bucket: str, port: int, ca: str, **changes: str) -> remote.Setti
         **changes,
     }
     return remote.from_s3(remote.S3(ca_chain=(ca,), **given))
+
+
+@dataclasses.dataclass
+class Etcd:
+    """A one-member cluster of the installed etcd on loopback, over TLS."""
+
+    folder: pathlib.Path
+    endpoint: str
+    tls: clients.TLSFiles
+    process: subprocess.Popen
+
+    def client(self, timeout: float = 5.0) -> clients.Client:
+        return clients.Client([self.endpoint], self.tls, timeout=timeout)
+
+
+def etcd(folder: pathlib.Path, authority: Authority, name: str = "etcd-0") -> Etcd:
+    pair = authority.issue("root")
+    client_url, peer_url = (f"https://127.0.0.1:{port()}" for _ in range(2))
+    tls = clients.TLSFiles(authority.pem, pair.cert, pair.key)
+    config = service.Config(
+        name=name,
+        data_dir=folder / "data",
+        version=service.version(),
+        listen_client_urls=(client_url,),
+        advertise_client_urls=(client_url,),
+        listen_peer_urls=(peer_url,),
+        advertise_peer_urls=(peer_url,),
+        server_tls=tls,
+        peer_tls=tls,
+        token=os.urandom(8).hex(),
+        initial_cluster=f"{name}={peer_url}",
+        initial=service.Initial.NEW,
+        log_level="error",
+        gateway=False,
+    )
+    (folder / "etcd.conf.yaml").write_text(service.render(config))
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [str(service.binary("etcd")), "--config-file", str(folder / "etcd.conf.yaml")],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+    started = Etcd(folder, client_url, tls, process)
+    deadline = time.monotonic() + 20
+    with started.client(timeout=2.0) as online:
+        while not _healthy(online):
+            if time.monotonic() > deadline or process.poll() is not None:
+                end(process)
+                raise RuntimeError((folder / "log").read_text())
+            time.sleep(0.1)
+    return started
+
+
+def _healthy(online: clients.Client) -> bool:
+    try:
+        online.health()
+    except errors.EtcdError:
+        return False
+    return True

@@ -76,3 +76,12 @@ def crypt(tmp_path: pathlib.Path) -> remote.Remote:
 @pytest.fixture(params=["s3", "local", "crypt"])
 def any_remote(request: pytest.FixtureRequest) -> remote.Remote:
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="session")
+def etcd(
+    tmp_path_factory: pytest.TempPathFactory, authority: parts.Authority
+) -> Iterator[parts.Etcd]:
+    started = parts.etcd(tmp_path_factory.mktemp("etcd"), authority)
+    yield started
+    parts.end(started.process)

@@ -1,0 +1,451 @@
+"""What lies on the remote: names, manifests, and how a backup becomes and stays visible.
+
+One folder per cluster (docs/backups.md). In it `snapshots/<id>.db[.zst|.gz]` and its manifest
+`snapshots/<id>.json`, uploaded last and deleted first: a backup exists when both do. `archive/` is
+left for a continuous archive of changes. The pure part knows names and manifests; `Catalog` moves
+them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import pathlib
+import re
+import secrets
+import tempfile
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+from backup import remote as remotes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+FORMAT = 1
+SNAPSHOTS = "snapshots"
+SUFFIXES = {"": ".db", "zstd": ".db.zst", "gzip": ".db.gz"}
+LEFTOVER = 86400.0  # seconds after which a file without a manifest is no upload under way
+_ID = re.compile(r"\d{8}T\d{6}Z-g\d+-r\d+-[0-9a-f]{6}")
+_FILE = re.compile(rf"({_ID.pattern})(\.db|\.db\.zst|\.db\.gz|\.json)")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What is known of a backup; the JSON beside it.
+
+    Attributes:
+        id: unique in its folder, and begins with the time: names sort by age.
+        file: name of the snapshot beside the manifest.
+        cluster_id: etcd's; hexadecimal in JSON.
+        generation: the charm's number of this founding of the cluster.
+        token: that founding's token.
+        revision: the newest revision in it.
+        raft_index: the newest raft index applied when it was taken.
+        etcd_version: of the member that it was taken from.
+        storage_version: of the file's schema, "" before etcd 3.6.
+        size: bytes of the snapshot, unpacked.
+        sha256: of the snapshot, unpacked, as etcd streamed it.
+        stored_size: bytes of the file on the remote.
+        stored_sha256: of the file on the remote.
+        compression: "", `zstd` or `gzip`.
+        keys: live keys, 0 when not counted.
+        members: their names.
+        taken_by: the unit.
+        taken_at: seconds since the epoch.
+        duration: seconds from the first byte of the snapshot to its last byte on the remote.
+        hash: etcd's HashKV at `revision`, 0 when there was none to be had.
+        hash_compacted: the compaction that `hash` was made under.
+        proven_at: when it was last restored and found right, None before; seconds since the epoch.
+    """
+
+    id: str
+    file: str
+    cluster_id: int
+    generation: int
+    token: str
+    revision: int
+    raft_index: int
+    etcd_version: str
+    storage_version: str
+    size: int
+    sha256: str
+    stored_size: int
+    stored_sha256: str
+    compression: str
+    keys: int
+    members: tuple[str, ...]
+    taken_by: str
+    taken_at: float
+    duration: float
+    hash: int = 0
+    hash_compacted: int = 0
+    proven_at: float | None = None
+
+    def to_json(self) -> str:
+        """The manifest as the remote holds it."""
+        raw = {"format": FORMAT, **dataclasses.asdict(self)}
+        raw["cluster_id"] = f"{self.cluster_id:x}"
+        raw["taken"] = stamp(self.taken_at)
+        return json.dumps(raw, indent=2, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """Read a manifest.
+
+        Raises:
+            ValueError: it is none, or a newer format's, in one sentence.
+        """
+        try:
+            raw: Any = json.loads(text)
+        except ValueError as error:
+            raise ValueError("it is not JSON") from error
+        if not isinstance(raw, dict):
+            raise ValueError("it is not a manifest")
+        values = cast("dict[str, Any]", raw)
+        if values.get("format") != FORMAT:
+            raise ValueError(f"its format {values.get('format')!r} is not the {FORMAT} known here")
+        try:
+            manifest = cls(**{field.name: _field(values, field) for field in _FIELDS})
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"it lacks or garbles {error}") from error
+        problem = _wrong(manifest)
+        if problem:
+            raise ValueError(problem)
+        return manifest
+
+
+_FIELDS = dataclasses.fields(Manifest)
+
+
+def _field(values: Mapping[str, Any], field: dataclasses.Field[Any]) -> Any:
+    """One value of a manifest, of the type that the field has."""
+    name = field.name
+    if name not in values and field.default is not dataclasses.MISSING:
+        return field.default
+    value = values[name]
+    try:
+        if name == "cluster_id":
+            return int(str(value), 16)
+        if name == "members":
+            return tuple(str(member) for member in value)
+        if name == "proven_at":
+            return None if value is None else float(value)
+        kind = {"int": int, "float": float, "str": str}[str(field.type)]
+        if isinstance(value, bool) or (kind is str) != isinstance(value, str):
+            raise ValueError(name)
+        return kind(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(name) from error
+
+
+def _wrong(manifest: Manifest) -> str:
+    """What speaks against a manifest that could be read, "" when nothing does."""
+    if not _ID.fullmatch(manifest.id):
+        return f"its id {manifest.id[:80]!r} is not one of ours"
+    if manifest.compression not in SUFFIXES:
+        return f"its compression {manifest.compression[:20]!r} is not known here"
+    if manifest.file != manifest.id + SUFFIXES[manifest.compression]:
+        return "it names a file that is not its own"
+    if not _SHA256.fullmatch(manifest.sha256) or not _SHA256.fullmatch(manifest.stored_sha256):
+        return "its sha256 is none"
+    if min(manifest.size, manifest.stored_size, manifest.revision, manifest.generation) < 0:
+        return "it has a negative size, revision or generation"
+    return ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """What a folder holds.
+
+    Attributes:
+        manifests: the complete backups, newest first.
+        problems: one sentence for each thing that is not as it should be.
+        leftovers: names below the folder that unfinished uploads left, over a day old.
+    """
+
+    manifests: tuple[Manifest, ...]
+    problems: tuple[str, ...] = ()
+    leftovers: tuple[str, ...] = ()
+
+    @property
+    def newest(self) -> Manifest | None:
+        """The newest backup."""
+        return self.manifests[0] if self.manifests else None
+
+    @property
+    def proven(self) -> Manifest | None:
+        """The newest backup that was proven."""
+        return next((m for m in self.manifests if m.proven_at is not None), None)
+
+
+def folder(
+    model: str = "", model_uuid: str = "", application: str = "", cluster_name: str = ""
+) -> str:
+    """The cluster's folder on the remote: `<cluster-name>`, or made of model and application.
+
+    Raises:
+        ValueError: the cluster name has characters that are no file name's everywhere.
+    """
+    if cluster_name:
+        if not _FOLDER.fullmatch(cluster_name):
+            raise ValueError(
+                f"cluster-name {cluster_name!r} has more than letters, digits, '.', '_', '-' "
+                "and '/' between names"
+            )
+        return cluster_name
+    return f"{model}-{model_uuid[:8]}/{application}"
+
+
+def new_id(taken_at: float, generation: int, revision: int) -> str:
+    """An id: time, generation, revision, and six random digits against two at once."""
+    moment = stamp(taken_at).replace("-", "").replace(":", "")
+    return f"{moment}-g{generation}-r{revision}-{secrets.token_hex(3)}"
+
+
+def stamp(seconds: float) -> str:
+    """Seconds since the epoch as UTC text: `2026-11-21T02:08:49Z`."""
+    moment = datetime.datetime.fromtimestamp(int(seconds), tz=datetime.timezone.utc)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def select(manifests: Sequence[Manifest], wanted: str) -> Manifest:
+    """The backup that an operator names: `latest`, `proven`, an id, or a part of one id's.
+
+    A part is the beginning of an id, or the six digits at its end.
+
+    Raises:
+        LookupError: there is none, or more than one, in one sentence.
+    """
+    newest_first = sorted(manifests, key=lambda m: (m.taken_at, m.id), reverse=True)
+    if not newest_first:
+        raise LookupError("there is no backup on the remote")
+    if wanted in ("latest", ""):
+        return newest_first[0]
+    if wanted == "proven":
+        found = [m for m in newest_first if m.proven_at is not None]
+        if not found:
+            raise LookupError("no backup was proven yet: run verify-backup")
+        return found[0]
+    found = [m for m in newest_first if m.id == wanted] or [
+        m for m in newest_first if m.id.startswith(wanted) or m.id.rpartition("-")[2] == wanted
+    ]
+    if not found:
+        raise LookupError(f"there is no backup {wanted!r}: list-backups shows those there are")
+    if len(found) > 1:
+        raise LookupError(f"{wanted!r} begins the ids of {len(found)} backups: give more of it")
+    return found[0]
+
+
+def judge(entries: Iterable[remotes.Entry], texts: Mapping[str, str], now: float) -> Listing:
+    """What a listing and the manifests read from it amount to.
+
+    Args:
+        entries: all objects below `snapshots/`, by names relative to it.
+        texts: contents of the `.json` objects that could be read.
+        now: seconds since the epoch.
+    """
+    there = {entry.name: entry for entry in entries}
+    manifests: list[Manifest] = []
+    problems: list[str] = []
+    for name in sorted(there):
+        match = _FILE.fullmatch(name)
+        if not match:
+            problems.append(f"{name} is not a backup's: left alone")
+        elif match[2] == ".json":
+            try:
+                manifests.append(_listed(name, there, texts))
+            except ValueError as error:
+                problems.append(f"{match[1]} cannot be used: {error}")
+    described = {manifest.file for manifest in manifests}
+    ids = {name[: -len(".json")] for name in there if name.endswith(".json")}
+    leftovers: list[str] = []
+    for name, entry in sorted(there.items()):
+        match = _FILE.fullmatch(name)
+        if not match or match[2] == ".json" or name in described or match[1] in ids:
+            continue
+        if entry.modified and now - entry.modified > LEFTOVER:
+            leftovers.append(f"{SNAPSHOTS}/{name}")
+            problems.append(f"{name} has no manifest: left by an upload that did not end")
+        else:
+            problems.append(f"{name} has no manifest yet: an upload is under way, or broke off")
+    manifests.sort(key=lambda m: (m.taken_at, m.id), reverse=True)
+    return Listing(tuple(manifests), tuple(problems), tuple(leftovers))
+
+
+def _listed(name: str, there: Mapping[str, remotes.Entry], texts: Mapping[str, str]) -> Manifest:
+    """The manifest of that name, if its backup is complete.
+
+    Raises:
+        ValueError: it is not, and why.
+    """
+    if name not in texts:
+        raise ValueError("its manifest cannot be read")
+    try:
+        manifest = Manifest.from_json(texts[name])
+    except ValueError as error:
+        raise ValueError(f"its manifest: {error}") from error
+    if f"{manifest.id}.json" != name:
+        raise ValueError("its manifest is another backup's")
+    stored = there.get(manifest.file)
+    if stored is None:
+        raise ValueError(f"its manifest is there, but {manifest.file} is not")
+    if stored.size not in (manifest.stored_size, -1):
+        raise ValueError(
+            f"{manifest.file} has {stored.size} bytes, its manifest says {manifest.stored_size}"
+        )
+    return manifest
+
+
+class Catalog:
+    """One cluster's backups on a remote."""
+
+    def __init__(
+        self, remote: remotes.Remote, folder: str, cache: pathlib.Path | None = None
+    ) -> None:
+        """Look at a cluster's folder; nothing is sent.
+
+        Args:
+            remote: the root that several clusters share.
+            folder: this cluster's, see `folder()`.
+            cache: a directory that keeps manifests between calls; without one each call reads
+                them all.
+        """
+        self.remote = remote.child(folder)
+        self.folder = folder
+        self._snapshots = self.remote.child(SNAPSHOTS)
+        self._cache = cache
+
+    def read(self) -> Listing:
+        """List the backups; what is wrong with any of them does not hide the others.
+
+        Raises:
+            remotes.RemoteError: the remote cannot be read.
+        """
+        entries = self._snapshots.list()
+        if not entries:
+            return Listing(())
+        with tempfile.TemporaryDirectory(prefix="etcd-catalog-") as scratch:
+            folder = self._cache or pathlib.Path(scratch)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._snapshots.mirror("*.json", folder)
+            names = {entry.name for entry in entries}
+            texts: dict[str, str] = {}
+            for path in folder.glob("*.json"):
+                if path.name in names:
+                    texts[path.name] = path.read_text(errors="replace")
+                else:
+                    path.unlink(missing_ok=True)
+        return judge(entries, texts, time.time())
+
+    def publish(
+        self,
+        manifest: Manifest,
+        file: pathlib.Path,
+        progress: remotes.Progress | None = None,
+    ) -> Manifest:
+        """Upload a snapshot and then its manifest, with the duration until then.
+
+        Raises:
+            remotes.RemoteError: nothing is listed that was not before.
+        """
+        try:
+            self._snapshots.put(file, manifest.file, progress=progress)
+        except remotes.RemoteError:
+            with contextlib.suppress(remotes.RemoteError):
+                self._snapshots.delete(manifest.file)
+            raise
+        done = dataclasses.replace(manifest, duration=time.time() - manifest.taken_at)
+        self.describe(done)
+        return done
+
+    def describe(self, manifest: Manifest) -> None:
+        """Write a manifest, the first time or anew.
+
+        Raises:
+            remotes.RemoteError: it could not be written.
+        """
+        self._snapshots.put_bytes(f"{manifest.id}.json", manifest.to_json().encode())
+
+    def mark_proven(
+        self, manifest: Manifest, at: float, keys: int = 0, hashed: tuple[int, int] = (0, 0)
+    ) -> Manifest:
+        """Write down that a backup was proven.
+
+        Args:
+            manifest: which one.
+            at: when, seconds since the epoch.
+            keys: live keys that were found in it.
+            hashed: HashKV at its revision, and the compaction that it was made under.
+
+        Raises:
+            remotes.RemoteError: it could not be written.
+        """
+        proven = dataclasses.replace(
+            manifest,
+            proven_at=float(int(at)),
+            keys=keys or manifest.keys,
+            hash=hashed[0],
+            hash_compacted=hashed[1],
+        )
+        self.describe(proven)
+        return proven
+
+    def manifest(self, wanted: str) -> Manifest:
+        """The manifest of one id, without listing the others.
+
+        Raises:
+            remotes.RemoteError: there is none, or it cannot be used.
+        """
+        if not _ID.fullmatch(wanted):
+            raise remotes.RemoteError(
+                remotes.Kind.NOT_FOUND, f"{wanted[:80]!r} is not the id of a backup"
+            )
+        try:
+            text = self._snapshots.get_bytes(f"{wanted}.json").decode(errors="replace")
+            return Manifest.from_json(text)
+        except ValueError as error:
+            raise remotes.RemoteError(
+                remotes.Kind.CORRUPT, f"the manifest of {wanted} cannot be used: {error}"
+            ) from error
+        except remotes.RemoteError as error:
+            if error.kind is remotes.Kind.NOT_FOUND:
+                raise remotes.RemoteError(
+                    error.kind, f"there is no backup {wanted} in {self.remote.words}"
+                ) from error
+            raise
+
+    def get(
+        self,
+        manifest: Manifest,
+        local: pathlib.Path,
+        progress: remotes.Progress | None = None,
+    ) -> None:
+        """Download a backup's file as it is stored, to be checked by the caller.
+
+        Raises:
+            remotes.RemoteError: what is wrong, in one sentence.
+        """
+        self._snapshots.get(manifest.file, local, size=manifest.stored_size, progress=progress)
+
+    def delete(self, manifest: Manifest) -> None:
+        """Remove a backup, manifest first: it is never listed half.
+
+        Raises:
+            remotes.RemoteError: it is still there, or its file is left over.
+        """
+        self._snapshots.delete(f"{manifest.id}.json")
+        self._snapshots.delete(manifest.file)
+
+    def sweep(self, names: Iterable[str]) -> None:
+        """Remove leftovers by their names in `Listing.leftovers`.
+
+        Raises:
+            remotes.RemoteError: what is wrong, in one sentence.
+        """
+        for name in names:
+            self.remote.delete(name)

@@ -1,0 +1,202 @@
+"""Taking a backup: to the local disk first, so that a slow remote holds none of etcd's pages."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import pathlib
+import shutil
+import tempfile
+import time
+from typing import IO, TYPE_CHECKING
+
+from backup import catalog as catalogs
+from backup import packing
+from etcd import bolt, errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from etcd import client as clients
+
+LOCK = pathlib.Path("/run/lock/etcd-member.lock")
+_MARGIN = 64 << 20  # bytes to leave free on the disk
+_TRIES = 5  # for a follower that lags behind the leader
+_EVERY = 5.0  # seconds between two words on progress
+_PREFIX = "etcd-backup-"
+
+
+@dataclasses.dataclass(frozen=True)
+class About:
+    """Who takes a backup, and of what.
+
+    Attributes:
+        unit: Juju unit, `etcd/0`.
+        generation: number of the committed generation.
+        token: its token.
+    """
+
+    unit: str
+    generation: int
+    token: str
+
+
+@contextlib.contextmanager
+def member_alone(path: pathlib.Path = LOCK, wait: float = 0.0) -> Generator[bool]:
+    """Snapshot or defragment this unit's member, never both at once: etcd freezes on that.
+
+    Yields whether the lock was had.
+
+    Args:
+        path: the lock's file, one for each unit.
+        wait: seconds to wait for it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        until = time.monotonic() + wait
+        while not (had := _locked(file)) and time.monotonic() < until:
+            time.sleep(0.2)
+        yield had
+
+
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def create_backup(
+    client: clients.Client,
+    catalog: catalogs.Catalog,
+    workdir: pathlib.Path,
+    about: About,
+    endpoint: str | None = None,
+    say: Callable[[str], None] | None = None,
+    lock: pathlib.Path = LOCK,
+    patience: float = 600.0,
+) -> catalogs.Manifest:
+    """Take a snapshot of one member and store it, packed where that pays.
+
+    Args:
+        client: how to reach the cluster.
+        catalog: where it goes.
+        workdir: on a disk with room for the snapshot, and for it packed; left as it was.
+        about: what the manifest tells.
+        endpoint: the member to take it from, this unit's; None for the one that answers.
+        say: told in words how far it is, every few seconds.
+        lock: keeps it apart from a defragmentation of the same member.
+        patience: seconds to wait for the end of one.
+
+    Raises:
+        errors.EtcdError: no snapshot could be had.
+        remotes.RemoteError: it could not be stored; nothing is listed that was not before.
+    """
+    taken_at = time.time()
+    workdir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for stale in workdir.glob(f"{_PREFIX}*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=workdir) as scratch:
+        folder = pathlib.Path(scratch)
+        status = client.status(endpoint)
+        members = client.members().members
+        _refuse_full(folder, status.db_size)
+        with member_alone(lock, wait=patience) as alone:
+            if not alone:
+                raise errors.UnreachableError(
+                    "this member is being defragmented: no backup until that is done"
+                )
+            snapshot, facts = _snapshot(client, folder, endpoint, _Told(say, "taken from etcd"))
+        stored, compression = snapshot.path, packing.choose(snapshot.path)
+        found = packing.Digest(snapshot.size, snapshot.sha256)
+        if compression:
+            stored = folder / "packed"
+            found = packing.pack(snapshot.path, stored, compression)
+            snapshot.path.unlink()
+        name = catalogs.new_id(taken_at, about.generation, facts.revision)
+        manifest = catalogs.Manifest(
+            id=name,
+            file=name + catalogs.SUFFIXES[compression],
+            cluster_id=status.cluster_id,
+            generation=about.generation,
+            token=about.token,
+            revision=facts.revision,
+            raft_index=status.raft_applied,
+            etcd_version=status.version,
+            storage_version=facts.storage_version,
+            size=snapshot.size,
+            sha256=snapshot.sha256,
+            stored_size=found.size,
+            stored_sha256=found.sha256,
+            compression=compression,
+            keys=0,
+            members=tuple(member.name for member in members),
+            taken_by=about.unit,
+            taken_at=taken_at,
+            duration=0.0,
+        )
+        told = _Told(say, f"uploaded to {catalog.remote.words}")
+        return catalog.publish(manifest, stored, told.of)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Facts:
+    revision: int
+    storage_version: str
+
+
+class _Told:
+    """Progress in words, not more often than every few seconds."""
+
+    def __init__(self, say: Callable[[str], None] | None, what: str) -> None:
+        self._say = say
+        self._what = what
+        self._last = time.monotonic()
+
+    def of(self, done: int, total: int) -> None:
+        """So many bytes of so many."""
+        if self._say and (time.monotonic() - self._last >= _EVERY or 0 < total <= done):
+            self._last = time.monotonic()
+            of = f" of {total / 2**20:.1f}" if total else ""
+            self._say(f"{done / 2**20:.1f}{of} MiB {self._what}")
+
+    def plain(self, done: int) -> None:
+        """So many bytes."""
+        self.of(done, 0)
+
+
+def _snapshot(
+    client: clients.Client, folder: pathlib.Path, endpoint: str | None, told: _Told
+) -> tuple[clients.Download, _Facts]:
+    """A snapshot that holds at least all that was committed when it was asked for."""
+    floor = client.revision()
+    for _ in range(_TRIES):
+        download = client.snapshot(folder / "snapshot.db", endpoint, progress=told.plain)
+        facts = _read(download.path)
+        if facts.revision >= floor:
+            return download, facts
+        time.sleep(1.0)
+    raise errors.UnreachableError(
+        f"the member asked for a backup stays behind the cluster's revision {floor}"
+    )
+
+
+def _read(path: pathlib.Path) -> _Facts:
+    try:
+        with bolt.File(path) as file:
+            version = file.get(file.bucket(b"meta"), b"storageVersion") or b""
+            return _Facts(bolt.revision(file), version.decode(errors="replace"))
+    except (OSError, ValueError) as error:
+        raise errors.BadHashError(f"the snapshot taken cannot be read: {error}") from error
+
+
+def _refuse_full(folder: pathlib.Path, size: int) -> None:
+    needed = 2 * size + _MARGIN
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise errors.TargetError(
+            f"{folder.parent} has {free >> 20} MiB free, but a backup needs {needed >> 20} MiB to "
+            "be made in: make room"
+        )

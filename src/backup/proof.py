@@ -1,0 +1,248 @@
+"""Proving a backup: it is restored into an etcd of its own, opened, and compared."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+from etcd import client as clients
+from etcd import errors, service, snapshot
+from tls import authority
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from backup import catalog
+
+_SPARED = ("PATH", "LANG", "TMPDIR")
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What a proof may take of the machine.
+
+    Attributes:
+        memory: bytes that the scratch etcd may allocate; the file's pages are not counted, the
+            kernel takes those back at will.
+        seconds: for all of it.
+    """
+
+    memory: int = 1 << 30
+    seconds: float = 1800.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Proof:
+    """What the restored backup was found to hold.
+
+    Attributes:
+        revision: its store's revision.
+        hash: HashKV at that revision.
+        compacted: the compaction that the hash was made under.
+        matched: the hash is the cluster's at that revision; None when there was none to compare
+            with (the cluster compacted it, is another one, or did not answer).
+        seconds: how long it took.
+        memory: most bytes that the scratch etcd had allocated.
+    """
+
+    revision: int
+    hash: int
+    compacted: int
+    matched: bool | None
+    seconds: float
+    memory: int
+
+
+class ProofError(errors.EtcdError):
+    """A backup is not what it should be, or could not be proven; the text says which."""
+
+
+def prove(
+    path: pathlib.Path,
+    directory: pathlib.Path,
+    manifest: catalog.Manifest | None = None,
+    cluster: Callable[[int], clients.HashKV | None] | None = None,
+    limits: Limits | None = None,
+) -> Proof:
+    """Restore a snapshot into a scratch etcd on loopback, open it and compare what it holds.
+
+    Args:
+        path: the snapshot, unpacked.
+        directory: where to work, made and removed; on a disk with room for the snapshot twice.
+        manifest: what it should hold, None when that is not known.
+        cluster: asks the cluster for its hash at a revision, None for no comparison.
+        limits: memory and time.
+
+    Raises:
+        ProofError: it cannot be restored, or holds something else, in one sentence.
+        errors.EtcdError: it is no snapshot, or a newer etcd's.
+    """
+    limits = limits or Limits()
+    began = time.monotonic()
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(mode=0o700, parents=True)
+    try:
+        with _scratch(path, directory, limits, began) as (online, endpoint, watch):
+            revision = online.revision()
+            if manifest is not None and revision != manifest.revision:
+                raise ProofError(
+                    f"{path.name} restores to revision {revision}, not to {manifest.revision} as "
+                    "its manifest says"
+                )
+            left = max(1.0, limits.seconds - (time.monotonic() - began))
+            found = online.hash_kv(endpoint, revision, timeout=left)
+            theirs = cluster(revision) if cluster else None
+            matched = None
+            if theirs is not None and theirs.compact_revision == found.compact_revision:
+                matched = theirs.hash == found.hash
+            if matched is False:
+                raise ProofError(
+                    f"{path.name} hashes to {found.hash:08x} at revision {revision}, the cluster "
+                    f"to {theirs.hash if theirs else 0:08x}: it is not a true copy"
+                )
+            memory = watch.check()
+        return Proof(
+            revision,
+            found.hash,
+            found.compact_revision,
+            matched,
+            time.monotonic() - began,
+            memory,
+        )
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+class _Watch:
+    """A process's memory and time, looked at whenever there is a moment."""
+
+    def __init__(self, process: subprocess.Popen[bytes], limits: Limits, began: float) -> None:
+        self._process = process
+        self._limits = limits
+        self._began = began
+        self._most = 0
+
+    def check(self) -> int:
+        """Most bytes allocated so far.
+
+        Raises:
+            ProofError: a limit was passed, or the process ended.
+        """
+        with contextlib.suppress(OSError, ValueError, StopIteration):
+            status = pathlib.Path(f"/proc/{self._process.pid}/status").read_text()
+            line = next(x for x in status.splitlines() if x.startswith("RssAnon:"))
+            self._most = max(self._most, int(line.split()[1]) * 1024)
+        if self._most > self._limits.memory:
+            raise ProofError(
+                f"proving the backup took more than {self._limits.memory >> 20} MiB of memory: "
+                "given up; it may be good"
+            )
+        if time.monotonic() - self._began > self._limits.seconds:
+            raise ProofError(
+                f"proving the backup took more than {self._limits.seconds:.0f} s: given up; "
+                "it may be good"
+            )
+        return self._most
+
+
+@contextlib.contextmanager
+def _scratch(
+    path: pathlib.Path, directory: pathlib.Path, limits: Limits, began: float
+) -> Generator[tuple[clients.Client, str, _Watch]]:
+    """A running one-member etcd restored from a snapshot, and a client of it."""
+    tls = _certificates(directory)
+    client_url, peer_url = (service.url("127.0.0.1", port) for port in _free_ports())
+    token = secrets.token_hex(16)
+    config = service.Config(
+        name="proof",
+        data_dir=directory / "data",
+        version=service.version(),
+        listen_client_urls=(client_url,),
+        advertise_client_urls=(client_url,),
+        listen_peer_urls=(peer_url,),
+        advertise_peer_urls=(peer_url,),
+        server_tls=tls,
+        peer_tls=tls,
+        token=token,
+        quota_bytes=64 * service.GiB,
+        log_level="warn",
+        gateway=False,
+    )
+    try:
+        snapshot.restore(path, config.data_dir, "proof", f"proof={peer_url}", token, peer_url)
+    except errors.ToolError as error:
+        raise ProofError(f"{path.name} cannot be restored: {error}") from error
+    configuration = directory / "etcd.conf.yaml"
+    configuration.write_text(service.render(config))
+    environment = {name: os.environ[name] for name in _SPARED if name in os.environ}
+    environment["GOMEMLIMIT"] = f"{limits.memory >> 20}MiB"
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [str(service.binary("etcd")), "--config-file", str(configuration)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+        )
+    try:
+        with contextlib.suppress(OSError):  # the first to go when memory is short
+            pathlib.Path(f"/proc/{process.pid}/oom_score_adj").write_text("1000")
+        watch = _Watch(process, limits, began)
+        with clients.Client([client_url], tls, timeout=5.0) as online:
+            _await(process, online, watch, directory / "log")
+            yield online, client_url, watch
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+def _await(
+    process: subprocess.Popen[bytes],
+    online: clients.Client,
+    watch: _Watch,
+    log: pathlib.Path,
+) -> None:
+    """Wait until the scratch etcd answers, within the limits."""
+    while True:
+        watch.check()
+        if process.poll() is not None:
+            lines = log.read_text(errors="replace").splitlines()
+            found = service.reason(lines)
+            why = found.sentence if found else f"etcd ends with {process.returncode}"
+            raise ProofError(f"the restored backup does not start: {why}")
+        try:
+            online.health()
+        except errors.UnreachableError:
+            time.sleep(0.1)
+        except errors.NoQuorumError:
+            time.sleep(0.1)
+        else:
+            return
+
+
+def _certificates(directory: pathlib.Path) -> clients.TLSFiles:
+    """Certificates of an authority that lives as long as the proof, for loopback and CN=root."""
+    own = authority.Authority.create("proof", days=2)
+    pair = own.sign("root", ["127.0.0.1"], days=1)
+    files = clients.TLSFiles(directory / "ca.pem", directory / "cert.pem", directory / "key.pem")
+    for file, content in ((files.ca, own.ca), (files.cert, pair.cert), (files.key, pair.key)):
+        file.touch(mode=0o600)
+        file.write_bytes(content)
+    return files
+
+
+def _free_ports() -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(2)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]

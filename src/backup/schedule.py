@@ -1,0 +1,193 @@
+"""When a backup is due, and which old ones go: pure functions of times and settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+MINIMUM = 10.0  # seconds; below, a backup would hardly end before the next begins
+FORCED = 86400.0  # seconds after which an unchanged store is backed up all the same
+_JITTER = 0.1  # of the interval, always early: the interval is the worst case
+_RETRY = (15.0, 900.0)  # seconds to wait after the first failure, and at most
+
+
+class ScheduleError(ValueError):
+    """A setting that cannot be used; the text is the sentence for `juju status`."""
+
+
+def interval(text: str) -> float:
+    """Seconds between two backups: `30s`, `15m`, `6h`, `1d`, `90`; 0 is off.
+
+    Raises:
+        ScheduleError: it is none of these, or under 10 seconds.
+    """
+    match = re.fullmatch(r"(\d+)\s*([smhdw]?)", text.strip().lower())
+    if not match:
+        raise ScheduleError(
+            f"backup-interval is {text!r}: set it to a number with s, m, h or d, such as 30s or 6h"
+        )
+    seconds = float(int(match[1]) * _UNITS[match[2]])
+    if 0 < seconds < MINIMUM:
+        raise ScheduleError(f"backup-interval is {text!r}: set it to {MINIMUM:.0f}s or more, or 0")
+    return seconds
+
+
+def due(last: float | None, every: float, seed: str) -> float | None:
+    """When the next backup is due, seconds since the epoch; None when the schedule is off.
+
+    Several clusters on one remote do not all come at once: the time is drawn from the last tenth
+    of the interval, the same for everybody who asks.
+
+    Args:
+        last: when the newest backup was taken or found not needed, None before the first.
+        every: seconds between two, 0 is off.
+        seed: the cluster's identity.
+    """
+    if every <= 0:
+        return None
+    if last is None:
+        return 0.0
+    digest = hashlib.sha256(f"{seed} {last}".encode()).digest()
+    share = int.from_bytes(digest[:4], "big") / 2**32
+    return last + every * (1 - _JITTER * share)
+
+
+def retry(failed: float, failures: int, every: float) -> float:
+    """When to try again after a failure: soon at first, then slower, never beyond the interval.
+
+    Args:
+        failed: when the last try ended, seconds since the epoch.
+        failures: how many failed in a row, at least 1.
+        every: seconds between two backups.
+    """
+    first, most = _RETRY
+    return failed + min(first * 2.0 ** (min(failures, 16) - 1), most, max(every, MINIMUM))
+
+
+def unchanged(
+    before: tuple[int, int] | None, now: tuple[int, int], taken: float, clock: float
+) -> bool:
+    """Nothing was written since the last backup, and it is not over a day old.
+
+    Users and members change without a new revision: hence the day.
+
+    Args:
+        before: cluster ID and revision of the newest backup, None without one.
+        now: those of the cluster.
+        taken: when the newest backup was taken, seconds since the epoch.
+        clock: now, seconds since the epoch.
+    """
+    return before == now and clock - taken < FORCED
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One backup as retention sees it.
+
+    Attributes:
+        id: its id.
+        at: when it was taken, seconds since the epoch.
+        proven: it was restored once, and held what it should.
+    """
+
+    id: str
+    at: float
+    proven: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Retention:
+    """Which backups stay. All zero: every one.
+
+    Attributes:
+        last: the newest so many.
+        hourly: the newest of each of so many hours that have one; likewise the others.
+        daily: days, in UTC.
+        weekly: ISO weeks.
+        monthly: months.
+        age: seconds; older ones go whatever else is said, 0 for no limit.
+    """
+
+    last: int = 0
+    hourly: int = 0
+    daily: int = 0
+    weekly: int = 0
+    monthly: int = 0
+    age: float = 0.0
+
+    @classmethod
+    def parse(cls, text: str) -> Retention:
+        """Read `last=24 hourly=24 daily=7 weekly=4 monthly=12 age=90d`, in any order.
+
+        Raises:
+            ScheduleError: it is not of this form.
+        """
+        values: dict[str, float] = {}
+        for word in re.split(r"[\s,]+", text.strip()):
+            if not word:
+                continue
+            name, _, value = word.partition("=")
+            name = {"count": "last"}.get(name, name)
+            pattern = r"(\d+)([hdw])?" if name == "age" else r"(\d+)()"
+            match = re.fullmatch(pattern, value)
+            known = name in {field.name for field in dataclasses.fields(cls)}
+            if not known or not match or name in values:
+                raise ScheduleError(
+                    f"backup-retention has {word!r}: give each of last, hourly, daily, weekly, "
+                    "monthly a number at most once, and age a time such as 90d"
+                )
+            if name == "age":
+                values[name] = float(int(match[1]) * _UNITS[match[2] or "d"])
+            else:
+                values[name] = int(match[1])
+        return cls(
+            last=int(values.get("last", 0)),
+            hourly=int(values.get("hourly", 0)),
+            daily=int(values.get("daily", 0)),
+            weekly=int(values.get("weekly", 0)),
+            monthly=int(values.get("monthly", 0)),
+            age=values.get("age", 0.0),
+        )
+
+    def doomed(self, points: Iterable[Point], now: float) -> frozenset[str]:
+        """The ids to remove: never the newest, never the newest proven one.
+
+        Args:
+            points: all backups of the cluster.
+            now: seconds since the epoch.
+        """
+        newest_first = sorted(points, key=lambda point: (point.at, point.id), reverse=True)
+        keep: set[str] = set()
+        rules: tuple[tuple[int, Callable[[Point], Hashable]], ...] = (
+            (self.last, lambda point: point.id),
+            (self.hourly, lambda point: int(point.at // 3600)),
+            (self.daily, lambda point: int(point.at // 86400)),
+            (self.weekly, lambda point: _moment(point).isocalendar()[:2]),
+            (self.monthly, lambda point: (_moment(point).year, _moment(point).month)),
+        )
+        for count, period in rules:
+            seen: set[Hashable] = set()
+            for point in newest_first:
+                if len(seen) == count:
+                    break
+                if period(point) not in seen:
+                    seen.add(period(point))
+                    keep.add(point.id)
+        if not any(count for count, _ in rules):
+            keep = {point.id for point in newest_first}
+        if self.age:
+            keep -= {point.id for point in newest_first if now - point.at > self.age}
+        keep |= {point.id for point in newest_first[:1]}
+        keep |= {point.id for point in [p for p in newest_first if p.proven][:1]}
+        return frozenset(point.id for point in newest_first if point.id not in keep)
+
+
+def _moment(point: Point) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(point.at, tz=datetime.timezone.utc)

@@ -1,0 +1,300 @@
+"""The whole way: etcd, snapshot, remote, back, proof; and what can lie on the remote instead."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+import backup_parts as parts
+import pytest
+
+from backup import catalog, create, packing, proof, restore
+from backup import remote as remotes
+from etcd import errors, snapshot
+
+if TYPE_CHECKING:
+    import pathlib
+
+ABOUT = create.About("etcd/0", 3, "token")
+FOLDER = "model-01234567/etcd"
+
+
+def take(etcd, remote, tmp_path, **options) -> catalog.Manifest:
+    with etcd.client() as client:
+        return create.create_backup(
+            client,
+            catalog.Catalog(remote, FOLDER),
+            tmp_path / "work",
+            ABOUT,
+            lock=tmp_path / "lock",
+            **options,
+        )
+
+
+def stored(manifest: catalog.Manifest) -> restore.Stored:
+    return restore.Stored(FOLDER, manifest.id, manifest.sha256, manifest.size)
+
+
+def fill(etcd, text: str, count: int = 300) -> int:
+    with etcd.client() as client:
+        revision = 0
+        for number in range(count):
+            revision = client.put(f"/fill/{number}", text * 100)
+        return revision
+
+
+def test_given_a_cluster_when_backed_up_then_listed_fetched_and_proven(etcd, any_remote, tmp_path):
+    revision = fill(etcd, "abc")
+    said: list[str] = []
+    manifest = take(etcd, any_remote, tmp_path, say=said.append)
+    backups = catalog.Catalog(any_remote, FOLDER)
+    listing = backups.read()
+    assert listing.manifests == (manifest,)
+    assert listing.problems == ()
+    assert manifest.revision >= revision
+    assert manifest.compression == "zstd"
+    assert manifest.members == ("etcd-0",)
+    assert said and "MiB uploaded to" in said[-1]
+    assert list((tmp_path / "work").iterdir()) == []
+
+    fetched = restore.fetch(stored(manifest), tmp_path / "got", any_remote)
+    assert fetched.sha256 == manifest.sha256
+    assert [p.name for p in (tmp_path / "got").iterdir()] == ["snapshot.db"]
+    assert snapshot.verify(fetched.path).revision == manifest.revision
+
+    with etcd.client() as client:
+        found = proof.prove(
+            fetched.path,
+            tmp_path / "proof",
+            manifest,
+            cluster=lambda revision: client.hash_kv(etcd.endpoint, revision),
+        )
+    assert found.matched is True
+    assert found.revision == manifest.revision
+    assert not (tmp_path / "proof").exists()
+    backups.mark_proven(manifest, time.time())
+    assert backups.read().proven.id == manifest.id
+
+
+def test_given_no_zstd_when_backed_up_then_gzip_and_back(etcd, local, tmp_path, monkeypatch):
+    which = packing.shutil.which
+    monkeypatch.setattr(
+        packing.shutil, "which", lambda name: None if name == "zstd" else which(name)
+    )
+    fill(etcd, "gzip")
+    manifest = take(etcd, local, tmp_path)
+    assert manifest.compression == "gzip"
+    assert manifest.file.endswith(".db.gz")
+    restore.fetch(stored(manifest), tmp_path / "got", local)
+
+
+def test_given_random_content_when_chosen_then_not_packed(tmp_path):
+    (tmp_path / "random").write_bytes(parts.os.urandom(2_000_000))
+    assert packing.choose(tmp_path / "random") == ""
+
+
+def test_given_a_remote_that_breaks_when_backed_up_then_nothing_is_listed(
+    etcd, s3_server, proxy, bucket, tmp_path
+):
+    far = remotes.Remote(parts.s3_settings(bucket, proxy.port, s3_server.ca))
+    proxy.fault = "refuse"
+    with pytest.raises(remotes.RemoteError):
+        take(etcd, far, tmp_path)
+    proxy.fault = ""
+    assert catalog.Catalog(far, FOLDER).read() == catalog.Listing(())
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_given_a_defragmentation_when_backed_up_then_one_sentence(etcd, local, tmp_path):
+    with create.member_alone(tmp_path / "lock") as alone:
+        assert alone
+        with pytest.raises(errors.UnreachableError, match="defragmented"):
+            take(etcd, local, tmp_path, patience=0)
+
+
+def test_given_two_clusters_when_listed_then_neither_sees_the_other(etcd, local, tmp_path):
+    mine = take(etcd, local, tmp_path)
+    other = catalog.Catalog(local, "another")
+    assert other.read().manifests == ()
+    assert [m.id for m in catalog.Catalog(local, FOLDER).read().manifests] == [mine.id]
+
+
+@pytest.fixture
+def backed(etcd, local, tmp_path) -> tuple[catalog.Manifest, pathlib.Path]:
+    """One backup, and the folder that it lies in."""
+    fill(etcd, "damage")
+    manifest = take(etcd, local, tmp_path)
+    return manifest, tmp_path / "disk" / "backups" / FOLDER / "snapshots"
+
+
+def problem(local) -> str:
+    listing = catalog.Catalog(local, FOLDER).read()
+    assert listing.manifests == ()
+    assert len(listing.problems) == 1
+    return listing.problems[0]
+
+
+def test_given_a_manifest_without_file_when_listed_then_said(backed, local):
+    manifest, folder = backed
+    (folder / manifest.file).unlink()
+    assert f"{manifest.file} is not" in problem(local)
+
+
+def test_given_a_file_without_manifest_when_listed_then_said_and_swept_after_a_day(backed, local):
+    manifest, folder = backed
+    (folder / f"{manifest.id}.json").unlink()
+    assert "no manifest yet" in problem(local)
+    old = time.time() - 2 * 86400
+    parts.os.utime(folder / manifest.file, (old, old))
+    backups = catalog.Catalog(local, FOLDER)
+    backups.sweep(backups.read().leftovers)
+    assert backups.read() == catalog.Listing(())
+
+
+def test_given_a_truncated_file_when_listed_and_fetched_then_said(backed, local, tmp_path):
+    manifest, folder = backed
+    with (folder / manifest.file).open("r+b") as file:
+        file.truncate(manifest.stored_size - 1)
+    assert "bytes" in problem(local)
+    with pytest.raises(remotes.RemoteError):
+        restore.fetch(stored(manifest), tmp_path / "got", local)
+
+
+def test_given_an_altered_file_when_fetched_then_refused_and_nothing_kept(backed, local, tmp_path):
+    manifest, folder = backed
+    with (folder / manifest.file).open("r+b") as file:
+        file.seek(manifest.stored_size // 2)
+        byte = file.read(1)
+        file.seek(-1, 1)
+        file.write(bytes([byte[0] ^ 255]))
+    with pytest.raises(remotes.RemoteError, match="damaged") as caught:
+        restore.fetch(stored(manifest), tmp_path / "got", local)
+    assert caught.value.kind is remotes.Kind.CORRUPT
+    assert list((tmp_path / "got").iterdir()) == []
+
+
+def test_given_another_backups_part_when_fetched_then_it_starts_anew(backed, local, tmp_path):
+    manifest, _ = backed
+    (tmp_path / "got").mkdir()
+    (tmp_path / "got" / f"{manifest.file}.part").write_bytes(b"x" * 1000)
+    fetched = restore.fetch(stored(manifest), tmp_path / "got", local)
+    assert fetched.sha256 == manifest.sha256
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "{}", '{"format": 99}', json.dumps({"format": 1, "id": "x"}), "\x00\xff"],
+)
+def test_given_a_garbled_manifest_when_listed_then_said(backed, local, text):
+    manifest, folder = backed
+    (folder / f"{manifest.id}.json").write_text(text)
+    said = problem(local)
+    assert manifest.id in said and "\n" not in said
+    with pytest.raises(remotes.RemoteError):
+        catalog.Catalog(local, FOLDER).manifest(manifest.id)
+
+
+def test_given_foreign_objects_when_listed_then_left_alone(backed, local):
+    manifest, folder = backed
+    (folder / "holiday.jpg").write_bytes(b"x")
+    listing = catalog.Catalog(local, FOLDER).read()
+    assert [m.id for m in listing.manifests] == [manifest.id]
+    assert listing.problems == ("holiday.jpg is not a backup's: left alone",)
+    assert listing.leftovers == ()
+
+
+def test_given_a_backup_changed_since_chosen_when_fetched_then_refused(backed, local, tmp_path):
+    manifest, _ = backed
+    chosen = restore.Stored(FOLDER, manifest.id, "0" * 64, manifest.size)
+    with pytest.raises(remotes.RemoteError, match="changed"):
+        restore.fetch(chosen, tmp_path / "got", local)
+
+
+def test_given_no_such_backup_when_fetched_then_said(local, tmp_path):
+    source = restore.Stored(FOLDER, "20260101T000000Z-g1-r1-abcdef", "", 0)
+    with pytest.raises(remotes.RemoteError, match="there is no backup"):
+        restore.fetch(source, tmp_path / "got", local)
+
+
+def test_given_a_foreign_file_when_proven_then_refused(tmp_path):
+    (tmp_path / "foreign").write_bytes(b"not a snapshot" * 1000)
+    with pytest.raises(errors.EtcdError):
+        proof.prove(tmp_path / "foreign", tmp_path / "proof")
+    assert not (tmp_path / "proof").exists()
+
+
+def test_given_a_backup_of_other_content_when_proven_then_refused(etcd, backed, local, tmp_path):
+    manifest, _ = backed
+    fetched = restore.fetch(stored(manifest), tmp_path / "got", local)
+    with etcd.client() as client:
+        real = client.hash_kv(etcd.endpoint, manifest.revision)
+    false = type(real)(real.hash ^ 1, real.compact_revision, real.revision)
+    with pytest.raises(proof.ProofError, match="not a true copy"):
+        proof.prove(fetched.path, tmp_path / "proof", manifest, cluster=lambda _: false)
+
+
+def test_given_little_memory_when_proven_then_given_up(backed, local, tmp_path):
+    manifest, _ = backed
+    fetched = restore.fetch(stored(manifest), tmp_path / "got", local)
+    with pytest.raises(proof.ProofError, match="memory"):
+        proof.prove(fetched.path, tmp_path / "proof", manifest, limits=proof.Limits(1 << 20))
+
+
+def test_given_little_time_when_proven_then_given_up(backed, local, tmp_path):
+    manifest, _ = backed
+    fetched = restore.fetch(stored(manifest), tmp_path / "got", local)
+    with pytest.raises(proof.ProofError, match=r"0 s"):
+        proof.prove(fetched.path, tmp_path / "proof", manifest, limits=proof.Limits(1 << 30, 0.01))
+
+
+def test_given_sources_when_written_and_read_then_the_same():
+    for source in (
+        restore.File("/a/b", "0" * 64, 5),
+        restore.Shared("https://127.0.0.1:1/snapshot.db", "0" * 64, 5),
+        restore.Stored(FOLDER, "id", "0" * 64, 5),
+    ):
+        detail = restore.to_detail(source)
+        assert all(isinstance(v, str) for v in detail.values())
+        assert restore.from_detail({**detail, "bump": "7"}) == source
+    with pytest.raises(ValueError, match="does not say"):
+        restore.from_detail({})
+
+
+def test_given_200_backups_when_listed_then_quickly_and_newest_first(local, tmp_path, etcd):
+    manifest = take(etcd, local, tmp_path)
+    folder = tmp_path / "disk" / "backups" / FOLDER / "snapshots"
+    for number in range(200):
+        at = manifest.taken_at - 3600 * (number + 1)
+        name = catalog.new_id(at, 3, 100)
+        other = catalog.dataclasses.replace(manifest, id=name, file=name + ".db", compression="")
+        other = catalog.dataclasses.replace(other, taken_at=at, stored_size=3)
+        (folder / other.file).write_bytes(b"abc")
+        (folder / f"{name}.json").write_text(other.to_json())
+    began = time.monotonic()
+    listing = catalog.Catalog(local, FOLDER, cache=tmp_path / "cache").read()
+    assert time.monotonic() - began < 5
+    assert len(listing.manifests) == 201
+    assert listing.manifests[0] == manifest
+
+
+def test_given_a_share_and_its_detail_when_fetched_then_verified(authority, tmp_path):
+    (tmp_path / "snap.db").write_bytes(parts.os.urandom(300_000))
+    mine = authority.issue("unit-0")
+    share = remotes.Share(
+        tmp_path / "snap.db", "127.0.0.1", parts.port(), mine.cert, mine.key, authority.pem
+    )
+    share.link(tmp_path / "share")
+    process = subprocess.Popen(share.argv(tmp_path / "share"), stderr=subprocess.DEVNULL)
+    try:
+        parts.wait_for(share.port, process)
+        found = packing.digest(tmp_path / "snap.db")
+        tls = (mine.cert, mine.key, authority.pem)
+        source = restore.Shared(share.url, found.sha256, found.size)
+        assert restore.fetch(source, tmp_path / "got", tls=tls).sha256 == found.sha256
+        wrong = restore.Shared(share.url, "0" * 64, found.size)
+        with pytest.raises(remotes.RemoteError, match="sha256"):
+            restore.fetch(wrong, tmp_path / "other", tls=tls)
+    finally:
+        parts.end(process)
