@@ -2,9 +2,11 @@
 
 The older protocol, which EasyRSA speaks: everything is in unit databags, the authority makes the
 private key, and it answers in the databag of one of its units under our unit's name with an
-underscore (`etcd_0.server.cert`). An authority that works on signing requests answers in its
-application databag under `certificates`; both kinds can be asked at once, neither minds the
-other's keys.
+underscore (`etcd_0.server.cert`).
+
+The newer protocol: the unit publishes a signing request, the private key stays where it is, and
+the authority answers in its application databag under `certificates`. Both kinds are asked at
+once on the one endpoint, neither minds the other's keys.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tls import certificate
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     import ops
+
+    from tls import request as requests
 
 _CN_LONGEST = 64
 
@@ -85,10 +89,17 @@ class Certificates:
         """Whether there is an authority to ask."""
         return self._relation is not None
 
-    def request(self, common_name: str, sans: Iterable[str]) -> bool:
+    def request(
+        self, common_name: str, sans: Iterable[str], request: requests.Request | None = None
+    ) -> bool:
         """Ask for a server certificate; answers whether the request changed.
 
         The authority issues again when the set of `sans` for the same name changes.
+
+        Args:
+            common_name: see `common_name`.
+            sans: addresses and host names.
+            request: for the same names, for an authority that signs requests.
         """
         relation = self._relation
         if relation is None:
@@ -99,17 +110,27 @@ class Certificates:
             "certificate_name": common_name,
             "sans": _sans(sans),
         }
+        if request is not None:
+            signing = {"certificate_signing_request": request.csr.decode().strip(), "ca": False}
+            wanted["certificate_signing_requests"] = json.dumps([signing])
         bag = relation.data[self._charm.unit]
         changed = {key: value for key, value in wanted.items() if bag.get(key) != value}
         for key, value in changed.items():
             bag[key] = value
         return bool(changed)
 
-    def answer(self, common_name: str, sans: Iterable[str]) -> Answer:
+    def answer(
+        self, common_name: str, sans: Iterable[str], request: requests.Request | None = None
+    ) -> Answer:
         """What the authority has answered to the request for this name; nothing is parsed here.
 
         The bytes of a ready answer are to be judged by `tls.store.Store.accept`; what that
         raises goes through `refuse`.
+
+        Args:
+            common_name: as requested.
+            sans: as requested.
+            request: as requested.
         """
         relation = self._relation
         if relation is None:
@@ -118,7 +139,9 @@ class Certificates:
         if (asked.get("common_name"), asked.get("sans")) != (common_name, _sans(sans)):
             return Answer(State.WAITING, f"No certificate asked of {relation.app.name} yet")
         found: Answer | None = None
-        for unit in sorted(relation.units, key=lambda unit: unit.name):
+        if request is not None and relation.data[relation.app].get("certificates"):
+            found = self._signed(relation.data[relation.app]["certificates"], request)
+        for unit in sorted(relation.units, key=lambda unit: unit.name) if found is None else ():
             found = self._read(relation.data[unit])
             if found is not None and found.state is State.READY:
                 return found
@@ -132,7 +155,9 @@ class Certificates:
         if relation is None:
             return b""
         units = sorted(relation.units, key=lambda unit: unit.name)
-        found = (_authorities(relation.data[unit]) for unit in units)
+        found = [_authorities(relation.data[unit]) for unit in units]
+        entries = _entries(relation.data[relation.app].get("certificates", ""))
+        found.extend(_chain(entry)[1] for entry in entries)
         return next((pem for pem in found if pem), b"")
 
     def refuse(self, error: certificate.CertificateError) -> Answer:
@@ -167,6 +192,47 @@ class Certificates:
             key=parts["private key"],
             ca=ca,
         )
+
+    def _signed(self, text: str, request: requests.Request) -> Answer | None:
+        """The answer to our signing request, None when there is none yet."""
+        csr = request.csr.decode().split()
+        for entry in _entries(text):
+            if str(entry.get("certificate_signing_request", "")).split() != csr:
+                continue
+            if entry.get("revoked"):
+                return self.refuse(certificate.CertificateError("it was revoked"))
+            cert, ca = _chain(entry)
+            if not cert or not ca:
+                what = "certificate" if not cert else "certificate authority"
+                return self.refuse(certificate.CertificateError(f"the {what} is not PEM"))
+            return Answer(State.READY, cert=cert, key=request.key, ca=ca)
+        return None
+
+
+def _entries(text: str) -> list[dict[str, Any]]:
+    """The answers of an authority that signs requests; [] when they cannot be read."""
+    try:
+        raw: Any = json.loads(text or "[]")
+        return [dict(each) for each in raw]
+    except (ValueError, TypeError):
+        return []
+
+
+def _chain(entry: Mapping[str, Any]) -> tuple[bytes, bytes]:
+    """The certificate with what stands between, and what to believe; b"" when garbled."""
+    chain: list[Any] = entry.get("chain") or []
+    try:
+        above = certificate.bundle(*(str(each).encode() for each in chain))
+        cert = certificate.bundle(str(entry.get("certificate", "")).encode())
+        ca = certificate.bundle(str(entry.get("ca", "")).encode())
+    except (certificate.CertificateError, TypeError):
+        return b"", b""
+    if not cert or not ca:
+        return cert, ca
+    leaf = certificate.split(cert)[0]
+    others = [each for each in certificate.split(above) if each != leaf]
+    between = [each for each in others if each not in certificate.split(ca)]
+    return certificate.bundle(cert, *between), certificate.bundle(ca, *others)
 
 
 def _key(unit: str) -> str:

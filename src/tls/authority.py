@@ -72,7 +72,7 @@ class Authority:
         from cryptography.hazmat.primitives.asymmetric import ec
 
         key = ec.generate_private_key(ec.SECP256R1())
-        name = _name(common_name)
+        name = subject(common_name)
         now = _now()
         identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
         made = (
@@ -88,7 +88,7 @@ class Authority:
             .add_extension(identifier, critical=False)
             .sign(key, hashes.SHA256())
         )
-        return cls(_pem(made), _key_pem(key))
+        return cls(_pem(made), key_pem(key))
 
     def sign(
         self,
@@ -121,7 +121,7 @@ class Authority:
         until = min(now + datetime.timedelta(days=days), ours.not_valid_after_utc)
         builder = (
             x509.CertificateBuilder()
-            .subject_name(_name(common_name))
+            .subject_name(subject(common_name))
             .issuer_name(ours.subject)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
@@ -138,10 +138,10 @@ class Authority:
                 critical=False,
             )
         )
-        names = [_general_name(san) for san in certificate.normal_sans(sans)]
+        names = [general_name(san) for san in certificate.normal_sans(sans)]
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-        return Pair(_pem(builder.sign(signer, hashes.SHA256())), _key_pem(key))
+        return Pair(_pem(builder.sign(signer, hashes.SHA256())), key_pem(key))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,14 +213,16 @@ def _now() -> datetime.datetime:
     return datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
 
 
-def _name(common_name: str) -> x509.Name:
+def subject(common_name: str) -> x509.Name:
+    """A name that is only a CN."""
     from cryptography import x509
     from cryptography.x509 import oid
 
     return x509.Name([x509.NameAttribute(oid.NameOID.COMMON_NAME, common_name)])
 
 
-def _general_name(san: str) -> x509.GeneralName:
+def general_name(san: str) -> x509.GeneralName:
+    """An address or a host name as certificates have it."""
     from cryptography import x509
 
     try:
@@ -264,7 +266,8 @@ def _pem(cert: x509.Certificate) -> bytes:
     return cert.public_bytes(serialization.Encoding.PEM)
 
 
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """The key as unencrypted PEM (PKCS #8)."""
     from cryptography.hazmat.primitives import serialization
 
     return key.private_bytes(

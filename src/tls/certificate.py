@@ -218,9 +218,14 @@ def needs_renewal(
         return "the addresses changed"
     if signer is not None and facts.signer != signer:
         return "the certificate authority changed"
-    if facts.not_after - now < (facts.not_after - facts.not_before) * RENEW_FRACTION:
+    if ends_soon(facts, now):
         return f"it has {max(0.0, facts.days_left(now)):.0f} days left"
     return ""
+
+
+def ends_soon(facts: Facts, now: float) -> bool:
+    """Whether less than `RENEW_FRACTION` of its lifetime is left; `now` in Unix seconds."""
+    return facts.not_after - now < (facts.not_after - facts.not_before) * RENEW_FRACTION
 
 
 @contextlib.contextmanager
