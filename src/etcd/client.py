@@ -648,12 +648,11 @@ class Client:
             responses = stream(rpc.SnapshotRequest(), timeout=timeout)
             try:
                 for response in responses:
-                    blob = wire.chunk(response, 3)
-                    file.write(blob)
-                    size += len(blob)
-                    tail += blob
-                    pages.update(tail[:-SNAPSHOT_HASH])
-                    tail = tail[-SNAPSHOT_HASH:]
+                    for field, value in wire.walk(memoryview(response)):
+                        if field == 3 and not isinstance(value, int):
+                            file.write(value)
+                            size += len(value)
+                            tail = _digest(pages, tail, value)
                     if progress:
                         progress(size)
             finally:
@@ -815,6 +814,17 @@ def _rpc() -> Any:
 
 def _same(data: bytes) -> bytes:
     return data
+
+
+def _digest(pages: Any, tail: bytes, blob: wire.Buffer) -> bytes:
+    """Add all of `tail + blob` but its last 32 bytes to a hash; answers those 32."""
+    if len(blob) < SNAPSHOT_HASH:
+        whole = tail + bytes(blob)
+        pages.update(whole[:-SNAPSHOT_HASH])
+        return whole[-SNAPSHOT_HASH:]
+    pages.update(tail)
+    pages.update(blob[:-SNAPSHOT_HASH])
+    return bytes(blob[-SNAPSHOT_HASH:])
 
 
 def _extra(connection: Any, method: str) -> Any:

@@ -139,9 +139,10 @@ class Root:
         return tuple(sorted(p.name for p in _folders(self.prepared_dir) if p.suffix != ".part"))
 
     def preparing(self, stamp: Stamp) -> pathlib.Path:
-        """A fresh, stamped working folder for `stamp.token`; answers etcd's directory in it.
+        """A fresh, stamped working folder for `stamp.token`.
 
-        That directory does not exist yet, as restoring wants it. `prepare_done` completes it.
+        Etcd's directory, `etcd/` in it, does not exist yet, as restoring wants it.
+        `prepare_done` completes the folder.
         """
         self.ensure()
         part = self._part(stamp.token)
@@ -149,7 +150,7 @@ class Root:
             shutil.rmtree(part)
         self._fresh(part, stamp)
         (part / "etcd").rmdir()
-        return part / "etcd"
+        return part
 
     def prepare_done(self, token: str) -> None:
         """Complete prepared data: owner, flush, and its final name in one rename."""

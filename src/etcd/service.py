@@ -338,11 +338,16 @@ _REASONS: tuple[tuple[str, FailureKind, str], ...] = (
     (r"member count is unequal|unmatched member while checking PeerURLs|"
      r"error validating peerURLs|couldn't find local name|has different advertised",
      FailureKind.MISMATCH, "the initial cluster differs from the member list"),
-    (r"(?i)data inconsistency|checkInitialHashKV failed|CORRUPT|corruption check|"
-     r"database file checksum|invalid database|freepages|unexpected page|page \d+: |"
-     r"[Pp]age expected to be|version mismatch|failed to (?:open|recover v3) backend|"
-     r"failed to (?:find|open) (?:database snapshot|v3 backend)|file size too small|bbolt|"
-     r"SnapshotUnmarshal|snap: ",
+    (r"permission denied", FailureKind.OTHER,
+     "the etcd user may not read or write one of its files"),
+    (r"another etcd process is using", FailureKind.OTHER,
+     "another etcd process uses the same data"),
+    (r"data inconsistency|checkInitialHashKV failed|alarm.*\bCORRUPT\b|corruption check failed|"
+     r"invalid database|freepages: |[Pp]age expected to be|unexpected page type|"
+     r"page \d+: (?:multiple references|already freed|unreachable)|"
+     r"failed to open (?:database|backend)|failed to recover v3 backend|"
+     r"failed to find database snapshot|file size too small|checksum error|SIGBUS|"
+     r"snap: (?:crc mismatch|empty snapshot)|failed to unmarshal",
      FailureKind.CORRUPT, "its database is corrupt"),
     (r"crc mismatch|failed to (?:open|read|repair|create) WAL|wal: |walpb|tocommit\(|"
      r"cannot be repaired|Was the raft log corrupted|unexpected EOF.*wal",
@@ -354,12 +359,15 @@ _REASONS: tuple[tuple[str, FailureKind, str], ...] = (
 )  # fmt: skip
 
 
+_STACK = re.compile(r"\t|goroutine \d|[\w./*()-]+\.go:\d|(?:[\w-]+\.)+[\w-]+/\S+\(")
+
+
 def reason(lines: Sequence[str]) -> Failure | None:
     """The reason in etcd's last log lines (zap's JSON or plain), None without one."""
     fallback = ""
     for line in reversed(lines):
         level, text = _log_line(line)
-        if level in ("debug", "info"):
+        if level in ("debug", "info") or _STACK.match(text):
             continue
         for pattern, kind, sentence in _REASONS:
             if re.search(pattern, text):

@@ -1,0 +1,139 @@
+"""The data root: one rename at a time, nothing lost."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from etcd import data, errors, files, snapshot
+
+ONE = data.Stamp("a" * 32, 1, 77, "etcd-0")
+TWO = data.Stamp("b" * 32, 2, None, "etcd-0")
+
+
+@pytest.fixture
+def root(tmp_path):
+    made = data.Root(tmp_path / "etcd", owner=None)
+    assert made.ensure()
+    assert not made.ensure()
+    return made
+
+
+def prepare(root, stamp, content="x"):
+    folder = root.preparing(stamp)
+    assert root.prepared() == ()
+    (folder / "etcd").mkdir()
+    (folder / "etcd" / "file").write_text(content)
+    root.prepare_done(stamp.token)
+
+
+def test_given_an_empty_root_when_data_is_begun_then_it_is_stamped_once(root):
+    assert root.stamp() is None
+    assert root.new_current(ONE) == root.etcd_dir
+    assert root.etcd_dir.is_dir() and root.stamp() == ONE
+    with pytest.raises(errors.DataError, match="already"):
+        root.new_current(TWO)
+    changed = data.Stamp(ONE.token, 3, 78, "etcd-0")
+    assert root.restamp(changed) and not root.restamp(changed)
+    assert root.stamp() == changed
+
+
+def test_given_prepared_data_when_adopted_then_the_old_can_be_put_back(root):
+    root.new_current(ONE)
+    prepare(root, TWO)
+    assert root.prepared() == (TWO.token,)
+    with pytest.raises(errors.DataError, match="already"):
+        root.adopt(TWO.token)
+    kept = root.set_aside("restore")
+    assert kept is not None and kept.name.endswith("-g1-aaaaaaaa")
+    assert root.adopt(TWO.token)
+    assert not root.adopt(TWO.token)
+    assert (root.etcd_dir / "file").read_text() == "x"
+    root.set_aside("it did not work")
+    assert root.put_back(ONE.token)
+    assert not root.put_back(ONE.token)
+    assert root.stamp() == ONE
+    assert [k.reason for k in root.kept()] == ["it did not work"]
+    disk = root.disk()
+    assert (disk.token, disk.prepared, disk.kept) == (ONE.token, (), (TWO.token,))
+
+
+def test_given_nothing_kept_when_put_back_then_it_says_so(root):
+    with pytest.raises(errors.DataError, match="no data of generation"):
+        root.put_back(ONE.token)
+    assert root.set_aside("nothing there") is None
+    assert not root.discard("none")
+
+
+def test_given_a_crash_while_preparing_when_prepared_again_then_it_starts_clean(root):
+    folder = root.preparing(ONE)
+    (folder / "half").write_text("x")
+    assert root.prepared() == ()
+    folder = root.preparing(ONE)
+    assert not (folder / "half").exists()
+    assert root.discard(ONE.token)
+    assert not folder.exists()
+
+
+def test_given_an_unreadable_stamp_when_asked_then_it_is_broken_but_kept(root):
+    root.new_current(ONE)
+    (root.current / "stamp.json").write_text("{")
+    with pytest.raises(errors.DataError, match="no readable stamp"):
+        root.stamp()
+    disk = root.disk()
+    assert disk.token == "" and "stamp" in disk.broken
+    kept = root.set_aside("broken")
+    assert kept is not None and kept.name.endswith("-g0-unknown")
+    assert root.kept()[0].stamp is None
+
+
+def test_given_kept_data_when_moved_then_the_copy_is_whole_and_the_original_gone(root, tmp_path):
+    root.new_current(ONE)
+    (root.etcd_dir / "file").write_text("content")
+    root.set_aside("restore")
+    target = root.move(root.kept()[0], tmp_path / "elsewhere")
+    assert (target / "etcd" / "file").read_text() == "content"
+    assert root.kept() == ()
+    root.new_current(TWO)
+    root.set_aside("again")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(errors.DataError, match="it stays in"):
+        root.move(root.kept()[0], tmp_path / "file")
+    kept = root.kept()[0]
+    root.drop(kept)
+    assert not kept.path.exists()
+    with pytest.raises(errors.DataError):
+        root.drop(data.Kept(tmp_path, None, "", ""))
+
+
+def test_given_a_file_when_written_again_then_only_a_change_counts(tmp_path):
+    path = tmp_path / "file"
+    assert files.write(path, "a", 0o600)
+    assert not files.write(path, "a", 0o600)
+    assert files.write(path, "a", 0o644)
+    assert files.write(path, b"b", 0o644)
+    assert path.read_text() == "b" and path.stat().st_mode & 0o777 == 0o644
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_given_a_full_disk_when_writing_then_the_old_file_stays(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    files.write(path, "old")
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", fail)
+    with pytest.raises(OSError, match="No space"):
+        files.write(path, "new")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+    shutil.rmtree(tmp_path)
+
+
+def test_given_revisions_when_bumped_then_no_live_one_is_met_again():
+    assert snapshot.bump_for(100, 90) == 10 + 1_000_000
+    assert 90 + snapshot.bump_for(100, 90) > 100
+    assert snapshot.bump_for(100_000_000, 50_000_000) == 50_000_000 + 20_000_000
+    assert snapshot.bump_for(0, 500) == 1_000_000

@@ -1,0 +1,89 @@
+"""Tables, words and keys."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+from cluster import view
+from etcd import client, report
+
+URLS = [f"https://198.18.0.1{i}:2379" for i in range(3)]
+MEMBERS = tuple(
+    view.Member(10 + i, f"etcd-{i}", (f"https://198.18.0.1{i}:2380",), (URLS[i],), healthy=True)
+    for i in range(3)
+)
+STATUSES = tuple(
+    client.EndpointStatus(url, 10 + i, 7, "3.5.16", 20480, 16384, 10, False, 2, 9, 9, (), 0.002)
+    for i, url in enumerate(URLS)
+)
+HEALTHY = report.Health(
+    members=MEMBERS,
+    cluster_id=7,
+    leader=10,
+    endpoints=tuple(report.EndpointHealth(url, True, 0.0031) for url in URLS),
+    statuses=STATUSES,
+    alarms=(),
+    quota=8 * 1024**3,
+    certificate_days={"server": 300},
+)
+
+
+def test_given_a_healthy_cluster_when_told_then_words_and_keys_agree():
+    assert HEALTHY.healthy
+    words, keys = HEALTHY.words(), HEALTHY.keys()
+    assert words.splitlines()[0] == "cluster is healthy"
+    assert "3 voters, leader etcd-0, raft term 2, raft index 9" in words
+    assert "the server certificate ends in 300 days" in words
+    assert keys["healthy"] == "true" and keys["members"] == "3" and keys["alarms"] == "none"
+    assert keys["leader"] == "etcd-0" and keys["cluster-id"] == "7"
+    assert keys["endpoint.etcd-1.health"] == "healthy"
+    assert keys["endpoint.etcd-1.latency-ms"] == "3.1"
+    assert keys["certificate-days.server"] == "300"
+    assert all(isinstance(value, str) for value in keys.values())
+
+
+def test_given_trouble_when_told_then_each_is_named():
+    endpoints = (*HEALTHY.endpoints[:2], report.EndpointHealth(URLS[2], False, 0.0, "no answer"))
+    alarm = client.Alarm(11, "NOSPACE")
+    sick = dataclasses.replace(HEALTHY, endpoints=endpoints, alarms=(alarm,), problem="no leader")
+    assert not sick.healthy
+    assert "cluster is unhealthy: no leader" in sick.words()
+    assert f"{URLS[2]} is unhealthy: no answer" in sick.words()
+    assert "alarm NOSPACE on etcd-1" in sick.words()
+    assert sick.keys()["alarms"] == "NOSPACE:etcd-1"
+    assert sick.keys()["problem"] == "no leader"
+
+
+def test_given_a_learner_or_nobody_when_judged_then_it_is_not_healthy():
+    learner = dataclasses.replace(MEMBERS[2], learner=True)
+    assert not dataclasses.replace(HEALTHY, members=(*MEMBERS[:2], learner)).healthy
+    assert not dataclasses.replace(HEALTHY, members=(), endpoints=()).healthy
+
+
+def test_given_probes_when_drawn_then_it_is_the_table_that_etcdctl_draws():
+    probes = [
+        *(client.Probe(s.endpoint, s) for s in STATUSES[:1]),
+        client.Probe("x", None, "dead"),
+    ]
+    lines = report.status_table(probes).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert lines[1].split("|")[1].strip() == "ENDPOINT"
+    assert "| 20 kB" in lines[3] and "| true " in lines[3]
+    assert "dead" in lines[4]
+    assert report.member_table(MEMBERS).count("started") == 3
+    assert report.member_table(()).count("\n") == 3
+
+
+def test_given_records_when_made_json_then_programs_can_read_them():
+    probes = [client.Probe(s.endpoint, s) for s in STATUSES]
+    told = json.loads(report.to_json(report.status_records(probes)))
+    assert told[0]["is_leader"] and told[1]["member_id"] == "b"
+    told = json.loads(report.to_json(report.member_records(MEMBERS)))
+    assert told[0]["id"] == "a" and told[0]["peer_urls"] == ["https://198.18.0.10:2380"]
+
+
+def test_given_sizes_when_said_then_people_can_read_them():
+    assert [report.size(n) for n in (0, 999, 20480, 1_500_000, 2_300_000_000)] == [
+        "0 B", "999 B", "20 kB", "1.5 MB", "2.3 GB",
+    ]  # fmt: skip

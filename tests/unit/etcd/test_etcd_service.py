@@ -1,0 +1,256 @@
+"""Configuration, unit file, state and reasons, without systemd."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import subprocess
+
+import pytest
+import yaml
+
+from cluster import view
+from etcd import errors, service
+
+CONFIG = service.Config(
+    name="etcd-0",
+    data_dir=pathlib.Path("/var/lib/etcd/current/etcd"),
+    version=(3, 5, 16),
+    listen_client_urls=("https://198.18.0.10:2379", "https://127.0.0.1:2379"),
+    advertise_client_urls=("https://198.18.0.10:2379",),
+    listen_peer_urls=("https://198.18.0.10:2380",),
+    advertise_peer_urls=("https://198.18.0.10:2380",),
+)
+
+
+@pytest.mark.parametrize("version", [(3, 4, 23), (3, 5, 16), (3, 6, 11), (3, 7, 1)])
+def test_given_a_version_when_rendered_then_only_its_options_are_used(version):
+    text = service.render(dataclasses.replace(CONFIG, version=version))
+    told = yaml.safe_load(text)
+    experimental = [key for key in told if key.startswith("experimental-")]
+    assert bool(experimental) == (version < (3, 6, 0))
+    assert ("feature-gates" in told) == (version >= (3, 6, 0))
+    assert told["initial-cluster-state"] == "existing"
+    assert told["pre-vote"] is True and told["strict-reconfig-check"] is True
+    assert told["client-transport-security"]["client-cert-auth"] is True
+    assert told["peer-transport-security"]["client-cert-auth"] is True
+    assert told["quota-backend-bytes"] == 8 * 1024**3
+    assert told["auto-compaction-retention"] == "0"
+    assert "http://" not in text
+
+
+def test_given_a_founding_when_rendered_then_the_initial_cluster_is_told():
+    founding = dataclasses.replace(
+        CONFIG,
+        token="abc",
+        initial=service.Initial.NEW,
+        initial_cluster="etcd-0=https://198.18.0.10:2380",
+    )
+    told = yaml.safe_load(service.render(founding))
+    assert told["initial-cluster"] == "etcd-0=https://198.18.0.10:2380"
+    assert told["initial-cluster-token"] == "abc"
+    assert told["initial-cluster-state"] == "new"
+
+
+def test_given_a_plaintext_url_when_configured_then_it_is_refused():
+    with pytest.raises(errors.EtcdError, match="only serves TLS"):
+        dataclasses.replace(CONFIG, metrics_urls=("http://127.0.0.1:2381",))
+
+
+def test_given_addresses_when_made_urls_then_ipv6_gets_brackets():
+    assert service.url("198.18.0.10", 2379) == "https://198.18.0.10:2379"
+    assert service.url("fd00::1", 2379) == "https://[fd00::1]:2379"
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """A machine whose systemctl is a script that answers from a file and writes down its calls."""
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    for name in ("systemctl", "journalctl"):
+        (bin_ / name).write_text(
+            f'#!/bin/sh\necho "$@" >> {tmp_path}/{name}.calls\n'
+            f"cat {tmp_path}/{name}.says 2>/dev/null\nexit 0\n"
+        )
+        (bin_ / name).chmod(0o755)
+    etcd = tmp_path / "lib" / "etcd"
+    etcd.parent.mkdir()
+    etcd.write_text('#!/bin/sh\necho "etcd Version: 3.5.16"\n')
+    etcd.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bin_}:/usr/bin:/bin")
+    monkeypatch.setattr(service, "CONFIG", tmp_path / "etc" / "etcd.conf.yaml")
+    monkeypatch.setattr(service, "TLS", tmp_path / "tls")
+    monkeypatch.setattr(service, "UNIT_FILE", tmp_path / "etcd.service")
+    monkeypatch.setattr(service, "STARTED", tmp_path / "started")
+    monkeypatch.setattr(service, "INSTALLED", tmp_path / "lib")
+    return tmp_path
+
+
+def test_given_a_configuration_when_ensured_twice_then_only_the_first_changes(machine):
+    assert service.ensure_config(CONFIG)
+    assert not service.ensure_config(CONFIG)
+    assert service.ensure_config(dataclasses.replace(CONFIG, heartbeat_ms=200))
+
+
+def test_given_a_unit_file_when_ensured_then_it_is_hardened_and_cannot_start_unconfigured(machine):
+    assert service.ensure_unit(pathlib.Path("/srv/etcd"))
+    assert not service.ensure_unit(pathlib.Path("/srv/etcd"))
+    text = service.UNIT_FILE.read_text()
+    for line in (
+        f"ConditionPathExists={service.CONFIG}",
+        f"ExecStart={service.INSTALLED}/etcd --config-file {service.CONFIG}",
+        "ReadWritePaths=/srv/etcd",
+        "User=etcd",
+        "Type=notify",
+        "ProtectSystem=strict",
+        "NoNewPrivileges=true",
+        "PrivateTmp=true",
+        "LimitNOFILE=65536",
+    ):
+        assert line in text.splitlines()
+    assert (machine / "systemctl.calls").read_text() == "daemon-reload\n"
+
+
+@pytest.mark.parametrize(
+    ("active", "restarts", "state"),
+    [
+        ("active", 0, view.Service.RUNNING),
+        ("active", 7, view.Service.RUNNING),
+        ("activating", 0, view.Service.RUNNING),
+        ("activating", 3, view.Service.FAILED),
+        ("failed", 0, view.Service.FAILED),
+        ("inactive", 0, view.Service.STOPPED),
+        ("deactivating", 0, view.Service.RUNNING),
+    ],
+)
+def test_given_what_systemd_says_when_asked_then_the_state_is_named(
+    machine, active, restarts, state
+):
+    assert service.state() is view.Service.ABSENT
+    service.ensure_unit(machine)
+    (machine / "systemctl.says").write_text(f"ActiveState={active}\nNRestarts={restarts}\n")
+    assert service.state() is state
+
+
+def test_given_a_failed_service_when_started_then_the_limits_are_reset_first(machine):
+    service.ensure_unit(machine)
+    (machine / "systemctl.says").write_text("ActiveState=failed\nNRestarts=6\n")
+    (machine / "systemctl.calls").unlink()
+    assert service.start()
+    calls = (machine / "systemctl.calls").read_text().splitlines()
+    assert calls[1:] == ["reset-failed etcd.service", "start --no-block etcd.service"]
+
+
+def started(machine) -> None:
+    """What ExecStartPre does."""
+    text = service.UNIT_FILE.read_text()
+    line = next(x for x in text.splitlines() if x.startswith("ExecStartPre="))
+    shell = line.partition("/bin/sh -c '")[2].rstrip("'")
+    shell = shell.replace("/run/etcd/started", str(service.STARTED))
+    subprocess.run(["/bin/sh", "-c", shell], check=True)
+
+
+def test_given_a_running_etcd_when_config_or_trust_changes_then_it_is_stale(machine):
+    for name in ("peer", "server"):
+        (service.TLS / name).mkdir(parents=True)
+        (service.TLS / name / "ca.pem").write_text("CA 1")
+    service.ensure_unit(machine)
+    service.ensure_config(dataclasses.replace(CONFIG, token="t", initial=service.Initial.NEW))
+    assert not service.stale()
+    started(machine)
+    assert not service.stale()
+    service.ensure_config(CONFIG)  # `existing` instead of `new`: the running etcd has a log now
+    assert not service.stale()
+    (service.TLS / "server" / "cert.pem").write_text("a new leaf")
+    assert not service.stale()
+    service.ensure_config(dataclasses.replace(CONFIG, quota_bytes=1024**3))
+    assert service.stale()
+    started(machine)
+    assert not service.stale()
+    (service.TLS / "peer" / "ca.pem").write_text("CA 1\nCA 2")
+    assert service.stale()
+
+
+def test_given_a_binary_when_asked_for_its_version_then_it_is_three_numbers(machine):
+    assert service.version() == (3, 5, 16)
+    assert service.binary("etcd") == machine / "lib" / "etcd"
+    with pytest.raises(errors.ToolError):
+        service.version(machine / "none")
+
+
+def zap(level: str, message: str, **more: str) -> str:
+    return json.dumps(
+        {"level": level, "ts": "2026-01-01", "caller": "x.go:1", "msg": message, **more}
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "kind"),
+    [
+        (
+            [zap("error", "the member has been permanently removed from the cluster")],
+            service.FailureKind.REMOVED,
+        ),
+        (
+            [zap("panic", "failed to recover v3 backend from snapshot", error="x")],
+            service.FailureKind.CORRUPT,
+        ),
+        (
+            [
+                "panic: freepages: failed to get all reachable pages",
+                "goroutine 1 [running]:",
+                "go.etcd.io/bbolt.(*DB).freepages(0xc00013e6c0)",
+                "\t/build/bbolt/db.go:1178 +0x1b5: no space left on device",
+            ],
+            service.FailureKind.CORRUPT,
+        ),
+        ([zap("fatal", "x", error="open /x/db: permission denied")], service.FailureKind.OTHER),
+        (
+            [zap("fatal", "failed to open WAL", error="wal: file not found")],
+            service.FailureKind.BAD_WAL,
+        ),
+        (
+            [zap("panic", "tocommit(9) is out of range [lastIndex(3)]. Was the log corrupted")],
+            service.FailureKind.BAD_WAL,
+        ),
+        (
+            [zap("fatal", "discovery failed", error="member count is unequal")],
+            service.FailureKind.MISMATCH,
+        ),
+        (
+            [zap("fatal", "x", error="write /x: no space left on device")],
+            service.FailureKind.DISK_FULL,
+        ),
+        (
+            [zap("fatal", "invalid downgrade; server version is lower than determined "
+                          "cluster version")],
+            service.FailureKind.NEWER,
+        ),
+        (["etcd.service: Failed with result 'oom-kill'."], service.FailureKind.MEMORY),
+        ([zap("fatal", "something nobody knows")], service.FailureKind.OTHER),
+    ],
+)  # fmt: skip
+def test_given_last_lines_when_reduced_then_the_reason_is_named(lines, kind):
+    chatter = [zap("info", "established TCP streaming connection")]
+    found = service.reason([*chatter, *lines, *chatter])
+    assert found is not None and found.kind is kind and found.sentence
+
+
+def test_given_a_quiet_journal_when_reduced_then_there_is_no_reason():
+    assert service.reason([zap("info", "no space left on device is only mentioned")]) is None
+    assert service.reason([]) is None
+
+
+def test_given_two_starts_in_the_journal_when_asked_then_only_the_last_counts(machine):
+    (machine / "journalctl.says").write_text(
+        "\n".join(
+            [
+                zap("fatal", "x", error="no space left on device"),
+                "Starting etcd.service - etcd, the cluster's key-value store...",
+                zap("fatal", "listen", error="bind: address already in use"),
+            ]
+        )
+    )
+    found = service.why_failed()
+    assert found is not None and found.kind is service.FailureKind.ADDRESS

@@ -1,0 +1,141 @@
+"""The machine's parts that can be shown without root and without Juju."""
+
+from __future__ import annotations
+
+import io
+import pathlib
+import tarfile
+
+import pytest
+
+import host
+from etcd import errors, service
+
+SCRIPT = b'#!/bin/sh\necho "etcd Version: 3.5.99"\n'
+
+
+def release(path: pathlib.Path, members: dict[str, bytes], mode: str = "w:gz") -> pathlib.Path:
+    with tarfile.open(path, mode) as archive:
+        for name, content in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return path
+
+
+GOOD = {
+    "etcd-v3.5.99-linux-amd64/README.md": b"x",
+    "etcd-v3.5.99-linux-amd64/etcd": SCRIPT,
+    "etcd-v3.5.99-linux-amd64/etcdctl": SCRIPT,
+    "etcd-v3.5.99-linux-amd64/etcdutl": SCRIPT,
+}
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """Install below a temporary directory; users and systemd are there already."""
+    lib, bin_ = tmp_path / "lib", tmp_path / "bin"
+    bin_.mkdir()
+    monkeypatch.setattr(host, "RELEASES", lib)
+    monkeypatch.setattr(host, "COMMANDS", bin_)
+    monkeypatch.setattr(service, "INSTALLED", lib / "etcd")
+    monkeypatch.setattr(host, "ensure_user", lambda *_: False)
+    monkeypatch.setattr(service, "ensure_unit", lambda *_: False)
+    return tmp_path
+
+
+def test_given_a_release_when_installed_then_it_is_switched_to_once(machine):
+    tarball = release(machine / "etcd.tar.gz", GOOD)
+    assert host.install_etcd(tarball)
+    assert not host.install_etcd(tarball)
+    assert service.version() == (3, 5, 99)
+    assert (machine / "lib" / "etcd").readlink() == machine / "lib" / "etcd-3.5.99"
+    assert (machine / "bin" / "etcdctl").resolve() == machine / "lib" / "etcd-3.5.99" / "etcdctl"
+    assert host.etcd_source() == "release"
+    assert sorted(p.name for p in (machine / "lib").iterdir()) == ["etcd", "etcd-3.5.99"]
+    newer = {k: v.replace(b"3.5.99", b"3.6.1") for k, v in GOOD.items()}
+    assert host.install_etcd(release(machine / "newer.tar", newer, "w"))
+    assert service.version() == (3, 6, 1)
+
+
+@pytest.mark.parametrize(
+    ("members", "sentence"),
+    [
+        ({"notes.txt": b"hello"}, "no etcd and no etcdctl"),
+        ({"x/etcd": SCRIPT}, "no etcdctl"),
+        ({"x/etcd": b"\x7fELF nonsense", "x/etcdctl": SCRIPT}, "does not run on this machine"),
+        ({"x/etcd": b"#!/bin/sh\necho hello\n", "x/etcdctl": SCRIPT}, "does not run"),
+        ({"x/etcd": b"", "x/etcdctl": SCRIPT}, "of 0 bytes"),
+    ],
+)
+def test_given_another_tarball_when_installed_then_nothing_changes(machine, members, sentence):
+    good = release(machine / "etcd.tar.gz", GOOD)
+    host.install_etcd(good)
+    bad = release(machine / "bad.tar.gz", members)
+    with pytest.raises(errors.InstallError, match=sentence) as caught:
+        host.install_etcd(bad)
+    assert "nothing was changed" in str(caught.value)
+    assert service.version() == (3, 5, 99)
+    assert sorted(p.name for p in (machine / "lib").iterdir()) == ["etcd", "etcd-3.5.99"]
+
+
+def test_given_no_tarball_when_installed_then_it_says_so(machine):
+    path = machine / "x"
+    path.write_bytes(b"this is no archive at all")
+    with pytest.raises(errors.InstallError, match="not a tar archive"):
+        host.install_etcd(path)
+    tarball = release(machine / "etcd.tar.gz", GOOD)
+    path.write_bytes(tarball.read_bytes()[:-40])
+    with pytest.raises(errors.InstallError, match="nothing was changed"):
+        host.install_etcd(path)
+
+
+def test_given_a_hostile_archive_when_unpacked_then_nothing_is_written_outside(tmp_path):
+    tarball = release(
+        tmp_path / "x.tar.gz",
+        {"../../etcd": SCRIPT, "/tmp/etcdctl": SCRIPT, "../evil": b"x"},
+    )
+    folder = tmp_path / "deep" / "folder"
+    folder.mkdir(parents=True)
+    host.unpack_release(tarball, folder)
+    assert sorted(p.name for p in folder.iterdir()) == ["etcd", "etcdctl"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["deep", "x.tar.gz"]
+
+
+@pytest.fixture
+def commands(tmp_path, monkeypatch):
+    """Programs that write down how they were called."""
+    for name in ("systemctl", "systemd-run"):
+        (tmp_path / name).write_text(
+            f'#!/bin/sh\nfor a in "$@"; do echo "$a"; done >> {tmp_path}/{name}.calls\n'
+        )
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    return tmp_path
+
+
+def test_given_a_wake_when_scheduled_then_it_replaces_the_one_before(commands):
+    host.wake(2.5, "etcd/0", pathlib.Path("/var/lib/juju/agents/unit-etcd-0/charm"))
+    stopped = (commands / "systemctl.calls").read_text().splitlines()
+    assert stopped == ["stop", "etcd-wake-etcd-0-*.timer"]
+    ran = (commands / "systemd-run.calls").read_text().splitlines()
+    assert "--on-active=2.500s" in ran and "--collect" in ran
+    assert any(a.startswith("--unit=etcd-wake-etcd-0-") for a in ran)
+    assert ran[-2] == "etcd/0"
+    assert ran[-1] == (
+        "cd /var/lib/juju/agents/unit-etcd-0/charm && "
+        "JUJU_DISPATCH_PATH=hooks/update-status JUJU_HOOK_NAME=update-status ./dispatch"
+    )
+    assert ran[-3].endswith("juju-exec")
+
+
+def test_given_paths_when_asked_then_mounts_and_room_are_known(tmp_path):
+    assert host.is_mount(pathlib.Path("/proc")) and not host.is_mount(tmp_path)
+    assert host.mount_of(pathlib.Path("/proc/self")) == pathlib.Path("/proc")
+    assert host.free_bytes(tmp_path / "not" / "there") > 0
+    assert host.ensure_dir(tmp_path / "a" / "b", 0o750)
+    assert not host.ensure_dir(tmp_path / "a" / "b", 0o750)
+
+
+def test_given_another_platform_when_imported_then_the_module_does_not_mind():
+    assert "charmhelpers.fetch" not in vars(host)
