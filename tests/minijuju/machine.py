@@ -117,11 +117,11 @@ class Disk:
         if self.mounted:
             return
         self.mountpoint.mkdir(parents=True, exist_ok=True)
-        try:
-            system.run("e2fsck", "-p", str(self.file), timeout=120)
-        except system.CommandError as error:
-            if "failed with 1:" not in f"{error}:" and "failed with 1" not in str(error):
-                raise
+        for how in ("-p", "-y"):
+            # Exit code 1: something was wrong and is right now (e2fsck(8)).
+            with contextlib.suppress(system.CommandError):
+                system.run("e2fsck", how, str(self.file), timeout=300, accept=(0, 1))
+                break
         _ensure_loop_devices()
         options = "loop,noatime,discard"
         system.run("mount", "-t", "ext4", "-o", options, str(self.file), str(self.mountpoint))
@@ -274,6 +274,11 @@ class Machine:
             return State.STOPPED
         return State.PAUSED if events.get("frozen") == "1" else State.RUNNING
 
+    def ready(self) -> bool:
+        """Whether it has booted far enough to run commands."""
+        leader = self.leader()
+        return leader is not None and os.path.exists(f"/proc/{leader}/root/{_READY}")
+
     def leader(self) -> int | None:
         """The host's process number of its first process; None before boot and after the end."""
         payload = self._cgroup / "machine" / "payload"
@@ -299,6 +304,8 @@ class Machine:
     def start(self, timeout: float = 60) -> None:
         """Boot it and return when commands can run in it; at once if it runs already.
 
+        A paused machine goes on.
+
         Args:
             timeout: seconds.
 
@@ -311,6 +318,8 @@ class Machine:
                 self._mount()
                 self._save(self.attachments())
                 self._spawn()
+        if self.state() is State.PAUSED:
+            self.resume()
         self._wait_ready(time.monotonic() + timeout)
 
     def stop(self, timeout: float = 30) -> None:
@@ -608,19 +617,14 @@ class Machine:
 
     def _wait_ready(self, end: float) -> None:
         def settled() -> bool:
-            leader = self.leader()
-            if leader is not None and os.path.exists(f"/proc/{leader}/root/{_READY}"):
-                return True
-            return self.state() is State.STOPPED
+            return self.ready() or self.state() is State.STOPPED
 
         with contextlib.suppress(TimeoutError):
             _wait(settled, end - time.monotonic())
-            if self.state() is not State.STOPPED:
-                return
-        with contextlib.suppress(OSError):
-            tail = "\n".join(self.console.read_text(errors="replace").splitlines()[-15:])
+        if not self.ready():
+            text = self.console.read_text(errors="replace") if self.console.exists() else ""
+            tail = "\n".join(text.splitlines()[-15:])
             raise system.Error(f"Machine {self.name} did not come up:\n{tail}")
-        raise system.Error(f"Machine {self.name} did not come up.")
 
     def _require_leader(self) -> int:
         leader = self.leader()

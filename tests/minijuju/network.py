@@ -59,6 +59,7 @@ class Network:
         digest = hashlib.sha256(str(self.directory).encode()).hexdigest()
         self.bridge = f"mj{digest[:8]}"
         self._table = f"minijuju_{digest[:8]}"
+        self._mac = f"02:{digest[:2]}:{digest[2:4]}:{digest[4:6]}:{digest[6:8]}:01"
         self._ula = ipaddress.IPv6Network(f"fd{digest[:2]}:{digest[2:6]}:{digest[6:10]}::/64")
 
     @property
@@ -139,7 +140,9 @@ class Network:
     def _make_bridge(self, state: _State) -> None:
         network = _subnet(state.index)
         lines = [
-            f"link add {self.bridge} type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
+            # With an address of its own: else it takes one of its ports', and they come and go.
+            f"link add {self.bridge} address {self._mac} type bridge stp_state 0"
+            " forward_delay 0 mcast_snooping 0",
             f"address add {network[1]}/{network.prefixlen} dev {self.bridge}",
         ]
         if state.ipv6:

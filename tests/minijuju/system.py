@@ -67,6 +67,7 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 def run(
     *argv: str | os.PathLike[str],
     timeout: float = 30,
+    accept: Sequence[int] = (0,),
     stdin: str = "",
     env: Mapping[str, str] | None = None,
     log: pathlib.Path | None = None,
@@ -76,6 +77,7 @@ def run(
     Args:
         argv: the command and its arguments.
         timeout: seconds until the command is killed.
+        accept: exit codes that mean it succeeded.
         stdin: text for its standard input.
         env: additions to the environment.
         log: a file that gets both outputs instead; the answer is then empty.
@@ -100,7 +102,7 @@ def run(
             raise CommandError(words, "is not installed", "") from None
         except subprocess.TimeoutExpired:
             raise CommandError(words, f"took over {timeout:g} s", _tail(log)) from None
-    if done.returncode:
+    if done.returncode not in accept:
         output = _tail(log) if log else (done.stderr or done.stdout).decode(errors="replace")
         raise CommandError(words, f"failed with {done.returncode}", output)
     return "" if log else done.stdout.decode(errors="replace")
