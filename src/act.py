@@ -46,10 +46,9 @@ def settle(node: node_.Node, *, leader: bool, recover: str | None = None) -> pol
                 _do_one(node, step)
         except StepError as error:
             verdict = dataclasses.replace(verdict, message=str(error))
+            _wake(node, RETRY)
             if not dying:
-                host.wake(RETRY, node.unit, node.charm_dir)
                 break
-            time.sleep(1)
         if not verdict.steps or any(step.ends_hook for step in verdict.steps):
             break
         if any(isinstance(step, steps.Wake) for step in verdict.steps) and not dying:
@@ -81,6 +80,17 @@ def _do_one(node: node_.Node, step: steps.Step) -> None:
         if token:
             node.me = dataclasses.replace(node.me, failure=(token, str(error)))
         raise StepError(str(error)) from error
+
+
+def _wake(node: node_.Node, seconds: float) -> None:
+    """Look again in so many seconds; a leaving unit, which has no later hook, waits here."""
+    if node.peers.dying:
+        time.sleep(min(seconds, 1.0))
+        return
+    try:
+        host.wake(seconds, node.unit, node.charm_dir)
+    except errors.EtcdError as error:
+        log.warning("no earlier look than update-status: %s", error)
 
 
 class Actor:
@@ -230,10 +240,7 @@ class Actor:
 
     @do.register
     def _(self, step: steps.Wake) -> None:
-        if self._node.peers.dying:
-            time.sleep(min(step.seconds, 1.0))  # there is no later hook to wake
-        else:
-            host.wake(step.seconds, self._node.unit, self._node.charm_dir)
+        _wake(self._node, step.seconds)
 
     @do.register
     def _(self, step: steps.Finish) -> None:

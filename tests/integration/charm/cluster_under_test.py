@@ -55,7 +55,7 @@ class Cluster:
 
     def wait_healthy(self, count: int, timeout: float = 300) -> None:
         """Until as many units say so as there should be, and etcd agrees."""
-        message = f"Healthy with {count} known peer" + ("s" if count != 1 else "")
+        message = f"Healthy with {count} known peers"
 
         def healthy(status: jubilant.Status) -> bool:
             units = status.apps[self.app].units.values()
