@@ -435,3 +435,71 @@ def test_given_two_networks_when_up_then_they_share_nothing(
     finally:
         other.down()
     assert other.bridge not in system.run("ip", "link")
+
+
+def test_given_a_host_that_lost_everything_when_started_then_the_machine_is_as_it_was(
+    make: Make, tmp_path: pathlib.Path, root_image: pathlib.Path
+) -> None:
+    net = network.Network(tmp_path / "network")
+    net.up()
+    one = machine.Machine(
+        tmp_path / "m",
+        image=root_image,
+        name="lost",
+        hostname="juju-lost-0",
+        network=net,
+        address=net.address(0),
+    )
+    try:
+        one.create()
+        one.start()
+        one.run(["sh", "-c", "echo kept > /root/kept"])
+        one.kill()
+        # What a reboot of the host takes away.
+        system.run("umount", str(one.directory / "root"))
+        system.run("umount", str(one.directory / "disk"))
+        system.run("ip", "link", "delete", net.bridge)
+        again = machine.Machine.load(one.directory)
+        assert again.state() is machine.State.STOPPED
+        again.network.up()
+        again.start()
+        assert again.run(["cat", "/root/kept"]).stdout == "kept\n"
+        assert again.run(["ping", "-c1", "-W1", str(net.gateway)]).returncode == 0
+    finally:
+        one.destroy()
+        net.down()
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.05, 0.1, 0.2, 0.4])
+def test_given_a_process_killed_while_it_creates_when_created_again_then_it_works(
+    make: Make, delay: float
+) -> None:
+    one = make()
+    script = textwrap.dedent(f"""
+        import pathlib
+        from minijuju import machine, network
+        one = machine.Machine(
+            pathlib.Path({str(one.directory)!r}), image=pathlib.Path({str(one.image)!r}),
+            name="x", hostname="x", address="{one.address}",
+            network=network.Network(pathlib.Path({str(one.network.directory)!r})),
+        )
+        print("go", flush=True)
+        one.create()
+        one.start()
+        one.destroy()
+    """)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", script], env=env, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        process.stdout.readline()
+        time.sleep(delay)
+        process.kill()
+    one.create()
+    one.start()
+    assert one.run(["hostname"]).stdout.strip() == one.hostname
+    one.destroy()
+    assert one.directory.name not in {path.name for path in one.directory.parent.iterdir()}
+    assert str(one.directory) not in pathlib.Path("/proc/self/mountinfo").read_text()
+    assert str(one.directory) not in system.run("losetup", "--list")
