@@ -36,7 +36,8 @@ def run(name: str, arguments: list[str]) -> int:
     command = [sys.executable, "-m", "pytest", *MODULES[name], f"--junit-xml={report}"]
     command += [f"--timeout={LIMITS[name]}", "-q", "--durations=5", *arguments]
     env = dict(os.environ)
-    env["PATH"] = f"{ROOT / 'build' / 'bin'}:{env['PATH']}"
+    venv = pathlib.Path(sys.executable).parent
+    env["PATH"] = f"{ROOT / 'build/bin'}:{venv}:{env['PATH']}:{ROOT / 'build/etcd-3.5'}"
     print(f"== {name} tests", flush=True)
     begun = time.monotonic()
     code = subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
