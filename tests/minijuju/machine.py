@@ -335,7 +335,10 @@ class Machine:
         self.kill()
 
     def kill(self) -> None:
-        """Take its power away, whatever it does."""
+        """Take its power away, whatever it does.
+
+        Its processes get no say. What they wrote is on the disk, also what they did not sync.
+        """
         with contextlib.suppress(FileNotFoundError):
             (self._cgroup / "cgroup.kill").write_text("1")
         with self._locked():
@@ -674,6 +677,19 @@ class Machine:
         _unmount(self._root)
         self.disk.unmount()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def sweep(directory: pathlib.Path) -> None:
+    """Remove every machine and network kept below a directory, whoever made them and however."""
+    found: list[networks.Network] = []
+    for folder, below, files in os.walk(directory):
+        if "network.json" in files:
+            found.append(networks.Network(pathlib.Path(folder)))
+        if "machine.json" in files:
+            below.clear()
+            Machine.load(pathlib.Path(folder)).destroy()
+    for one in found:
+        one.down()
 
 
 def _helper(verb: str) -> list[str]:

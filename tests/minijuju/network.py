@@ -49,7 +49,7 @@ class Network:
     Args:
         directory: where its state is kept; its path decides the names on the host.
         index: which /22 of RANGE, 0 to 127; by default a free one, chosen by up().
-        ipv6: whether there are IPv6 addresses too.
+        ipv6: whether there are IPv6 addresses too, if the host has any.
     """
 
     def __init__(self, directory: pathlib.Path, index: int | None = None, *, ipv6: bool = True):
@@ -127,7 +127,7 @@ class Network:
             used = self._used()
             if state is None:
                 index = self._free(used) if self._asked is None else self._asked
-                state = _State(index, self._ipv6)
+                state = _State(index, self._ipv6 and _has_ipv6())
             if any(_subnet(state.index).overlaps(other) for other in used):
                 raise system.Error(
                     f"Addresses {_subnet(state.index)} are in use by another network on this host."
@@ -254,6 +254,11 @@ class Network:
                 f"type filter hook forward priority -200;\n{body}\n}}\n}}\n"
             )
         system.run("nft", "-f", "-", stdin=script)
+
+
+def _has_ipv6() -> bool:
+    switch = pathlib.Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
+    return switch.exists() and switch.read_text().strip() == "0"
 
 
 def _subnet(index: int) -> ipaddress.IPv4Network:

@@ -503,3 +503,26 @@ def test_given_a_process_killed_while_it_creates_when_created_again_then_it_work
     assert one.directory.name not in {path.name for path in one.directory.parent.iterdir()}
     assert str(one.directory) not in pathlib.Path("/proc/self/mountinfo").read_text()
     assert str(one.directory) not in system.run("losetup", "--list")
+
+
+def test_given_a_home_nobody_cares_for_when_swept_then_all_in_it_is_gone(
+    tmp_path: pathlib.Path, root_image: pathlib.Path
+) -> None:
+    net = network.Network(tmp_path / "model" / "network")
+    net.up()
+    one = machine.Machine(
+        tmp_path / "model" / "machines" / "0",
+        image=root_image,
+        name="0",
+        hostname="juju-swept-0",
+        network=net,
+        address=net.address(0),
+    )
+    one.create()
+    one.start()
+    machine.sweep(tmp_path)
+    machine.sweep(tmp_path)
+    assert one.state() is machine.State.STOPPED
+    assert str(tmp_path) not in pathlib.Path("/proc/self/mountinfo").read_text()
+    assert net.bridge not in system.run("ip", "link")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
