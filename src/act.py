@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 ROUNDS = 12  # times that one hook observes, plans and acts
 LEAVING_ROUNDS = 60
+WAKE_SHARE = 4  # a wake-up is this many hooks away
+WAKE_LONGEST = 60  # seconds
 RETRY = 5  # seconds until a step that failed is tried again
 START_WAIT = 20  # seconds that a hook waits for a started etcd to become a member
 
@@ -83,12 +85,20 @@ def _do_one(node: node_.Node, step: steps.Step) -> None:
 
 
 def _wake(node: node_.Node, seconds: float) -> None:
-    """Look again in so many seconds; a leaving unit, which has no later hook, waits here."""
+    """Look again in so many seconds; a leaving unit, which has no later hook, waits here.
+
+    Juju runs a wake-up before it delivers relation events: one that came too often would keep
+    them from this unit for ever. So it is several hooks away, and further the longer nothing
+    has moved.
+    """
     if node.peers.dying:
         time.sleep(min(seconds, 1.0))
         return
+    now = time.time()
+    age = max((now - began for began in node.since().values()), default=0.0)
+    delay = max(seconds, WAKE_SHARE * (time.monotonic() - node.began), age / WAKE_SHARE)
     try:
-        host.wake(seconds, node.unit, node.charm_dir)
+        host.wake(min(delay, WAKE_LONGEST), node.unit, node.charm_dir)
     except errors.EtcdError as error:
         log.warning("no earlier look than update-status: %s", error)
 

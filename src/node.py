@@ -41,6 +41,7 @@ class Node:
         charm_dir: where the charm is unpacked.
         me: this unit's part as the databag has it, changed by steps, published by `observe`.
         ready: package and certificates are there.
+        began: when this hook began, monotonic seconds.
     """
 
     unit: str
@@ -51,6 +52,7 @@ class Node:
     charm_dir: pathlib.Path
     me: view.Unit
     ready: bool = False
+    began: float = dataclasses.field(default_factory=time.monotonic)
 
     @property
     def member(self) -> str:
