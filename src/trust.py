@@ -63,7 +63,8 @@ class Keyring:
         self._sign("peer", authorities.peer, self._member, peer_sans, authorities.peer.ca)
 
         answer = self._relation.answer(self._common_name, server_sans)
-        trust = certificate.bundle(authorities.client.ca, *([answer.ca] if answer.ca else []))
+        # Also before it answers us: the others may serve with its certificates already.
+        trust = certificate.bundle(authorities.client.ca, self._relation.client_ca(), answer.ca)
         self._sign("client", authorities.client, ADMIN, (), self._kept_trust(trust))
         if answer.state is certificates.State.NOT_RELATED:
             self._sign("server", authorities.client, self._member, server_sans, trust)

@@ -1,0 +1,261 @@
+"""This unit's certificates through the life of the `certificates` relation."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import pathlib
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from ops import testing
+
+import trust
+from relations import certificates, peers
+from tls import authority, certificate, store
+
+UUID = "1a2b3c4d-0000-4000-8000-000000000000"
+NAME = "etcd-0-1a2b3c4d"
+ADDRESS = "198.18.0.10"
+MOVED = "198.18.0.11"
+
+
+@functools.cache
+def cluster() -> authority.Authorities:
+    return authority.Authorities.create("etcd")
+
+
+@functools.cache
+def easyrsa() -> authority.Authority:
+    return authority.Authority.create("easyrsa")
+
+
+@functools.cache
+def issued(name: str, sans: tuple[str, ...]) -> authority.Pair:
+    return easyrsa().sign(name, sans)
+
+
+def sans(address: str) -> tuple[str, ...]:
+    return certificate.normal_sans((address, *trust.LOOPBACK, "etcd-0"))
+
+
+def network(name: str, address: str) -> testing.Network:
+    bound = testing.BindAddress([testing.Address(address)])
+    return testing.Network(name, ingress_addresses=[address], bind_addresses=[bound])
+
+
+def answered(kind: str, address: str = ADDRESS) -> dict[str, str]:
+    """What the authority's unit says: nothing, its CA, an answer, or a wrong one."""
+    if kind == "nothing":
+        return {}
+    bag = {"ca": easyrsa().cert.decode()}
+    if kind == "ca":
+        return bag
+    pair = issued("mallory" if kind == "wrong-name" else NAME, sans(address))
+    key = issued("mallory", sans(address)).key if kind == "wrong-key" else pair.key
+    cert = b"garbage" if kind == "garbage" else pair.cert
+    return {
+        **bag,
+        "etcd_0.server.cert": "Certificate:\n  Data:\n" + cert.decode(),
+        "etcd_0.server.key": key.decode(),
+    }
+
+
+class Unit:
+    """One unit with its disk; the relation and the address are as each call says."""
+
+    def __init__(self, juju, at: pathlib.Path):
+        self._juju = juju
+        self.disk = store.Store(at / "tls", owner=None)
+
+    def ensure(
+        self,
+        kind: str | None = None,
+        address: str = ADDRESS,
+        authorities: authority.Authorities | None = None,
+        made: bool = True,
+    ) -> trust.Trust:
+        """Run one hook.
+
+        Args:
+            kind: see `answered`; None without a relation.
+            address: of this unit.
+            authorities: in the secret.
+            made: whether there is the secret.
+        """
+        relations: list[testing.RelationBase] = [testing.PeerRelation("cluster")]
+        if kind is not None:
+            relations.append(
+                testing.Relation(
+                    "certificates",
+                    remote_app_name="easyrsa",
+                    remote_units_data={0: answered(kind, address)},
+                )
+            )
+        content = (authorities or cluster()).to_secret()
+        secret = testing.Secret(content, owner="app", label="authorities")
+        state = testing.State(
+            relations=relations,
+            secrets=[secret] if made else [],
+            networks=[network("cluster", address), network("db", address)],
+        )
+        with self._juju.hook(state) as charm:
+            found = trust.Keyring(
+                self.disk,
+                peers.Peers(charm),
+                certificates.Certificates(charm),
+                "etcd/0",
+                "etcd",
+                UUID,
+            ).ensure()
+        for relation in relations[1:]:
+            asked = self._juju.bag(relation)
+            assert asked["common_name"] == NAME
+            assert tuple(json.loads(asked["sans"])) == sans(address)
+        return found
+
+    def facts(self, name: str) -> certificate.Facts:
+        found = self.disk.load(name)
+        assert found is not None
+        return found
+
+    def believed(self, name: str) -> list[bytes]:
+        present = self.disk.read(name)
+        assert present is not None
+        return certificate.split(present[2])
+
+
+@pytest.fixture
+def unit(juju, tmp_path: pathlib.Path) -> Unit:
+    return Unit(juju, tmp_path)
+
+
+def test_given_no_authorities_yet_when_settled_then_not_ready_and_nothing_is_written(unit):
+    found = unit.ensure(made=False)
+    assert (found.ready, found.wrong) == (False, False)
+    assert unit.disk.load("peer") is None
+
+
+def test_given_no_relation_when_settled_then_our_own_authorities_sign_all(unit):
+    assert unit.ensure() == trust.Trust(True)
+    assert unit.facts("peer").signer == cluster().peer.fingerprint
+    assert unit.facts("server").signer == cluster().client.fingerprint
+    assert unit.facts("client").signer == cluster().client.fingerprint
+    assert unit.facts("client").common_name == "root"
+    assert set(unit.facts("server").sans) == set(sans(ADDRESS))
+    assert unit.believed("peer") == [cluster().peer.cert]
+
+
+def test_given_nothing_changes_when_settled_again_then_nothing_is_written(unit):
+    for kind in (None, "answer"):
+        unit.ensure(kind)
+        unit.ensure(kind)
+        before = [unit.disk.path(name).readlink() for name in ("peer", "server", "client")]
+        unit.ensure(kind)
+        assert before == [unit.disk.path(name).readlink() for name in ("peer", "server", "client")]
+
+
+@pytest.mark.parametrize("kind", ["nothing", "ca"])
+def test_given_related_before_the_start_when_settled_then_it_waits_for_its_certificate(unit, kind):
+    found = unit.ensure(kind)
+    assert (found.ready, found.wrong) == (False, False)
+    assert "easyrsa" in found.message
+    assert unit.disk.load("server") is None
+    assert unit.ensure("answer") == trust.Trust(True)
+    assert unit.facts("server").signer == easyrsa().fingerprint
+
+
+@pytest.mark.parametrize("kind", ["wrong-name", "wrong-key", "garbage"])
+def test_given_a_wrong_answer_before_the_start_when_settled_then_blocked_and_no_start(unit, kind):
+    found = unit.ensure(kind)
+    assert (found.ready, found.wrong) == (False, True)
+    assert "`juju remove-relation etcd easyrsa`" in found.message
+    assert unit.disk.load("server") is None
+
+
+@pytest.mark.parametrize("kind", ["wrong-name", "wrong-key", "garbage"])
+@pytest.mark.parametrize("before", [None, "answer"])
+def test_given_a_certificate_in_use_when_a_wrong_one_comes_then_blocked_and_it_goes_on(
+    unit, kind, before
+):
+    unit.ensure(before)
+    served = unit.disk.read("server")
+    found = unit.ensure(kind)
+    assert (found.ready, found.wrong) == (True, True)
+    assert served is not None
+    assert unit.disk.holds("server", *served[:2])
+
+
+def test_given_a_certificate_in_use_when_related_then_the_new_authority_is_believed_early(unit):
+    unit.ensure()
+    unit.ensure("ca")
+    assert easyrsa().cert in unit.believed("client")
+    assert unit.facts("server").signer == cluster().client.fingerprint
+
+
+def test_given_both_authorities_when_answered_then_clients_of_each_are_believed(unit):
+    unit.ensure()
+    unit.ensure("answer")
+    assert set(unit.believed("server")) == {cluster().client.cert, easyrsa().cert}
+    assert set(unit.believed("client")) == {cluster().client.cert, easyrsa().cert}
+    assert unit.believed("peer") == [cluster().peer.cert]
+
+
+def test_given_the_relation_is_removed_when_settled_then_we_sign_and_forget_the_authority(unit):
+    unit.ensure("answer")
+    assert unit.ensure(None) == trust.Trust(True)
+    assert unit.facts("server").signer == cluster().client.fingerprint
+    assert unit.believed("server") == [cluster().client.cert]
+    unit.ensure(None)
+    assert unit.believed("client") == [cluster().client.cert]
+
+
+@pytest.mark.parametrize("kind", [None, "answer"])
+def test_given_a_new_address_when_settled_then_all_servers_cover_it(unit, kind):
+    unit.ensure(kind)
+    unit.ensure(kind, MOVED)
+    for name in ("peer", "server"):
+        assert MOVED in unit.facts(name).sans
+        assert ADDRESS not in unit.facts(name).sans
+
+
+def test_given_a_new_peer_authority_when_settled_then_signed_again_and_both_believed(unit):
+    unit.ensure()
+    new = dataclasses.replace(authority.Authority.create("new"), trust=cluster().peer.cert)
+    unit.ensure(authorities=dataclasses.replace(cluster(), peer=new))
+    assert unit.facts("peer").signer == new.fingerprint
+    assert set(unit.believed("peer")) == {new.cert, cluster().peer.cert}
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from([None, "nothing", "ca", "answer", "wrong-name", "wrong-key", "garbage"]),
+        st.sampled_from([ADDRESS, MOVED]),
+    ),
+    max_size=6,
+)
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(history=STEPS, last=st.sampled_from([None, "answer"]))
+def test_given_any_history_when_it_ends_well_then_the_certificates_are_right(
+    juju, tmp_path_factory, history, last
+):
+    unit = Unit(juju, tmp_path_factory.mktemp("unit"))
+    for kind, address in history:
+        found = unit.ensure(kind, address)
+        assert found.ready == (unit.disk.load("server") is not None)
+        assert found.wrong == (kind in ("wrong-name", "wrong-key", "garbage"))
+    unit.ensure(last)
+    assert unit.ensure(last) == trust.Trust(True)
+    signer = easyrsa() if last else cluster().client
+    assert unit.facts("server").signer == signer.fingerprint
+    assert unit.facts("peer").signer == cluster().peer.fingerprint
+    wanted = {cluster().client.cert, signer.cert}
+    assert set(unit.believed("server")) == set(unit.believed("client")) == wanted
