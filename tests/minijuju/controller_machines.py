@@ -91,7 +91,7 @@ class MachineVerbs:
 
     def _reachable(self, state: store.ModelState, target: str) -> machine.Machine:
         found: Any = self._host(state, target)
-        if not found.available:
+        if not found.reachable:
             raise errors.JujuError(f"opening connection to {target}: machine is not reachable")
         return found.machine
 
@@ -141,9 +141,11 @@ class MachineVerbs:
             stderr=subprocess.PIPE,
         )
         assert process.stdout and process.stderr
-        with contextlib.suppress(tarfile.ReadError):
-            with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
-                _extract(archive, destination)
+        with (
+            contextlib.suppress(tarfile.ReadError),
+            tarfile.open(fileobj=process.stdout, mode="r|") as archive,
+        ):
+            _extract(archive, destination)
         text = process.stderr.read().decode(errors="replace").strip()
         if process.wait():
             raise errors.JujuError(f"scp: {inside}: {text or 'no such file or directory'}")

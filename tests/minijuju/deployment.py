@@ -264,9 +264,9 @@ def _check_refresh(
                 f'relation "{relation.key}"'
             )
     for instance in state.storage:
-        if instance.owner.rsplit("/", 1)[0] == application.name:
-            if instance.name not in meta.storage:
-                raise errors.JujuError(
-                    f'cannot upgrade application "{application.name}": in-use storage '
-                    f'"{instance.name}" removed'
-                )
+        mine = instance.owner.rsplit("/", 1)[0] == application.name
+        if mine and instance.name not in meta.storage:
+            raise errors.JujuError(
+                f'cannot upgrade application "{application.name}": in-use storage '
+                f'"{instance.name}" removed'
+            )

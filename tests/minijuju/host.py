@@ -25,8 +25,23 @@ if TYPE_CHECKING:
     from minijuju import logs, store
 
 REBOOT_FLAGS = "/run/juju/reboot-monitor"
-CLIENT = pathlib.Path(__file__).with_name("tools") / "hook-tool"
-CLIENT_INSIDE = "/var/lib/juju/tools/minijuju/hook-tool"
+PROGRAMS = pathlib.Path(__file__).with_name("tools")
+PROGRAMS_INSIDE = "/var/lib/juju/tools/minijuju"
+CLIENT_INSIDE = f"{PROGRAMS_INSIDE}/hook-tool"
+SERVICE = """\
+[Unit]
+Description=juju agent for machine-{machine}
+After=basic.target
+StartLimitIntervalSec=0
+
+[Service]
+ExecStart={programs}/jujud
+Restart=always
+RestartSec=1
+
+[Install]
+WantedBy=multi-user.target
+"""
 
 
 class MachineLike(Protocol):
@@ -76,6 +91,7 @@ class Host:
         self._ending = False
         self._rebooting = False
         self._up = False
+        self._anchors = self._anchoring = self._anchored = 0
         self._boot: str | None = None
         self._tools: toolserver.ToolServer | None = None
         self._thread = threading.Thread(target=self._run, name=f"machine-{identity}", daemon=True)
@@ -107,6 +123,11 @@ class Host:
         if self._machine is None:
             raise agent.Gone(self.id)
         return self._machine
+
+    @property
+    def reachable(self) -> bool:
+        """Whether one can get in: it is up and not paused, whatever its agents do."""
+        return self._up and not self._stopped() and self.machine.state().value == "running"
 
     @property
     def record(self) -> records.MachineRecord | None:
@@ -144,6 +165,7 @@ class Host:
         self._machine = self._make()
         if fresh:
             self._machine.create()
+            self._install_programs()
         if record.wanted == "running" and self._stopped():
             self._machine.start()
         self._status("running", "Container started")
@@ -164,7 +186,8 @@ class Host:
         if state == "stopped":
             self._went_down()
         if self._up:
-            self.available = state == "running" and not self._rebooting
+            self._check_anchor()
+            self.available = state == "running" and not self._rebooting and self._anchors > 0
             if self.available:
                 self._prepare_storage()
                 self._tend_agents()
@@ -201,25 +224,52 @@ class Host:
         machine = self.machine
         self._boot = machine.boot_id
         self._rebooting = False
-        self._install_client()
-        self._tools = toolserver.ToolServer(machine.run_dir, self._context_of, self._agent_for)
+        self._install_programs()
+        self._anchored = self._anchoring
+        self._tools = toolserver.ToolServer(machine.run_dir, self)
         self._tools.start()
         self._up = True
         with self.state.store.transaction(quiet=True):
             record = self.record
             if record:
                 record.wanted = "running"
-        self._status("running", "Container started", agent="started")
 
-    def _install_client(self) -> None:
-        target = self.path(CLIENT_INSIDE)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(CLIENT, target)
-        target.chmod(0o755)
-        for name in ("juju-exec", "juju-run"):
+    def _install_programs(self) -> None:
+        """The hook tools' client, and the service without which there is no agent."""
+        for name in ("hook-tool", "jujud"):
+            target = self.path(f"{PROGRAMS_INSIDE}/{name}")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part = target.with_name(f".{name}")
+            shutil.copyfile(PROGRAMS / name, part)
+            part.chmod(0o755)
+            part.rename(target)
+        for name in toolserver.EXECUTORS:
             link = self.path(f"/usr/bin/{name}")
             if not link.is_symlink():
                 link.symlink_to(CLIENT_INSIDE)
+        name = f"jujud-machine-{self.id}.service"
+        service = self.path(f"/etc/systemd/system/{name}")
+        service.write_text(SERVICE.format(machine=self.id, programs=PROGRAMS_INSIDE))
+        wanted = self.path(f"/etc/systemd/system/multi-user.target.wants/{name}")
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        if not wanted.is_symlink():
+            wanted.symlink_to(f"/etc/systemd/system/{name}")
+
+    def anchored(self, change: int) -> None:
+        """The machine's own service has come (1) or gone (-1)."""
+        with self.state.store.lock:
+            self._anchors += change
+            self._anchoring += change > 0
+        self.poke()
+
+    def _check_anchor(self) -> None:
+        """Agents live as long as one connection of the machine's service."""
+        if self.agents and (not self._anchors or self._anchored != self._anchoring):
+            self.available = False
+            self._stop_agents()
+        self._anchored = self._anchoring
+        known = "started" if self._anchors else "down" if self._anchoring else ""
+        self._status("running", "Container started", agent=known)
 
     def _went_down(self) -> None:
         record = self.record
@@ -232,11 +282,14 @@ class Host:
     def _take_down(self) -> None:
         """Agents and tools end with the machine (or with the controller)."""
         self.available = self._up = False
-        for one in list(self.agents.values()):
-            one.stop()
         if self._tools:
             self._tools.stop()
             self._tools = None
+        self._stop_agents()
+
+    def _stop_agents(self) -> None:
+        for one in list(self.agents.values()):
+            one.stop()
         for one in list(self.agents.values()):
             if one is not threading.current_thread() and one.is_alive():
                 one.join(5)
@@ -314,10 +367,12 @@ class Host:
         if instance and instance.directory:
             self.machine.detach(instance.location, force=True)
 
-    def _agent_for(self, unit: str) -> agent.Agent | None:
+    def agent_for(self, unit: str) -> agent.Agent | None:
+        """The agent of a unit on this machine."""
         return self.agents.get(unit)
 
-    def _context_of(self, identity: str) -> tuple[hookcontext.Context, Any] | None:
+    def context_of(self, identity: str) -> tuple[hookcontext.Context, Any] | None:
+        """The context of a running script, by its id, with what its tools need."""
         for one in list(self.agents.values()):
             context = one.context
             if context is not None and context.id == identity:

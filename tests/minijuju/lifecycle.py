@@ -58,7 +58,7 @@ def destroy_application(
 
 
 def bury(state: store.ModelState, unit: records.Unit) -> None:
-    """Remove a unit that has ended: from scopes, leadership, secrets, storage; then its machine."""
+    """Remove a unit that has ended from scopes, leadership, secrets, storage; then its machine."""
     for relation in state.relations_of(unit.application):
         if unit.name in relation.units:
             relations.leave(state, relation, unit.name)

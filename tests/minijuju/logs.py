@@ -17,7 +17,7 @@ LEVELS["CRITICAL"] = LEVELS["ERROR"]
 
 
 def threshold(config: str, module: str) -> int:
-    """The lowest level kept for a module by a `logging-config` such as `<root>=INFO;unit=DEBUG`."""
+    """The lowest level kept for a module by a config such as `<root>=INFO;unit=DEBUG`."""
     chosen, length = LEVELS["INFO"], -1
     for part in config.replace(",", ";").split(";"):
         name, _, level = part.strip().partition("=")
@@ -38,7 +38,7 @@ class Log:
     def write(
         self, entity: str, level: str, module: str, message: str, config: str = "<root>=INFO"
     ) -> str:
-        """Add a record; returns it as a line for the unit's own log, "" if its level is too low."""
+        """Add a record; returns a line for the unit's own log, "" if the level is too low."""
         if LEVELS.get(level, 2) < threshold(config, module):
             return ""
         now = time.time()

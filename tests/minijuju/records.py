@@ -1,6 +1,7 @@
 """What a controller knows: one dataclass for each kind of thing.
 
-Times are Unix seconds (float). Records are kept by `store.Store` and changed only in its transactions.
+Times are Unix seconds (float). Records are kept by `store.Store` and changed only in its
+transactions.
 """
 
 from __future__ import annotations
@@ -59,7 +60,10 @@ class Charm:
 
 @dataclasses.dataclass
 class Lease:
-    """Who leads an application. A holder whose machine cannot speak has an `expiry`; a live one renews itself."""
+    """Who leads an application.
+
+    A live holder renews silently; one whose machine cannot speak has an `expiry`.
+    """
 
     holder: str = ""
     renewed: float = 0.0
@@ -73,7 +77,7 @@ class Application:
     name: str
     charm_url: str
     charm_modified_version: int = 0
-    """Grows with each refresh and resource upload; a unit that ran an older one runs `upgrade-charm`."""
+    """Grows with each refresh and resource upload; a unit that lags runs `upgrade-charm`."""
     force_units: bool = False
     subordinate: bool = False
     life: str = ALIVE
@@ -110,7 +114,7 @@ class Hook:
 
     @property
     def kind(self) -> str:
-        """The name without its endpoint or storage: `relation-joined`, `storage-attached`, `install`."""
+        """The name without its subject: `relation-joined`, `storage-attached`, `install`."""
         for family in ("relation", "storage"):
             subject = self.relation if family == "relation" else self.storage
             if subject not in (None, ""):
@@ -135,7 +139,7 @@ class AgentState:
 
     hook: Hook | None = None
     step: str = ""
-    """`queued` or `pending` while `hook` is set: not yet begun, or begun and not committed (failed, or agent died)."""
+    """While `hook` is set: `queued` (not begun) or `pending` (failed, or the agent died in it)."""
     context_id: str = ""
     deployed: bool = False
     installed: bool = False
@@ -176,7 +180,7 @@ class Unit:
         default_factory=lambda: Status("waiting", "waiting for machine")
     )
     agent: Status = dataclasses.field(default_factory=lambda: Status("allocating"))
-    """allocating, executing, idle, error (shown as workload error by `juju status`), lost, failed, rebooting."""
+    """allocating, executing, idle, error (shown as workload error), failed, rebooting."""
     charm_url: str = ""
     charm_modified_version: int = -1
     workload_version: str = ""
@@ -202,7 +206,7 @@ class MachineRecord:
     life: str = ALIVE
     created: float = dataclasses.field(default_factory=time.time)
     keep: bool = False
-    """Made by `add-machine`... still removed with its last unit, but may be empty before the first."""
+    """Made by `add-machine`: may be empty before its first unit, and goes with its last."""
     wanted: str = "running"
     """`running`, or `stopped` after it was killed or shut down and must not be started by us."""
     status: Status = dataclasses.field(default_factory=lambda: Status("pending"))
@@ -365,7 +369,7 @@ class Resource:
 
 @dataclasses.dataclass
 class Task:
-    """One action or exec on one unit or machine. Action and exec tasks share one number sequence with operations."""
+    """One action or exec on one unit or machine; tasks and operations share one sequence."""
 
     id: str
     operation: str

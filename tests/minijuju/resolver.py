@@ -236,11 +236,9 @@ def _next(
 def _relations(
     local: records.AgentState, remote: Remote, order: Sequence[RemoteRelation], name: str
 ) -> Iterator[Operation]:
-    for relation in order:
-        mine = local.relations.get(relation.id)
-        if mine is None:
-            continue
-        yield from _relation(mine, remote, relation, name)
+    mine = [(local.relations[each.id], each) for each in order if each.id in local.relations]
+    for memory, relation in sorted(mine, key=lambda pair: not pair[0].changed_pending):
+        yield from _relation(memory, remote, relation, name)
 
 
 def _relation(
@@ -266,29 +264,29 @@ def _relation(
             yield _relation_hook(relation, "changed", unit)
 
 
+_FLAGS = {
+    "install": {"installed": True},
+    "start": {"started": True, "stopped": False},
+    "stop": {"stopped": True},
+    "remove": {"removed": True},
+    "leader-elected": {"leader": True, "leader_settings_seen": True},
+    "leader-settings-changed": {"leader_settings_seen": True},
+}
+"""What the success of a hook sets."""
+
+
 def commit(local: records.AgentState, hook: records.Hook, remote: Remote) -> None:
     """Take a hook as done: bring `local` up to what the hook has seen."""
     local.hook, local.step = None, ""
     name = hook.kind
+    for flag, value in _FLAGS.get(name, {}).items():
+        setattr(local, flag, value)
     if hook.relation is not None:
         _commit_relation(local, hook, remote)
-    elif hook.storage:
-        if name == "storage-attached":
-            local.storage.append(hook.storage)
-        elif hook.storage in local.storage:
-            local.storage.remove(hook.storage)
-    elif name == "install":
-        local.installed = True
-    elif name == "start":
-        local.started, local.stopped = True, False
-    elif name == "stop":
-        local.stopped = True
-    elif name == "remove":
-        local.removed = True
-    elif name == "leader-elected":
-        local.leader = local.leader_settings_seen = True
-    elif name == "leader-settings-changed":
-        local.leader_settings_seen = True
+    elif name == "storage-attached":
+        local.storage.append(hook.storage)
+    elif name == "storage-detaching" and hook.storage in local.storage:
+        local.storage.remove(hook.storage)
     elif name == "upgrade-charm":
         local.hook, local.step = records.Hook("config-changed"), "queued"
     elif name == "config-changed":
@@ -296,12 +294,17 @@ def commit(local: records.AgentState, hook: records.Hook, remote: Remote) -> Non
         local.address_hash = remote.address_hash
         if not local.started and not remote.dying:
             local.hook, local.step = records.Hook("start"), "queued"
-    elif name == "secret-changed" and hook.secret_revision is not None:
-        local.secrets_seen[hook.secret] = hook.secret_revision
-    elif name == "secret-remove" and hook.secret_revision is not None:
-        told = local.secrets_obsolete.setdefault(hook.secret, [])
-        if hook.secret_revision not in told:
-            told.append(hook.secret_revision)
+    elif hook.secret and hook.secret_revision is not None:
+        _commit_secret(local, hook.name, hook.secret, hook.secret_revision)
+
+
+def _commit_secret(local: records.AgentState, name: str, secret: str, revision: int) -> None:
+    if name == "secret-changed":
+        local.secrets_seen[secret] = revision
+    elif name == "secret-remove":
+        told = local.secrets_obsolete.setdefault(secret, [])
+        if revision not in told:
+            told.append(revision)
 
 
 def _commit_relation(local: records.AgentState, hook: records.Hook, remote: Remote) -> None:

@@ -210,12 +210,19 @@ class Store:
             str(path) if path else ":memory:", check_same_thread=False, isolation_level=None
         )
         self._database.executescript(
-            "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
-            "CREATE TABLE IF NOT EXISTS records (scope TEXT, kind TEXT, key TEXT, body TEXT, number INTEGER,"
-            " PRIMARY KEY (scope, kind, key));"
-            "CREATE TABLE IF NOT EXISTS history (scope TEXT, entity TEXT, kind TEXT, at REAL, status TEXT, message TEXT);"
-            "CREATE INDEX IF NOT EXISTS history_entity ON history (scope, entity);"
-            "CREATE TABLE IF NOT EXISTS settings (key TEXT PRIMARY KEY, value TEXT);"
+            """
+            PRAGMA journal_mode=WAL;
+            PRAGMA synchronous=NORMAL;
+            CREATE TABLE IF NOT EXISTS records (
+                scope TEXT, kind TEXT, key TEXT, body TEXT, number INTEGER,
+                PRIMARY KEY (scope, kind, key)
+            );
+            CREATE TABLE IF NOT EXISTS history (
+                scope TEXT, entity TEXT, kind TEXT, at REAL, status TEXT, message TEXT
+            );
+            CREATE INDEX IF NOT EXISTS history_entity ON history (scope, entity);
+            CREATE TABLE IF NOT EXISTS settings (key TEXT PRIMARY KEY, value TEXT);
+            """
         )
         self._history: list[tuple[str, str, str, float, str, str]] = []
         self._number = 0
@@ -243,7 +250,10 @@ class Store:
 
     @contextlib.contextmanager
     def transaction(self, *, quiet: bool = False) -> Iterator[None]:
-        """Change records; all or nothing. `quiet`: no agent needs to look (a status, a log line). May be nested."""
+        """Change records, all or nothing; may be nested.
+
+        `quiet`: no agent needs to look (a status, a version).
+        """
         with self.lock:
             self.writing += 1
             try:
@@ -304,7 +314,8 @@ class Store:
             return
         self._number += 1
         self._database.execute(
-            "INSERT INTO records VALUES (?,?,?,?,?) ON CONFLICT (scope, kind, key) DO UPDATE SET body=excluded.body",
+            "INSERT INTO records VALUES (?,?,?,?,?)"
+            " ON CONFLICT (scope, kind, key) DO UPDATE SET body=excluded.body",
             (scope, kind, key, body, self._number),
         )
 
@@ -324,7 +335,10 @@ class Store:
     def record_status(
         self, state: ModelState, entity: str, kind: str, status: records.Status
     ) -> None:
-        """Add to the status history (inside a transaction). `kind`: workload, juju-unit, application, machine."""
+        """Add to the status history (inside a transaction).
+
+        `kind`: workload, juju-unit, application, machine, juju-machine.
+        """
         self.require_writing()
         self._history.append(
             (state.uuid, entity, kind, status.since, status.current, status.message)
@@ -334,7 +348,8 @@ class Store:
         """The newest `limit` status changes of a unit, application or machine, oldest first."""
         with self.lock:
             rows = self._database.execute(
-                "SELECT kind, at, status, message FROM history WHERE scope=? AND entity=? ORDER BY at DESC LIMIT ?",
+                "SELECT kind, at, status, message FROM history WHERE scope=? AND entity=?"
+                " ORDER BY at DESC LIMIT ?",
                 (state.uuid, entity, limit),
             ).fetchall()
         return [

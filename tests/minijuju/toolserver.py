@@ -3,7 +3,7 @@
 A frame is a one-letter kind, a four-byte big-endian length, and that many bytes. The client sends
 `A` (argv0, arguments, context id and working directory, separated by NUL). The server may ask with
 `R` for a file (the client answers `F` with its bytes or `N` with an error), and ends with `O`
-(stdout), `E` (stderr) and `X` (the exit code as text).
+(stdout), `E` (stderr) and `X` (the exit code as text). The machine's service sends `J` and stays.
 """
 
 from __future__ import annotations
@@ -17,14 +17,12 @@ import struct
 import threading
 import time
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from minijuju import daemon, errors, hooktools
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from minijuju import agent, hookcontext
+    from minijuju import host
 
 SOCKET = "agent.socket"
 LIMIT_BYTES = 64 * 2**20
@@ -43,10 +41,10 @@ class ToolServer:
     def __init__(
         self,
         directory: pathlib.Path,
-        find: Callable[[str], tuple[hookcontext.Context, Any] | None],
-        agent_for: Callable[[str], agent.Agent | None],
+        owner: host.Host,
     ) -> None:
-        self._find, self._agent_for = find, agent_for
+        self._host = owner
+        self._anchors: set[socket.socket] = set()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         (directory / SOCKET).unlink(missing_ok=True)
         with daemon.address(directory, SOCKET) as path:
@@ -63,6 +61,9 @@ class ToolServer:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
+        for anchor in list(self._anchors):
+            with contextlib.suppress(OSError):
+                anchor.shutdown(socket.SHUT_RDWR)
 
     def _serve(self) -> None:
         while True:
@@ -76,6 +77,8 @@ class ToolServer:
         with contextlib.closing(connection), contextlib.suppress(OSError, ValueError):
             wire = Wire(connection)
             kind, body = wire.receive()
+            if kind == "J":
+                self._hold(connection)
             if kind != "A":
                 return
             *argv, context, cwd = body.decode(errors="surrogateescape").split("\0")
@@ -84,28 +87,38 @@ class ToolServer:
             except Exception as error:
                 traceback.print_exc()
                 code, out, err = 1, "", f"ERROR {error}\n"
-            wire.send("O", out.encode(errors="surrogateescape"))
-            wire.send("E", err.encode(errors="surrogateescape"))
-            wire.send("X", str(code).encode())
+            wire.send(
+                ("O", out.encode(errors="surrogateescape")),
+                ("E", err.encode(errors="surrogateescape")),
+                ("X", str(code).encode()),
+            )
+
+    def _hold(self, connection: socket.socket) -> None:
+        """The machine's own service: the agents live as long as this connection."""
+        self._anchors.add(connection)
+        self._host.anchored(1)
+        try:
+            connection.recv(1)
+        finally:
+            self._anchors.discard(connection)
+            self._host.anchored(-1)
 
     def _call(self, wire: Wire, argv: list[str], context: str, cwd: str) -> tuple[int, str, str]:
         argv[0] = argv[0].rsplit("/", 1)[-1]
         if argv[0] in EXECUTORS:
             return self._execute(argv)
-        found = self._find(context)
+        found = self._host.context_of(context)
         if found is None:
             return 1, "", f'ERROR cannot find context "{context}"\n'
 
         def read(name: str) -> bytes:
-            wire.send("R", (name if name == "-" else os.path.join(cwd, name)).encode())
+            wire.send(("R", (name if name == "-" else os.path.join(cwd, name)).encode()))
             kind, body = wire.receive()
             if kind != "F":
                 raise errors.JujuError(body.decode(errors="replace"))
             return body
 
         one, services = found
-        with one.state.store.lock:
-            pass  # an ended context must not be seen as a living one by a late caller
         return hooktools.call(one, argv, read, services)
 
     def _execute(self, argv: list[str]) -> tuple[int, str, str]:
@@ -130,7 +143,7 @@ class ToolServer:
         unit = unit.removeprefix("unit-") if unit.startswith("unit-") else unit
         if "/" not in unit and "-" in unit:
             unit = "/".join(unit.rsplit("-", 1))
-        owner = self._agent_for(unit)
+        owner = self._host.agent_for(unit)
         if owner is None:
             return 1, "", f'ERROR unit "{unit}" not found on this machine\n'
         if not words:
@@ -149,9 +162,10 @@ class Wire:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
 
-    def send(self, kind: str, body: bytes) -> None:
-        """Send one frame."""
-        self._connection.sendall(kind.encode() + struct.pack(">I", len(body)) + body)
+    def send(self, *frames: tuple[str, bytes]) -> None:
+        """Send frames, at once."""
+        packed = [kind.encode() + struct.pack(">I", len(body)) + body for kind, body in frames]
+        self._connection.sendall(b"".join(packed))
 
     def receive(self) -> tuple[str, bytes]:
         """Receive one frame; raises OSError when the other side is gone."""
