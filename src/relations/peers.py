@@ -38,12 +38,17 @@ class Addresses:
     Attributes:
         peer: the address for other members, IPv6 without brackets.
         client: the address for clients.
+        peer_bind: the address of this machine to listen on for `peer`: another one where
+            addresses are translated on the way, or where `peer` is a host name.
+        client_bind: the same for `client`.
         peer_sans: every address of the `cluster` binding, and loopback.
         client_sans: every address of the `db` binding, loopback and `localhost`.
     """
 
     peer: str
     client: str
+    peer_bind: str
+    client_bind: str
     peer_sans: tuple[str, ...]
     client_sans: tuple[str, ...]
 
@@ -245,12 +250,14 @@ class Peers:
         Raises:
             PeerError: Juju has no address for this unit yet.
         """
-        peer, peer_sans = self._binding(self._endpoint)
-        client, client_sans = self._binding("db")
+        peer, peer_bind, peer_sans = self._binding(self._endpoint)
+        client, client_bind, client_sans = self._binding("db")
         loopback = ("127.0.0.1", "::1", "localhost")
         return Addresses(
             peer=peer,
             client=client,
+            peer_bind=peer_bind,
+            client_bind=client_bind,
             peer_sans=tuple(sorted({*peer_sans, *loopback})),
             client_sans=tuple(sorted({*client_sans, *loopback})),
         )
@@ -350,8 +357,8 @@ class Peers:
             self._goals = goal_state()
         return self._goals
 
-    def _binding(self, endpoint: str) -> tuple[str, set[str]]:
-        """The ingress address of an endpoint, and every address of its network."""
+    def _binding(self, endpoint: str) -> tuple[str, str, set[str]]:
+        """An endpoint's ingress address, where to listen for it, and every address of both."""
         binding = self._charm.model.get_binding(endpoint)
         network = binding.network if binding else None
         ingress = [str(address) for address in network.ingress_addresses] if network else []
@@ -360,7 +367,8 @@ class Peers:
         )
         if not ingress and not bound:
             raise PeerError(f"Juju has no address for this unit on endpoint {endpoint} yet")
-        return (ingress or bound)[0], {*ingress, *bound}
+        reached = (ingress or bound)[0]
+        return reached, reached if reached in bound or not bound else bound[0], {*ingress, *bound}
 
 
 def _alive(status: str | None) -> bool:

@@ -280,6 +280,7 @@ def test_given_spaces_when_addresses_are_asked_then_each_endpoint_has_its_own(ju
     with juju.hook(state(peer(), networks=networks)) as charm:
         found = peers.Peers(charm).addresses()
     assert (found.peer, found.client) == ("198.18.0.10", "198.19.0.1")
+    assert (found.peer_bind, found.client_bind) == ("198.18.0.10", "198.18.9.9")
     assert found.peer_sans == ("127.0.0.1", "198.18.0.10", "2001:db8::10", "::1", "localhost")
     assert found.client_sans == ("127.0.0.1", "198.18.9.9", "198.19.0.1", "::1", "localhost")
 
