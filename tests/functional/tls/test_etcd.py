@@ -146,9 +146,39 @@ def test_given_a_certificate_of_another_authority_when_it_connects_then_refused(
     assert etcd.ctl(disk.path("client"), "get", "key").returncode != 0
 
 
-def test_given_a_client_certificate_when_it_calls_the_peer_port_then_refused(etcd):
-    with pytest.raises((ssl.SSLError, ConnectionError)):
-        shown(etcd.peer_port, etcd.disk.path("client"))
+def asked(port: int, directory: pathlib.Path, ca: bytes) -> bytes:
+    """What the port answers to whoever shows this certificate and believes the server.
+
+    With TLS 1.3 a client learns only when it reads that its certificate was refused.
+    """
+    context = ssl.create_default_context(cadata=ca.decode())
+    context.load_cert_chain(directory / "cert.pem", directory / "key.pem")
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=5) as raw,
+        context.wrap_socket(raw, server_hostname="127.0.0.1") as sock,
+    ):
+        sock.sendall(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n")
+        return sock.recv(4096)
+
+
+def test_given_a_peer_of_this_cluster_when_it_calls_the_peer_port_then_answered(etcd):
+    answer = asked(etcd.peer_port, etcd.disk.path("peer"), etcd.ours.peer.ca)
+    assert b"etcdserver" in answer
+
+
+@pytest.mark.parametrize("who", ["our client", "another cluster's peer"])
+def test_given_no_peer_of_this_cluster_when_it_calls_the_peer_port_then_refused(
+    etcd, tmp_path, who
+):
+    directory = etcd.disk.path("client")
+    if who != "our client":
+        other = authority.Authorities.create("etcd").peer
+        disk = store.Store(tmp_path, owner=None)
+        pair = other.sign("etcd-0", SANS)
+        disk.publish("peer", pair.cert, pair.key, other.ca)
+        directory = disk.path("peer")
+    with pytest.raises((ssl.SSLError, ConnectionError), match=r"alert|reset|EOF|closed"):
+        asked(etcd.peer_port, directory, etcd.ours.peer.ca)
 
 
 @pytest.mark.parametrize("which", ["port", "peer_port"])
