@@ -14,7 +14,6 @@ import pwd
 import shlex
 import shutil
 import subprocess
-import tarfile
 import tempfile
 import time
 from typing import IO, TYPE_CHECKING, Any
@@ -182,6 +181,8 @@ def unpack_release(tarball: pathlib.Path, folder: pathlib.Path) -> None:
     Raises:
         errors.InstallError: it is not a release of etcd.
     """
+    import tarfile  # costly, and most hooks install nothing
+
     found: set[str] = set()
     try:
         with tarfile.open(tarball, "r:*") as archive:

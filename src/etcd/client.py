@@ -19,8 +19,6 @@ import urllib.parse
 import warnings
 from typing import TYPE_CHECKING, Any
 
-import tenacity
-
 from cluster import view
 from etcd import errors, files, wire
 
@@ -223,7 +221,14 @@ class Client:
                 # etcd 3.4 answers from local state whatever the request says: a linearizable
                 # read first makes that state at least as new as this moment.
                 began = time.monotonic()
-                self._send(endpoint, "kvstub", "Range", _probe_range(rpc), timeout, _HAS_LEADER)
+                try:
+                    self._send(
+                        endpoint, "kvstub", "Range", _probe_range(rpc), timeout, _HAS_LEADER
+                    )
+                except errors.LearnerError:
+                    raise
+                except errors.RefusedError:
+                    pass  # no permission, or a CORRUPT alarm: refused by a quorum all the same
                 timeout = max(timeout - (time.monotonic() - began), 0.1)
             return self._send(endpoint, "clusterstub", "MemberList", request, timeout)
 
@@ -745,6 +750,8 @@ class Client:
 
     def _patiently(self, attempt: Callable[[], Any], deadline: float) -> Any:
         """Repeat while etcd's health rule or an election stands in the way, within `deadline`."""
+        import tenacity  # costly, and most hooks change no members
+
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type((errors.UnhealthyError, errors.NoQuorumError)),
             stop=tenacity.stop_after_delay(deadline),

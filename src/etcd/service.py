@@ -18,8 +18,6 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
-import jinja2
-
 from cluster import view
 from etcd import client, errors, files
 
@@ -408,6 +406,8 @@ def _log_line(line: str) -> tuple[str, str]:
 
 
 def _template(name: str) -> Any:
+    import jinja2  # costly, and most hooks render nothing
+
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         undefined=jinja2.StrictUndefined,

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import datetime
 import hashlib
+import ipaddress
 import json
 import os
 import shutil
@@ -18,11 +19,6 @@ import socket
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509 import oid
 
 from etcd import bolt, client, data, errors, files, service, wal
 
@@ -300,12 +296,17 @@ def _await_alone(
 
 def _own_tls(folder: pathlib.Path) -> client.TLSFiles:
     """A key and a self-signed certificate for loopback, trusted by itself, good for two days."""
+    from cryptography import x509  # costly, and only a recovery needs it
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509 import oid
+
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(oid.NameOID.COMMON_NAME, "root")])
     now = datetime.datetime.now(datetime.timezone.utc)
     day = datetime.timedelta(days=1)
     usages = [oid.ExtendedKeyUsageOID.SERVER_AUTH, oid.ExtendedKeyUsageOID.CLIENT_AUTH]
-    loopback = x509.IPAddress(_loopback())
+    loopback = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -328,12 +329,6 @@ def _own_tls(folder: pathlib.Path) -> client.TLSFiles:
     )
     files.write(folder / "key.pem", secret, 0o600)
     return client.TLSFiles(folder / "cert.pem", folder / "cert.pem", folder / "key.pem")
-
-
-def _loopback() -> Any:
-    import ipaddress
-
-    return ipaddress.ip_address("127.0.0.1")
 
 
 def _free_ports(count: int) -> list[int]:

@@ -49,20 +49,22 @@ def logs(data_dir: pathlib.Path) -> list[pathlib.Path]:
 
 def records(log: pathlib.Path) -> Iterator[Record]:
     """The whole records of one file, up to its end or to a torn tail, as etcd reads it."""
-    content = memoryview(log.read_bytes())
     at = 0
-    while at + 8 <= len(content):
-        (field,) = struct.unpack_from("<Q", content, at)
-        size = field & ((1 << 56) - 1)
-        padding = (field >> 56) & 7 if field >> 63 else 0
-        if field == 0 or size > _LARGEST_RECORD or at + 8 + size + padding > len(content):
-            return
-        raw = content[at + 8 : at + 8 + size]
-        at += 8 + size + padding
-        try:
-            yield _record(raw, at)
-        except ValueError:
-            return
+    with log.open("rb") as file:
+        while len(head := file.read(8)) == 8:
+            (field,) = struct.unpack("<Q", head)
+            size = field & ((1 << 56) - 1)
+            padding = (field >> 56) & 7 if field >> 63 else 0
+            if field == 0 or size > _LARGEST_RECORD:
+                return
+            raw = file.read(size + padding)
+            if len(raw) < size + padding:
+                return
+            at += 8 + size + padding
+            try:
+                yield _record(memoryview(raw)[:size], at)
+            except ValueError:
+                return
 
 
 def _record(raw: memoryview, end: int) -> Record:

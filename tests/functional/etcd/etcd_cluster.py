@@ -179,6 +179,20 @@ class Cluster:
         self.clients.append(made)
         return made
 
+    def etcdctl(self, *arguments: str) -> str:
+        command = [
+            str(service.binary("etcdctl")),
+            f"--endpoints={self.nodes[0].client_url}",
+            f"--cacert={self.tls.ca}",
+            f"--cert={self.tls.cert}",
+            f"--key={self.tls.key}",
+            *arguments,
+        ]
+        environment = {"PATH": "/usr/bin:/bin", "ETCDCTL_API": "3"}
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=20, check=True, env=environment
+        ).stdout
+
     def await_healthy(self, seconds: float = 20, nodes=()) -> None:
         until = time.monotonic() + seconds
         online = self.client(*nodes)

@@ -7,7 +7,7 @@ import time
 import etcd_cluster
 import pytest
 
-from etcd import client, errors
+from etcd import client, errors, service, snapshot
 
 
 def test_given_one_member_when_asked_then_status_and_members_tell_the_same(cluster):
@@ -175,3 +175,26 @@ def test_given_ipv6_when_founded_then_it_answers(cluster):
     cluster.found(1, host="::1")
     online = cluster.client()
     assert online.members().members[0].client_urls[0].startswith("https://[::1]:")
+
+
+def test_given_authentication_when_on_then_root_sees_all_and_others_are_told_why(cluster):
+    cluster.found(1)
+    online = cluster.client()
+    assert online.auth_enabled() in (False, None)
+    for command in (
+        ["user", "add", "root", "--interactive=false", "--new-user-password=x"]
+        if service.version() < (3, 5, 0)
+        else ["user", "add", "root", "--no-password"],
+        ["user", "grant-role", "root", "root"],
+        ["auth", "enable"],
+    ):
+        cluster.etcdctl(*command)
+    assert online.auth_enabled() in (True, None)
+    online.put("a", "1")
+    assert online.observe().members[0].healthy
+    assert snapshot.verify(online.snapshot(cluster.folder / "s.db").path).auth_enabled
+    other = client.Client(online.endpoints, cluster.authority.issue("nobody"), 3)
+    with other, pytest.raises(errors.PermissionDeniedError, match="authentication is on"):
+        other.put("a", "2")
+    with client.Client(online.endpoints, cluster.authority.issue("nobody"), 3) as other:
+        assert other.members().members == online.members().members

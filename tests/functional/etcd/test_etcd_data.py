@@ -279,7 +279,7 @@ def test_given_broken_data_when_it_ends_then_each_reason_is_known(one):
     node.stop()
     wal = sorted((node.data_dir / "member" / "wal").glob("*.wal"))[-1]
     good = wal.read_bytes()
-    flip(wal, 700)
+    flip(wal, good.index(b"value-7"))
     failure = ended(node)
     assert failure.kind is service.FailureKind.BAD_WAL, failure
     wal.write_bytes(good)
