@@ -11,6 +11,7 @@ import act
 import clients
 import settings
 import snapshots
+from backup import remote
 from etcd import errors, membership, report
 from relations import peers
 from tls import bundle
@@ -61,6 +62,7 @@ class Actions(ops.Object):
                 bundle.BundleError,
                 errors.EtcdError,
                 peers.PeerError,
+                remote.RemoteError,
                 settings.SettingsError,
             ) as error:
                 event.fail(str(error))

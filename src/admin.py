@@ -60,6 +60,7 @@ def ensure(charm_dir: pathlib.Path, place: Place) -> bool:
         f"export PYTHONPATH={charm_dir}/lib:{charm_dir}/src\n"
         f'exec {charm_dir}/venv/bin/python {charm_dir}/src/admin.py "$@"\n'
     )
+    host.ensure_dir(PLACE.parent)
     changed = host.write_file(COMMAND, text, mode=0o755)
     return host.write_file(PLACE, place.to_json(), mode=0o644) or changed
 

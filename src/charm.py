@@ -77,6 +77,7 @@ class EtcdCharm(ops.CharmBase):
     def _install(self) -> None:
         self.unit.status = ops.MaintenanceStatus("Installing etcd")
         host.install_etcd(self.resource("etcd"))
+        host.apt_install("rclone")
         self.unit.set_workload_version(".".join(map(str, service.version())))
 
     def _reconcile(self, event: ops.EventBase) -> None:
