@@ -24,7 +24,7 @@ def publish(node: node_.Node, relation: db.Db, *, leader: bool) -> None:
     if not relation.related or not node.me.started:
         return
     held = node.peers.secret(CREDENTIALS)
-    if leader and (held is None or _ends_soon(held)):
+    if leader and (held is None or _is_due(node, held)):
         pair = _sign(node, "client", DAYS)
         held = {"client-cert": pair.cert.decode(), "client-key": pair.key.decode()}
         node.peers.set_secret(CREDENTIALS, held)
@@ -68,6 +68,13 @@ def _sign(node: node_.Node, name: str, days: int) -> authority.Pair:
     return authorities.client.sign(name, (), authority.Usage.CLIENT, days)
 
 
-def _ends_soon(held: dict[str, str]) -> bool:
-    cert = held["client-cert"].encode()
-    return certificate.parse(cert, cert).days_left(time.time()) < RENEW_BELOW
+def _is_due(node: node_.Node, held: dict[str, str]) -> bool:
+    """Whether the shared client certificate ends soon, or its authority is believed no more."""
+    authorities = node.peers.authorities()
+    if authorities is None:
+        return False
+    try:
+        facts = certificate.parse(held["client-cert"].encode(), authorities.client.ca)
+    except certificate.CertificateError:
+        return True
+    return facts.days_left(time.time()) < RENEW_BELOW

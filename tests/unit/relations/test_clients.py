@@ -1,0 +1,91 @@
+"""What every unit tells the consumers of the `db` relation."""
+
+from __future__ import annotations
+
+import functools
+import json
+import types
+
+import pytest
+from ops import testing
+
+import clients
+from etcd import service
+from relations import db, peers
+from tls import authority, certificate
+
+
+@functools.cache
+def cluster() -> authority.Authorities:
+    return authority.Authorities.create("etcd")
+
+
+@pytest.fixture
+def unit(juju, tmp_path, monkeypatch):
+    """One hook of a unit: answers its `db` databag and the state afterwards."""
+    monkeypatch.setattr(service, "version", lambda: (3, 5, 16))
+    (tmp_path / "ca.pem").write_bytes(cluster().client.ca)
+    authorities = testing.Secret(cluster().to_secret(), owner="app", label="authorities")
+    started = {"client_url": "https://198.18.0.11:2379", "started": True}
+    first = testing.State(
+        leader=True,
+        relations=[
+            testing.Relation("db", remote_app_name="calico"),
+            testing.PeerRelation(
+                "cluster",
+                local_unit_data={"unit": json.dumps({**started, "client_url": "https://a:2379"})},
+                peers_data={1: {"unit": json.dumps(started)}, 2: {"unit": "{}"}},
+            ),
+        ],
+        secrets=[authorities],
+    )
+    juju.goals = {"etcd/0": "active", "etcd/1": "active", "etcd/2": "active"}
+
+    def hook(state=first, *, leader=True, started=True):
+        with juju.hook(state) as charm:
+            ours = peers.Peers(charm)
+            node = types.SimpleNamespace(
+                peers=ours,
+                me=types.SimpleNamespace(started=started),
+                tls=lambda: types.SimpleNamespace(ca=tmp_path / "ca.pem"),
+            )
+            clients.publish(node, db.Db(charm), leader=leader)
+        (relation,) = juju.out.get_relations("db")
+        return juju.bag(relation), juju.out
+
+    return hook
+
+
+def test_given_a_started_member_when_settled_then_the_consumer_has_all_it_needs(unit):
+    bag, _ = unit()
+    assert bag["connection_string"] == "https://198.18.0.11:2379,https://a:2379"
+    assert bag["version"] == "3.5.16"
+    facts = certificate.parse(bag["client_cert"].encode(), bag["client_ca"].encode())
+    assert facts.common_name == "client"
+
+
+def test_given_it_was_told_when_settled_again_then_it_is_the_same_for_everybody(unit):
+    bag, state = unit()
+    again, state = unit(state)
+    follower, _ = unit(state, leader=False)
+    assert bag == again == follower
+
+
+def test_given_its_authority_is_replaced_when_settled_then_a_new_certificate_is_handed_out(unit):
+    bag, state = unit()
+    other = authority.Authorities.create("etcd")
+    for secret in state.secrets:
+        if secret.label == "authorities":
+            object.__setattr__(secret, "latest_content", other.to_secret())
+            object.__setattr__(secret, "tracked_content", other.to_secret())
+    again, _ = unit(state)
+    assert again["client_cert"] != bag["client_cert"]
+    assert certificate.parse(again["client_cert"].encode(), other.client.ca)
+
+
+def test_given_a_member_that_is_not_started_when_settled_then_nothing_is_told(unit):
+    assert unit(started=False)[0] == {}
+
+
+def test_given_no_credentials_yet_when_a_follower_is_settled_then_nothing_is_told(unit):
+    assert unit(leader=False)[0] == {}
