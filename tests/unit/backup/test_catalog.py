@@ -1,0 +1,181 @@
+"""Manifests and names: what is read is what was written, and nothing else gets through."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import hypothesis
+import hypothesis.strategies as st
+import pytest
+
+from backup import catalog
+from backup import remote as remotes
+
+NOW = 1_795_000_000.0
+SHA = "ab" * 32
+
+
+def manifest(at: float = NOW, revision: int = 7, **changes) -> catalog.Manifest:
+    name = catalog.new_id(at, 2, revision)
+    made = catalog.Manifest(
+        id=name,
+        file=f"{name}.db",
+        cluster_id=0xCDF818194E3A8C32,
+        generation=2,
+        token="t",
+        revision=revision,
+        raft_index=9,
+        etcd_version="3.5.16",
+        storage_version="",
+        size=10,
+        sha256=SHA,
+        stored_size=10,
+        stored_sha256=SHA,
+        compression="",
+        keys=3,
+        members=("etcd-0", "etcd-1"),
+        taken_by="etcd/0",
+        taken_at=at,
+        duration=1.5,
+    )
+    return dataclasses.replace(made, **changes)
+
+
+def entries(*manifests: catalog.Manifest) -> list[remotes.Entry]:
+    found = []
+    for each in manifests:
+        found.append(remotes.Entry(each.file, each.stored_size, NOW))
+        found.append(remotes.Entry(f"{each.id}.json", 500, NOW))
+    return found
+
+
+def texts(*manifests: catalog.Manifest) -> dict[str, str]:
+    return {f"{each.id}.json": each.to_json() for each in manifests}
+
+
+def test_given_a_manifest_when_written_and_read_then_the_same():
+    for each in (manifest(), manifest(proven_at=NOW), manifest(hash=1, hash_compacted=-1)):
+        assert catalog.Manifest.from_json(each.to_json()) == each
+
+
+def test_given_a_manifest_when_a_person_looks_then_times_and_ids_are_readable():
+    raw = json.loads(manifest().to_json())
+    assert raw["cluster_id"] == "cdf818194e3a8c32"
+    assert raw["taken"] == "2026-11-18T11:06:40Z"
+    assert raw["format"] == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"file": "../../etc/passwd"},
+        {"file": "other.db"},
+        {"id": "x"},
+        {"sha256": "short"},
+        {"stored_sha256": ""},
+        {"size": -1},
+        {"size": "ten"},
+        {"size": True},
+        {"compression": "rar"},
+        {"members": 5},
+        {"cluster_id": "xyz"},
+        {"taken_at": None},
+        {"format": 2},
+        {"proven_at": "never"},
+    ],
+)
+def test_given_a_wrong_manifest_when_read_then_one_sentence(change):
+    text = json.dumps({**json.loads(manifest().to_json()), **change})
+    with pytest.raises(ValueError, match=r"^\S.*$") as caught:
+        catalog.Manifest.from_json(text)
+    assert "\n" not in str(caught.value)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner),
+    max_leaves=8,
+)
+
+
+@hypothesis.given(
+    st.sampled_from([f.name for f in dataclasses.fields(catalog.Manifest)]), json_values
+)
+def test_given_any_value_in_any_field_when_read_then_a_manifest_or_a_value_error(name, value):
+    text = json.dumps({**json.loads(manifest().to_json()), name: value})
+    try:
+        assert isinstance(catalog.Manifest.from_json(text), catalog.Manifest)
+    except ValueError as error:
+        assert str(error)
+
+
+@hypothesis.given(st.text(max_size=200))
+def test_given_any_text_when_read_then_a_value_error(text):
+    with pytest.raises(ValueError, match="it"):
+        catalog.Manifest.from_json(text)
+
+
+@hypothesis.given(
+    st.lists(st.text(max_size=40), max_size=8), st.dictionaries(st.text(max_size=9), st.text())
+)
+def test_given_any_listing_when_judged_then_problems_and_no_exception(names, found):
+    listing = catalog.judge([remotes.Entry(n, 1, NOW) for n in names], found, NOW)
+    assert listing.manifests == () and listing.leftovers == ()
+
+
+def test_given_complete_backups_when_judged_then_newest_first():
+    old, new = manifest(NOW - 60), manifest(NOW)
+    listing = catalog.judge(entries(old, new), texts(old, new), NOW)
+    assert listing.manifests == (new, old)
+    assert listing.problems == ()
+    assert listing.newest == new and listing.proven is None
+
+
+def test_given_a_stale_listing_when_judged_then_what_is_not_whole_is_not_listed():
+    one = manifest()
+    listing = catalog.judge(entries(one)[1:], texts(one), NOW)
+    assert listing.manifests == () and "is not" in listing.problems[0]
+
+
+def test_given_a_manifest_under_another_name_when_judged_then_refused():
+    one, two = manifest(revision=1), manifest(revision=2)
+    listing = catalog.judge(
+        entries(one, two), {f"{n.id}.json": one.to_json() for n in (one, two)}, NOW
+    )
+    assert listing.manifests == (one,)
+    assert "another backup's" in listing.problems[0]
+
+
+def test_given_a_newer_format_when_judged_then_said_and_file_left():
+    one = manifest()
+    text = json.dumps({**json.loads(one.to_json()), "format": 2})
+    listing = catalog.judge(entries(one), {f"{one.id}.json": text}, NOW + 1e6)
+    assert listing.leftovers == () and "format 2" in listing.problems[0]
+
+
+def test_given_words_when_selecting_then_the_backup_meant():
+    old = manifest(NOW - 60, proven_at=NOW)
+    new = manifest(NOW)
+    both = [old, new]
+    assert catalog.select(both, "latest") == new
+    assert catalog.select(both, "proven") == old
+    assert catalog.select(both, old.id) == old
+    assert catalog.select(both, old.id[:16]) == old
+    assert catalog.select(both, new.id[-6:]) == new
+
+
+@pytest.mark.parametrize("wanted", ["nothing", "2026", "proven"])
+def test_given_no_or_several_when_selecting_then_one_sentence(wanted):
+    with pytest.raises(LookupError):
+        catalog.select([manifest(NOW - 60), manifest(NOW)], wanted)
+    with pytest.raises(LookupError, match="no backup on the remote"):
+        catalog.select([], wanted)
+
+
+def test_given_model_and_application_when_named_then_a_folder_of_its_own():
+    assert catalog.folder("prod", "0123456789abcdef", "etcd") == "prod-01234567/etcd"
+    assert catalog.folder("prod", "0123456789abcdef", "etcd", "old/one") == "old/one"
+    for bad in ("../x", "/x", "a//b", "a b", "a/../b", ".hidden", "x\n"):
+        with pytest.raises(ValueError, match="cluster-name"):
+            catalog.folder(cluster_name=bad)

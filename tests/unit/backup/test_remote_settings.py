@@ -1,0 +1,104 @@
+"""What is refused before anything is sent, and how rclone's words become ours."""
+
+from __future__ import annotations
+
+import pytest
+
+from backup import remote
+
+
+def s3(**changes) -> remote.S3:
+    return remote.S3(**{"bucket": "b", "access_key": "a", "secret_key": "s", **changes})
+
+
+def test_given_s3_data_when_made_into_settings_then_rclone_has_it_all():
+    made = remote.from_s3(
+        s3(endpoint="https://s3.example/", region="eu", path="/x/y/", uri_style="host"), "5M"
+    )
+    assert made.path == "s3:b/x/y"
+    for line in ("region = eu", "endpoint = https://s3.example", "force_path_style = false"):
+        assert line in made.config.splitlines()
+    assert "secret_access_key" not in repr(made)
+
+
+def test_given_no_keys_when_made_into_settings_then_a_role_from_the_environment():
+    assert "env_auth = true" in remote.from_s3(s3(access_key="", secret_key="")).config
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"bucket": ""}, {"uri_style": "dns"}, {"secret_key": "a\nb = c"}, {"region": "\x00"}],
+)
+def test_given_bad_s3_data_when_made_into_settings_then_one_sentence(changes):
+    with pytest.raises(remote.RemoteError) as caught:
+        remote.from_s3(s3(**changes))
+    assert caught.value.kind is remote.Kind.CONFIG
+
+
+@pytest.mark.parametrize(
+    ("path", "config"),
+    [
+        ("", ""),
+        ("name", "[name]\ntype = local\n"),
+        ("other:x", "[name]\ntype = local\n"),
+        (":s3,secret=x:b", ""),
+        ("name,secret=x:b", "[name]\ntype = s3\n"),
+        ("name:x", "nonsense"),
+        ("name:x", ""),
+        ("name:a\nb", "[name]\ntype = local\n"),
+        ("name:x", "# Encrypted rclone configuration File\n\nRCLONE_ENCRYPT_V0:\nabc"),
+    ],
+)
+def test_given_bad_configuration_when_made_into_settings_then_one_sentence(path, config):
+    with pytest.raises(remote.RemoteError) as caught:
+        remote.from_config(path, config)
+    assert caught.value.kind is remote.Kind.CONFIG
+
+
+@pytest.mark.parametrize("bandwidth", ["fast", "1 M", "10M --config x", "-1"])
+def test_given_a_bad_bandwidth_when_made_into_settings_then_one_sentence(bandwidth):
+    with pytest.raises(remote.RemoteError, match="bandwidth"):
+        remote.from_config("/backups", "", bandwidth=bandwidth)
+
+
+def test_given_settings_when_written_and_read_then_the_same_and_the_fingerprint_tells_changes():
+    made = remote.from_config("/backups", "[x]\ntype = local\n", "ca", "1M", (("A", "b"),))
+    assert remote.Settings.from_json(made.to_json()) == made
+    other = remote.from_config("/backups", "[x]\ntype = local\n", "ca", "2M")
+    assert made.fingerprint != other.fingerprint
+    with pytest.raises(remote.RemoteError):
+        remote.Settings.from_json("{}")
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "kind"),
+    [
+        (1, "x509: certificate signed by unknown authority", remote.Kind.CA),
+        (1, "write /mnt/x: no space left on device", remote.Kind.FULL),
+        (1, "InsufficientStorage: 507", remote.Kind.FULL),
+        (1, "SignatureDoesNotMatch: no\n\tstatus code: 403", remote.Kind.CREDENTIALS),
+        (1, "InvalidAccessKeyId: no\n\tstatus code: 403", remote.Kind.CREDENTIALS),
+        (1, "AccessDenied: Access Denied\n\tstatus code: 403", remote.Kind.READ_ONLY),
+        (1, "open /x: read-only file system", remote.Kind.READ_ONLY),
+        (1, "dial tcp 127.0.0.1:9: connect: connection refused", remote.Kind.UNREACHABLE),
+        (1, "lookup nowhere.invalid: no such host", remote.Kind.UNREACHABLE),
+        (1, "read: connection reset by peer", remote.Kind.LOST),
+        (1, "unexpected EOF", remote.Kind.LOST),
+        (3, "directory not found", remote.Kind.NOT_FOUND),
+        (4, "object not found", remote.Kind.NOT_FOUND),
+        (1, "NoSuchBucket: The specified bucket does not exist", remote.Kind.NOT_FOUND),
+        (1, "didn't find section in config file", remote.Kind.CONFIG),
+        (1, "corrupted on transfer: sizes differ 1 vs 2", remote.Kind.CORRUPT),
+        (1, "", remote.Kind.OTHER),
+        (1, "something new", remote.Kind.OTHER),
+    ],
+)
+def test_given_rclones_words_when_classified_then_the_kind(code, said, kind):
+    found, reason = remote.classify(code, said)
+    assert found is kind
+    assert reason and "\n" not in reason
+
+
+def test_given_long_words_when_classified_then_cut():
+    _, reason = remote.classify(1, "2026/01/01 00:00:00 ERROR : x: Failed to copy: " + "y" * 5000)
+    assert len(reason) <= 240
