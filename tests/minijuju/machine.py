@@ -768,7 +768,8 @@ def _unmount(point: pathlib.Path) -> None:
 def _ensure_loop_devices() -> None:
     """Where /dev is not kept by the kernel, make the node of the next free loop device."""
     with contextlib.suppress(system.CommandError, ValueError, OSError):
-        device = pathlib.Path(system.run("losetup", "--find").strip())
+        # Without its node the answer is "/dev/loop8 (lost)".
+        device = pathlib.Path(system.run("losetup", "--find").split()[0])
         if not device.exists():
             number = int(device.name.removeprefix("loop"))
             os.mknod(device, 0o660 | 0o060000, os.makedev(7, number))
