@@ -242,7 +242,14 @@ class MachineVerbs:
 
     def _settled(self, one: host.Host, action: str) -> None:
         up = action in ("start", "resume", "reboot")
-        self.manager.wait(lambda: one.available == up, 30)
+
+        def settled() -> bool:
+            record = one.record
+            return record is None or (
+                one.available == up and (record.agent.current == "started") == up
+            )
+
+        self.manager.wait(settled, 30)
 
 
 def _extract(archive: tarfile.TarFile, destination: pathlib.Path) -> None:

@@ -465,7 +465,9 @@ def opened_ports(call: Call) -> list[str]:
     from minijuju import hookcontext
 
     by_range: dict[str, set[str]] = {}
-    order = sorted(call.context.ports(), key=lambda p: (p["protocol"], p["from"], p["to"]))
+    order = sorted(
+        call.context.ports(), key=lambda p: (p["protocol"] == "icmp", p["from"], p["protocol"])
+    )
     for port in order:
         by_range.setdefault(hookcontext.port_text(port), set()).add(port["endpoint"])
     if not call.flags.get("endpoints"):
@@ -548,7 +550,7 @@ def storage_get(call: Call) -> Any:
         raise Usage("no storage instance specified")
     instance = next((one for one in call.context.storage() if one.id == identity), None)
     if instance is None:
-        raise Usage(f'invalid value "{identity}" for option -s: storage not found')
+        raise errors.JujuError(f'storage "{identity}" not found')
     values = {"kind": instance.kind, "location": instance.location}
     if not call.word(0):
         return values

@@ -90,6 +90,7 @@ class Host:
         os.set_blocking(self._wake_read, False)
         self._ending = False
         self._rebooting = False
+        self._paused = False
         self._up = False
         self._anchors = self._anchoring = self._anchored = 0
         self._boot: str | None = None
@@ -185,6 +186,7 @@ class Host:
             state = self._come_up_when_ready()
         if state == "stopped":
             self._went_down()
+        self._paused = state == "paused"
         if self._up:
             self._check_anchor()
             self.available = state == "running" and not self._rebooting and self._anchors > 0
@@ -268,7 +270,8 @@ class Host:
             self.available = False
             self._stop_agents()
         self._anchored = self._anchoring
-        known = "started" if self._anchors else "down" if self._anchoring else ""
+        speaking = self._anchors and not self._paused
+        known = "started" if speaking else "down" if self._anchoring else ""
         self._status("running", "Container started", agent=known)
 
     def _went_down(self) -> None:
@@ -457,16 +460,15 @@ class Host:
         record = self.record
         machine: Any = self.machine
         assert record
-        prefix = machine.network.ipv4.prefixlen
-        addresses = [(record.address, str(machine.network.ipv4), prefix)]
+        addresses = [(record.address, str(machine.network.ipv4))]
         six = machine.address6
         if six:
-            addresses.append((str(six), str(machine.network.ipv6), 64))
+            addresses.append((str(six), str(machine.network.ipv6)))
         bound: dict[str, Any] = {
             "mac-address": self._mac(),
             "interface-name": "host0",
             "addresses": [
-                {"hostname": "", "value": value, "cidr": cidr} for value, cidr, _ in addresses
+                {"hostname": "", "value": value, "cidr": cidr} for value, cidr in addresses
             ],
         }
         if legacy:
@@ -476,10 +478,8 @@ class Host:
                 address["address"] = address["value"]
         return {
             "bind-addresses": [bound],
-            "egress-subnets": [
-                f"{value}/{32 if '.' in value else 128}" for value, _, _ in addresses
-            ],
-            "ingress-addresses": [value for value, _, _ in addresses],
+            "egress-subnets": [f"{record.address}/32"],
+            "ingress-addresses": [value for value, _ in addresses],
         }
 
     def _mac(self) -> str:
