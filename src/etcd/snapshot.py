@@ -148,7 +148,6 @@ def restore(
         token: the generation's, fresh for each restore.
         peer_url: this member's.
         bump: raise the revision by this and mark older ones compacted (`bump_for`); 0 not to.
-            Ignored where the tool cannot (`can_bump`).
         skip_hash_check: the file has no hash, or it was checked before.
 
     Raises:
@@ -170,12 +169,14 @@ def restore(
         f"--initial-cluster-token={token}",
         f"--initial-advertise-peer-urls={peer_url}",
     ]  # fmt: skip
-    if bump and can_bump():
+    if bump and _can_bump():
         command += [f"--bump-revision={bump}", "--mark-compacted"]
     if skip_hash_check:
         command.append("--skip-hash-check")
     try:
         _run(command, f"{snapshot} cannot be restored", size)
+        if bump and not _can_bump():
+            bolt.bump(part / "member" / "snap" / "db", bump)
         files.fsync_tree(part)
         if directory.exists():
             directory.rmdir()
@@ -186,7 +187,7 @@ def restore(
     return directory
 
 
-def can_bump() -> bool:
+def _can_bump() -> bool:
     """The installed tool can raise revisions on restore (3.4.27, 3.5.10, 3.6)."""
     version = service.version()
     return version >= (3, 5, 10) or (3, 4, 27) <= version < (3, 5, 0)

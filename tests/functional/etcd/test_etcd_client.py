@@ -7,7 +7,7 @@ import time
 import etcd_cluster
 import pytest
 
-from etcd import client, errors, service, snapshot
+from etcd import client, errors, report, service, snapshot
 
 
 def test_given_one_member_when_asked_then_status_and_members_tell_the_same(cluster):
@@ -198,3 +198,22 @@ def test_given_authentication_when_on_then_root_sees_all_and_others_are_told_why
         other.put("a", "2")
     with client.Client(online.endpoints, cluster.authority.issue("nobody"), 3) as other:
         assert other.members().members == online.members().members
+
+
+def test_given_a_cluster_when_reported_then_health_follows_what_happens_to_it(cluster):
+    cluster.found(3)
+    online = cluster.client(timeout=3)
+    well = report.health(online, quota=8 * 1024**3, certificate_days={"server": 9})
+    assert well.healthy, well.words()
+    assert well.keys()["voters"] == "3" and well.leader is not None
+    assert online.status().endpoint in report.status_table(online.statuses())
+    cluster.nodes[2].stop(9)
+    sick = report.health(online)
+    assert not sick.healthy and sick.leader is not None
+    assert "etcd-2" in sick.name(sick.members[2].id)
+    assert "connection refused" in sick.words()
+    cluster.nodes[1].stop(9)
+    time.sleep(2.5)
+    dead = report.health(online)
+    assert not dead.healthy and dead.leader is None
+    assert dead.keys()["problem"] and len(dead.members) == 3
