@@ -1,0 +1,119 @@
+"""The `s3-credentials` relation: a bucket for backups, from providers of both schema versions."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from typing import Any, cast
+
+import object_storage
+import ops
+
+from backup import choice
+from backup import remote as remotes
+
+ENDPOINT = "s3-credentials"
+
+
+class S3:
+    """Typed access to the relation; the exchange itself is `object_storage`'s.
+
+    Args:
+        charm: the charm.
+        endpoint: name of the endpoint.
+    """
+
+    def __init__(self, charm: ops.CharmBase, endpoint: str = ENDPOINT):
+        self._charm = charm
+        self._endpoint = endpoint
+        self._requirer = object_storage.S3Requirer(charm, endpoint)
+
+    def choice(self) -> choice.Choice:
+        """What the relation offers: nothing, not yet, a bucket, or something unusable."""
+        relations = self._charm.model.relations[self._endpoint]
+        if not relations:
+            return choice.OFF
+        if len(relations) > 1:
+            return choice.Choice(
+                choice.State.WRONG,
+                sentence="Two s3-credentials relations: remove one, backups go to one place",
+            )
+        relation = relations[0]
+        try:
+            given = self._requirer.fetch_relation_data([relation.id])[relation.id]
+        except (ops.SecretNotFoundError, ops.ModelError):
+            return choice.Choice(
+                choice.State.WAITING, sentence="Waiting for the S3 credentials to be granted"
+            )
+        except ValueError:
+            return choice.Choice(
+                choice.State.WRONG, sentence="The s3-credentials relation holds no readable data"
+            )
+        return read(given, relation.app.name if relation.app else "the provider")
+
+
+def read(given: dict[str, str], provider: str) -> choice.Choice:
+    """Judge a provider's answer, all values as raw strings.
+
+    Args:
+        given: the provider's keys, secrets resolved.
+        provider: its application's name.
+    """
+    if not given.get("access-key") or not given.get("secret-key"):
+        return choice.Choice(
+            choice.State.WAITING, sentence=f"Waiting for {provider} to give S3 credentials"
+        )
+    if not given.get("bucket"):
+        return choice.Choice(
+            choice.State.WRONG, sentence=f"{provider} names no bucket: set its bucket option"
+        )
+    try:
+        made = remotes.from_s3(
+            remotes.S3(
+                bucket=given["bucket"],
+                access_key=given["access-key"],
+                secret_key=given["secret-key"],
+                endpoint=given.get("endpoint", ""),
+                region=given.get("region", ""),
+                path=given.get("path", ""),
+                uri_style=given.get("s3-uri-style", "") or "path",
+                storage_class=given.get("storage-class", ""),
+                ca_chain=_chain(given.get("tls-ca-chain", "")),
+            )
+        )
+    except (remotes.RemoteError, ValueError) as error:
+        return choice.Choice(
+            choice.State.WRONG, sentence=f"What {provider} gives cannot be used: {error}"
+        )
+    return choice.Choice(choice.State.READY, made)
+
+
+def _chain(text: str) -> tuple[str, ...]:
+    """Certificates from a JSON list of PEM, of base64 of PEM, or from plain PEM.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    text = text.strip()
+    if not text or text in ("[]", "null", '""'):
+        return ()
+    raw: Any = text
+    if text.startswith(("[", '"')):
+        try:
+            raw = json.loads(text)
+        except ValueError as error:
+            raise ValueError("tls-ca-chain is not JSON") from error
+    items = cast("list[Any]", raw) if isinstance(raw, list) else [raw]
+    return tuple(_pem(str(item)) for item in items if str(item).strip())
+
+
+def _pem(text: str) -> str:
+    if "-----BEGIN CERTIFICATE-----" not in text:
+        try:
+            text = base64.b64decode("".join(text.split()), validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError) as error:
+            raise ValueError("tls-ca-chain has an entry that is no certificate") from error
+    if "-----BEGIN CERTIFICATE-----" not in text:
+        raise ValueError("tls-ca-chain has an entry that is no certificate")
+    return text
