@@ -27,7 +27,11 @@ def vendored(names: Iterable[str] = OPS) -> dict[str, str]:
     """The Python files of installed distributions, as a charm carries them in ``venv/``."""
     found: dict[str, str] = {}
     for name in names:
-        for file in importlib.metadata.files(name) or []:
+        try:
+            files = importlib.metadata.files(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue  # not needed by this version of Python
+        for file in files:
             if file.suffix == ".py" or file.name in ("METADATA", "entry_points.txt"):
                 found[f"venv/{file}"] = file.read_text()
     return found

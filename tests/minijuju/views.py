@@ -297,8 +297,9 @@ def _unit_status(state: store.ModelState, unit: records.Unit) -> dict[str, Any]:
 
 
 def open_ports(unit: records.Unit) -> list[str]:
-    """Opened ranges as ``80/tcp``, ``80-90/udp`` or ``icmp``, each once, sorted."""
-    return sorted({_port(port) for port in unit.ports})
+    """Opened ranges such as ``icmp``, ``80/tcp`` or ``80-90/udp``: each once, by protocol."""
+    ranges = {(port["protocol"], port["from"], port["to"]): _port(port) for port in unit.ports}
+    return [ranges[key] for key in sorted(ranges)]
 
 
 def _port(port: dict[str, Any]) -> str:

@@ -286,6 +286,51 @@ def test_trap_19_given_a_restarted_agent_when_it_is_back_then_no_hook_runs(
     assert prober.names(UNIT, after=mark) == []
 
 
+def test_given_a_hook_when_killed_then_it_is_queued_again_and_is_no_error(
+    prober: probers.Prober,
+) -> None:
+    prober.plan_in(UNIT, config_changed=[{"kill": 9, "times": 1, "tag": "killed"}])
+    mark = prober.mark()
+    prober.juju.config(APP, {"text": "killed"})
+    prober.expect(UNIT, "config-changed", mark, where=lambda event: event.code == 0)
+    prober.settle()
+    events = prober.events(UNIT, after=mark)
+    assert [(event.name, event.code) for event in events] == [
+        ("config-changed", None),
+        ("config-changed", 0),
+    ]
+    prober.plan_in(UNIT)
+
+
+def test_given_juju_reboot_when_the_hook_ends_then_the_machine_reboots_and_starts(
+    prober: probers.Prober,
+) -> None:
+    prober.plan_in(UNIT, config_changed=[["juju-reboot"]])
+    mark = prober.mark()
+    prober.juju.config(APP, {"text": "reboot"})
+    prober.expect(UNIT, "start", mark, timeout=probers.BOOT_PATIENCE)
+    prober.settle()
+    assert prober.names(UNIT, after=mark) == ["config-changed", "start"]
+    prober.plan_in(UNIT)
+
+
+def test_given_a_unit_in_error_when_refreshed_with_force_then_the_hook_runs_in_the_new_charm(
+    prober: probers.Prober, probe: pathlib.Path
+) -> None:
+    prober.plan_in(UNIT, config_changed=[{"exit": 1}])
+    prober.juju.config(APP, {"text": "stuck"})
+    _fail(prober)
+    mark = prober.mark()
+    prober.juju.refresh(APP, path=probe)
+    prober.juju.cli("refresh", APP, "--force-units", "--path", str(probe))
+    prober.until(
+        lambda: any(event.charm == "1" for event in prober.events(UNIT, after=mark)),
+        "the new charm runs",
+    )
+    assert "upgrade-charm" not in prober.names(UNIT, after=mark)
+    _end_error(prober)
+
+
 @pytest.mark.timing
 def test_trap_21_given_an_idle_unit_when_time_passes_then_update_status_runs_unseen(
     prober: probers.Prober,

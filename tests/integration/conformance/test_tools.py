@@ -40,7 +40,7 @@ def test_trap_27_given_no_relation_when_asked_then_network_goal_and_address_answ
     network = prober.ask(UNIT, "network-get", "--format=json", "source")
     address = network["ingress-addresses"][0]
     assert network["bind-addresses"][0]["addresses"][0]["value"] == address
-    assert network["egress-subnets"] == [f"{address}/32"]
+    assert network["egress-subnets"][0] == f"{address}/32"
     for endpoint in ("mates", "extra", "juju-info"):
         same = prober.ask(UNIT, "network-get", "--format=json", endpoint)
         assert same["ingress-addresses"] == network["ingress-addresses"]
@@ -66,7 +66,7 @@ REFUSALS = [
     (["secret-get", "secret:9m4e2mr0ui3e8a215n4g"], 1, "not found"),
     (["secret-get", "--label", "no-such", "--format=json"], 1, 'label "no-such" not found'),
     (["resource-get", "no-such"], 1, ""),
-    (["storage-get", "-s", "data/99", "--format=json"], 1, ""),
+    (["storage-get", "-s", "data/99", "--format=json"], 2, "storage not found"),
     (["juju-reboot"], 1, "juju-reboot is not supported when running an action."),
 ]
 
@@ -222,6 +222,44 @@ def test_given_ssh_when_used_then_a_login_as_ubuntu_passes_all_through(
     assert prober.juju.ssh(UNIT, "cat folder/file") == "inside"
 
 
+def test_given_juju_exec_inside_the_machine_when_used_then_it_has_the_units_context(
+    prober: probers.Prober,
+) -> None:
+    assert prober.shell(UNIT, f"juju-exec {UNIT} is-leader --format=json") == "true\n"
+    prober.shell(UNIT, f"juju-exec -u {UNIT} -- status-set active from-within")
+    assert prober.units()[UNIT].workload_status.message == "from-within"
+
+
+def test_given_charm_state_when_the_script_fails_then_what_it_set_is_not_kept(
+    prober: probers.Prober,
+) -> None:
+    prober.do(UNIT, {"run": ["state-set", "--file", "-"], "stdin": "{kept: one}"})
+    with pytest.raises(jubilant.TaskError):
+        prober.do(UNIT, ["state-set", "kept=two"], {"exit": 1})
+    assert prober.ask(UNIT, "state-get", "--format=json", "kept") == "one"
+    calls = prober.do(UNIT, ["state-delete", "kept"], ["state-get", "--format=json"])
+    assert json.loads(calls[1]["out"]) == {}
+
+
+def test_given_a_task_when_cancelled_then_it_ends_and_the_next_runs(
+    prober: probers.Prober,
+) -> None:
+    mark = prober.mark()
+    task = prober.start_action(UNIT, {"sleep": 30})
+    waiting = prober.start_action(UNIT, ["is-leader"])
+    prober.until(lambda: prober.names(UNIT, after=mark) == ["do"], "the first runs")
+    prober.juju.cli("cancel-task", waiting)
+    prober.juju.cli("cancel-task", task)
+    prober.ask(UNIT, "is-leader", "--format=json")
+    shown = [
+        json.loads(prober.juju.cli("show-task", one, "--format", "json"))["status"]
+        for one in (task, waiting)
+    ]
+    assert shown[0] in ("aborted", "failed", "cancelled")
+    assert shown[1] == "cancelled"
+    assert len(prober.names(UNIT, after=mark)) == 2
+
+
 def test_trap_41_given_an_opened_port_when_shown_then_the_machine_itself_is_untouched(
     prober: probers.Prober,
 ) -> None:
@@ -234,7 +272,7 @@ def test_trap_41_given_an_opened_port_when_shown_then_the_machine_itself_is_unto
         ["open-port", "icmp"],
         ["opened-ports", "--format=json"],
     )
-    assert json.loads(calls[-1]["out"]) == ["8080/tcp", "9000-9010/udp", "icmp"]
+    assert json.loads(calls[-1]["out"]) == ["icmp", "8080/tcp", "9000-9010/udp"]
     prober.until(
         lambda: set(prober.units()[UNIT].open_ports) == {"8080/tcp", "9000-9010/udp", "icmp"},
         "the ports show",

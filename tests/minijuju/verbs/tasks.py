@@ -82,7 +82,7 @@ def execute(ctx: context.Context) -> int:
         machines=machines,
         applications=applications,
         everywhere=everywhere,
-        timeout=ctx.flags.seconds("wait", EXEC_SECONDS),
+        timeout=max(EXEC_SECONDS, ctx.flags.seconds("wait", EXEC_SECONDS)),
     )
     return _finish(ctx, answer, EXEC_SECONDS)
 
