@@ -42,7 +42,7 @@ try:
 except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib
 
-SCHEMA = 1
+SCHEMA = 2
 """Part of every recipe's digest: raise it when what the builder does changes."""
 
 DEBIAN_SUITE = "trixie"
@@ -58,6 +58,8 @@ _BASE_PACKAGES = (
     "iproute2",
     "iputils-ping",
     "less",
+    "lsb-release",
+    "netbase",
     "openssl",
     "procps",
     "python3",
@@ -67,6 +69,7 @@ _BASE_PACKAGES = (
     "sudo",
     "systemd",
     "systemd-sysv",
+    "tzdata",
     "xz-utils",
 )
 _MASKED_UNITS = (
@@ -111,7 +114,12 @@ APT::Sandbox::User "root";
 Acquire::Languages "none";
 Acquire::PDiffs "false";
 Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
-DPkg::Options:: "--force-unsafe-io";
+"""
+_DPKG_CONFIGURATION = """\
+force-unsafe-io
+path-exclude=/usr/share/man/*
+path-exclude=/usr/share/locale/*
+path-include=/usr/share/locale/locale.alias
 """
 _NETWORK_UNIT = """\
 [Unit]
@@ -336,6 +344,7 @@ class _Builder:
 
     def bootstrap(self) -> None:
         """Unpack the distribution with the basic packages."""
+        _write(self._root, "etc/dpkg/dpkg.cfg.d/minijuju", _DPKG_CONFIGURATION)
         release = self._recipe
         options = ["--variant=minbase", f"--arch={release.architecture}"]
         options.append(f"--components={','.join(_components(release))}")
