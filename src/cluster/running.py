@@ -58,6 +58,9 @@ def founds(view: views.View, generation: generations.Generation) -> bool:
     founder = generation.founder(view.me)
     if founder is None or founder.peer_url != own.peer_url or own.begun >= generation.number:
         return False
+    made = generation.source is generations.Source.NEW or generation.token in view.disk.prepared
+    if generation.confirmed and not made:
+        return False
     if view.etcd.members is None:
         return True
     member = reading.mine(view)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import collections
-import dataclasses
 import multiprocessing
 import random
 import sys
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from cluster import generation as generations
 from cluster import plan as plans
-from cluster import steps as s
 from cluster import view as views
 from unit.cluster import simulator
 
@@ -34,6 +32,8 @@ class History:
         self,
         seed: int,
         decide: Callable[[views.View], plans.Plan] = plans.plan,
+        script: list[str] | None = None,
+        verbs: tuple[str, ...] = (),
         trace: bool = False,
     ):
         self.random = r = random.Random(seed)
@@ -44,8 +44,7 @@ class History:
         self.world = simulator.World(r, units, decide=decide, policy=policy)
         if trace:
             self.world.trace = []
-        self.operations = r.randrange(3, 14)
-        self.verbs = [getattr(self, name) for name in dir(self) if name.startswith("op_")]
+        self.script = script or [r.choice(verbs or VERBS) for _ in range(r.randrange(3, 14))]
 
     def run(self) -> int:
         """Play it; the number of hooks it took.
@@ -56,9 +55,8 @@ class History:
         world, r = self.world, self.random
         if r.random() < 0.6:
             self.settle(r.randrange(3, 10))
-        for _ in range(self.operations):
-            verb = r.choice(self.verbs)
-            verb()
+        for verb in self.script:
+            getattr(self, f"op_{verb}")()
             world.check_one_cluster()
             self.interleave(r.randrange(1, 12))
         self.converge()
@@ -323,12 +321,17 @@ class History:
         return True
 
 
-# Seeded bugs: each must be found by some history.
+VERBS = sorted(name[3:] for name in dir(History) if name.startswith("op_"))
+"""What can happen to a world: the names of the `op_` methods."""
 
 
-def play(seed: int, decide: Callable[[views.View], plans.Plan] = plans.plan) -> str:
+def play(
+    seed: int,
+    decide: Callable[[views.View], plans.Plan] = plans.plan,
+    verbs: tuple[str, ...] = (),
+) -> str:
     """Play one history: "" when all promises held, otherwise what was broken."""
-    history = History(seed, decide)
+    history = History(seed, decide, verbs=verbs)
     try:
         history.run()
     except simulator.Violation as violation:

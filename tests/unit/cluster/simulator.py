@@ -11,6 +11,7 @@ every acknowledged entry; what is in the log besides is the membership.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import random
 import zlib
@@ -33,11 +34,11 @@ RUNNING, STOPPED, FAILED, ABSENT = (
 )
 
 
-class Violation(AssertionError):  # noqa: N818
+class Violation(AssertionError):
     """A promise was broken."""
 
 
-class Refused(Exception):  # noqa: N818
+class Refused(Exception):
     """etcd said no."""
 
 
@@ -142,8 +143,10 @@ class World:
         self.hook_count = 0
         self.ended: dict[str, plans.Plan] = {}
         self.trace: list[str] | None = None
+        self.unflushed = False
         self.backup = (("path", "b1"),)
         self.recorded: set[str] = set()
+        self.confirmed: set[int] = set()
         for _ in range(units):
             self.add_unit()
         self.planned = planned or units
@@ -236,7 +239,7 @@ class World:
     def run(self, machine: Machine) -> None:
         """The process starts: what etcd checks by itself at that point."""
         machine.facts = None
-        machine.running, machine.failed = True, False
+        machine.running, machine.failed, machine.stale = True, False, False
         machine.enabled = True
         data = machine.current
         if data is None or machine.broken == "corrupt":
@@ -274,10 +277,8 @@ class World:
         for machine in list(self.machines.values()):
             data = machine.current
             if machine.running and data and self.random.random() < 0.3:
-                try:
+                with contextlib.suppress(Refused):
                     self.commit(machine, data.token)
-                except Refused:
-                    pass
                 break
 
     def check_one_cluster(self) -> None:
@@ -285,9 +286,10 @@ class World:
         serving: set[str] = set()
         for machine in self.machines.values():
             data = machine.current
-            if machine.running and data and data.token not in serving:
-                if self.quorum(machine, data.token):
-                    serving.add(data.token)
+            if not machine.running or not data or data.token in serving:
+                continue
+            if self.quorum(machine, data.token):
+                serving.add(data.token)
         if len(serving) > 1:
             raise Violation(f"two clusters: {sorted(serving)}")
 
@@ -344,9 +346,9 @@ class World:
     def publication(self, machine: Machine) -> views.Unit:
         prepared = self.proposal.token if self.proposal else ""
         token = machine.current.token if machine.current else None
-        if machine.failure and self.generation and self.proposal is None:
-            if machine.failure[0] != self.generation.token:
-                machine.failure = None
+        known = {g.token for g in (self.generation, self.proposal) if g}
+        if machine.failure and machine.failure[0] not in known:
+            machine.failure = None
         return views.Unit(
             machine.name,
             alive=machine.alive,
@@ -461,8 +463,10 @@ class World:
                 if isinstance(step, s.Restart):
                     yield
                     self.run(machine)
-                    machine.stale = False
                     machine.turn_done = hook.turn[1]
+                if self.unflushed and isinstance(step, s.Commit):
+                    hook.generation = step.generation
+                    continue
                 if step.ends_hook or isinstance(step, s.Wake):
                     hook.ended = machine.alive
                     self.now += not machine.alive
@@ -481,6 +485,8 @@ class World:
                 self.recover = None
             if "generation" in hook.writes and self.generation is not None:
                 self.recorded.add(self.generation.token)
+                if self.generation.confirmed:
+                    self.confirmed.add(self.generation.number)
         self.bags[machine.name] = self.publication(machine)
         if not machine.alive and not machine.running:
             self.machines.pop(machine.name)
@@ -495,7 +501,7 @@ class World:
         self, machine: Machine, hook: Hook, step: s.Step, epoch: int, view: views.View
     ) -> None:
         token = self.generation.token if self.generation else ""
-        before = bool(token and self.quorum(machine, token))
+        before = view.etcd.members is not None and bool(self.quorum(machine, token))
         ordered = not machine.alive or (
             machine.current is not None and machine.current.token != token
         )
@@ -533,7 +539,9 @@ class World:
         chosen = self.machines[proposal.founders[0].unit].current
         here = [m.current for m in self.machines.values() if m.current and m.alive]
         best = max((d.index for d in here if d.token == token), default=0)
-        if chosen is None or chosen.index < best:
+        if chosen is None or chosen.token != token:
+            return  # lost between the look and the proposal: preparing it will fail
+        if chosen.index < best:
             raise Violation("recovery from a disk that is not the best")
         newest = max(datas, key=lambda d: d.index)
         ids = {r.id for r in newest.members if not r.learner}
@@ -582,9 +590,9 @@ class World:
 
     def do_Discard(self, machine: Machine, hook: Hook, step: s.Discard) -> None:  # noqa: N802
         g = self.generation
-        if g and g.token == step.token and g.founder(machine.name) and not g.confirmed:
-            if machine.begun < g.number:
-                raise Violation("discarded what the committed generation starts from")
+        wanted = g and g.token == step.token and g.founder(machine.name) and not g.confirmed
+        if g and wanted and machine.begun < g.number:
+            raise Violation("discarded what the committed generation starts from")
         machine.prepared.pop(step.token, None)
 
     def do_Stop(self, machine: Machine, hook: Hook, step: s.Stop) -> None:  # noqa: N802
@@ -600,14 +608,14 @@ class World:
 
     def do_Adopt(self, machine: Machine, hook: Hook, step: s.Adopt) -> None:  # noqa: N802
         if machine.current is not None:
-            raise Violation("adoption over data")
+            raise Refused("adoption over data")
         if step.token not in machine.prepared:
             raise Refused("not prepared")
         machine.current = machine.prepared.pop(step.token)
 
     def do_PutBack(self, machine: Machine, hook: Hook, step: s.PutBack) -> None:  # noqa: N802
         if machine.current is not None:
-            raise Violation("put back over data")
+            raise Refused("put back over data")
         if step.token not in machine.kept:
             raise Refused("not kept")
         machine.current = machine.kept.pop(step.token)
@@ -622,7 +630,9 @@ class World:
         g = step.generation
         self.committed(g.token)
         if not g.founder(machine.name) or machine.current is not None:
-            raise Violation("founded without being named")
+            raise (Violation if machine.current is None else Refused)(
+                "founded without being named"
+            )
         mine = member_id(machine.url, g.token)
         for peer in self.peers(machine, g.token):
             data = peer.current
@@ -657,7 +667,9 @@ class World:
         given = ",".join(sorted(p.split("=", 1)[1] for p in step.initial_cluster.split(",")))
         if urls != given:
             raise Refused("member count is unequal")
-        record = next(r for r in best.members if r.url == machine.url)
+        record = next((r for r in best.members if r.url == machine.url), None)
+        if record is None or machine.current is not None:
+            raise Refused("not a member")
         machine.current = Data(token, record.id, 0, best.members, 0)
         machine.begun = max(machine.begun, step.generation.number)
         machine.caught_up_at = self.now + machine.slow
@@ -735,7 +747,7 @@ class World:
         pass
 
     def do_Finish(self, machine: Machine, hook: Hook, step: s.Finish) -> None:  # noqa: N802
-        if not (self.generation and self.generation.confirmed):
+        if step.generation.number not in self.confirmed:
             raise Violation("finished before it was confirmed")
         machine.finished = step.generation.number
 

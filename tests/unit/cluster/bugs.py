@@ -1,0 +1,183 @@
+"""Seeded bugs: mistakes that a planner could well have, each of which some history must expose."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+from cluster import joining, leaving, reading, replacing, running, upkeep
+from cluster import plan as plans
+from cluster import steps as s
+from cluster import view as views
+from unit.cluster import check
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+def _never(_: views.View) -> None:
+    return None
+
+
+@contextlib.contextmanager
+def _without(rule: Any, instead: Any = _never) -> Iterator[None]:
+    """Replace one rule in the lists that `plan` goes through."""
+    names = ("RECORD", "LOCAL", "MEMBERSHIP", "OWN")
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            rules = tuple(instead if r is rule else r for r in getattr(plans, name))
+            stack.enter_context(mock.patch.object(plans, name, rules))
+        yield
+
+
+def _me(view: views.View, **values: object) -> views.View:
+    units = tuple(dataclasses.replace(u, **values) if u.name == view.me else u for u in view.units)
+    return dataclasses.replace(view, units=units)
+
+
+def _forgetful(view: views.View) -> plans.Plan:
+    return plans.plan(_me(view, begun=0))
+
+
+def _selfish(view: views.View) -> plans.Plan:
+    plan = plans.plan(view)
+    own = tuple(
+        s.Found(
+            dataclasses.replace(
+                x.generation,
+                founders=tuple(f for f in x.generation.founders if f.unit == view.me),
+            )
+        )
+        if isinstance(x, s.Found)
+        else x
+        for x in plan.steps
+    )
+    return dataclasses.replace(plan, steps=own)
+
+
+def _modest(view: views.View) -> plans.Plan:
+    """Compares the disks the wrong way round."""
+    units = tuple(
+        dataclasses.replace(u, facts=u.facts and views.DiskFacts(1, -u.facts.index, 0))
+        for u in view.units
+    )
+    disk = view.disk
+    if disk.facts:
+        disk = dataclasses.replace(disk, facts=views.DiskFacts(1, -disk.facts.index, 0))
+    return plans.plan(dataclasses.replace(view, units=units, disk=disk))
+
+
+def _impatient(view: views.View) -> bool:
+    """Takes silence for Juju's word."""
+    return view.generation is not None and view.etcd.members is None
+
+
+def _keep_old(view: views.View) -> tuple[s.Step, ...] | None:
+    old = view.generation and view.disk.token not in (None, view.generation.token)
+    return (s.Start(), s.Wake(5)) if old else None
+
+
+def _stop_first(view: views.View) -> tuple[s.Step, ...] | None:
+    steps = running.mend(view)
+    removal = [x for x in steps or () if isinstance(x, s.RemoveMember)]
+    return (*[x for x in steps or () if x not in removal], *removal) or None
+
+
+def _add_blindly(view: views.View) -> tuple[s.Step, ...] | None:
+    url = reading.me(view).peer_url
+    return (s.AddLearner(url),) if joining.may_join(view) and url else joining.join(view)
+
+
+def _commit_early(view: views.View) -> tuple[s.Step, ...] | None:
+    return (s.Commit(view.proposal),) if view.proposal else None
+
+
+def _always(*_: object) -> bool:
+    return True
+
+
+def _no(*_: object) -> bool:
+    return False
+
+
+def _any_account(view: views.View, token: str) -> tuple[tuple[str, ...], ...]:
+    return tuple({u.voters for u in view.units if u.voters})
+
+
+def _patch(target: Any, name: str, value: Any) -> Any:
+    return mock.patch.object(target, name, value)
+
+
+@contextlib.contextmanager
+def _both(*names: str) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            stack.enter_context(_patch(reading, name, _no))
+        yield
+
+
+FOCUS = {
+    "recovers from the worst disk": ("cut", "heal", "force_remove", "kill", "wait", "add"),
+    "leaves while another restarts": ("stale", "stale", "remove", "add"),
+    "takes the old cluster's voters for the new one's": ("remove", "force_remove", "cut", "add"),
+    "never removes a stuck learner": ("add", "add", "kill", "force_remove"),
+}
+"""What befalls the world of a bug that shows rarely when everything does."""
+
+BUGS: dict[str, tuple[Callable[[], Any], Any]] = {
+    "founds again on a wiped disk": (contextlib.nullcontext, _forgetful),
+    "founds for itself alone": (contextlib.nullcontext, _selfish),
+    "recovers from the worst disk": (contextlib.nullcontext, _modest),
+    "recovers although the majority is only silent": (
+        lambda: _patch(reading, "lost_by_juju", _impatient),
+        plans.plan,
+    ),
+    "runs data of an older generation": (
+        lambda: _without(running.replace, _keep_old),
+        plans.plan,
+    ),
+    "stops a corrupt voter before removing it": (
+        lambda: _without(running.mend, _stop_first),
+        plans.plan,
+    ),
+    "adds without listing first": (lambda: _without(joining.join, _add_blindly), plans.plan),
+    "commits before everybody is ready": (
+        lambda: _without(replacing.commit, _commit_early),
+        plans.plan,
+    ),
+    "restarts without its turn": (lambda: _patch(upkeep, "_has_turn", _always), plans.plan),
+    "leaves while another restarts": (
+        lambda: _both("turn_of_another", "somebody_leaves"),
+        plans.plan,
+    ),
+    "forgets the guard on quorum": (
+        lambda: _patch(reading, "may_pause", _always),
+        plans.plan,
+    ),
+    "lets the old cluster serve beside the new": (
+        lambda: _patch(running, "_old_may_serve", _no),
+        plans.plan,
+    ),
+    "takes the old cluster's voters for the new one's": (
+        lambda: _patch(reading, "accounts", _any_account),
+        plans.plan,
+    ),
+    "never promotes": (lambda: _without(joining.promote), plans.plan),
+    "never removes the gone": (lambda: _without(leaving.remove_gone), plans.plan),
+    "never removes a stuck learner": (lambda: _without(joining.remove_stuck), plans.plan),
+    "never makes room for its own return": (lambda: _without(joining.make_room), plans.plan),
+    "never withdraws a proposal": (lambda: _without(replacing.withdraw), plans.plan),
+}
+
+
+def caught(name: str, limit: int, first: int = 0) -> tuple[int, str]:
+    """The first history that exposes the bug, and what it broke; (-1, "") when none does."""
+    context, decide = BUGS[name]
+    with context():
+        for seed in range(first, first + limit):
+            why = check.play(seed, decide, FOCUS.get(name, ()))
+            if why:
+                return seed, why
+    return -1, ""

@@ -1,0 +1,58 @@
+"""Properties of the planner over random histories, and that they would catch a wrong planner."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from unit.cluster import bugs, check
+
+FOUNDING = ("add", "remove", "kill", "revive", "cut", "heal", "wipe", "leader", "wait")
+
+
+@settings(
+    max_examples=800,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(
+    seed=st.integers(0, 2**32),
+    script=st.lists(st.sampled_from(check.VERBS), min_size=1, max_size=14),
+)
+def test_given_any_history_when_faults_stop_then_one_healthy_cluster(
+    seed: int, script: list[str]
+) -> None:
+    check.History(seed, script=script).run()
+
+
+@settings(
+    max_examples=400,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(
+    seed=st.integers(0, 2**32),
+    script=st.lists(st.sampled_from(FOUNDING), min_size=1, max_size=8),
+)
+def test_given_founding_when_hooks_crash_and_units_are_cut_then_never_two_clusters(
+    seed: int, script: list[str]
+) -> None:
+    check.History(seed, script=script).run()
+
+
+@pytest.mark.parametrize("seed", range(0, 1000, 100))
+def test_given_seeded_histories_when_played_then_no_promise_is_broken(seed: int) -> None:
+    broken = {n: why for n in range(seed, seed + 100) if (why := check.play(n))}
+    assert not broken
+
+
+@pytest.mark.parametrize("name", sorted(bugs.BUGS))
+def test_given_a_seeded_bug_when_histories_are_played_then_one_exposes_it(name: str) -> None:
+    seed, why = bugs.caught(name, limit=3000)
+    assert seed >= 0, "no history exposes it"
+    assert why

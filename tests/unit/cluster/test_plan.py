@@ -1,0 +1,559 @@
+"""One promise of the planner each, on views small enough to read."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from cluster import generation as generations
+from cluster import plan as plans
+from cluster import reading
+from cluster import steps as s
+from cluster import view as views
+
+RUNNING, STOPPED = views.Service.RUNNING, views.Service.STOPPED
+
+
+def url(number: int) -> str:
+    return f"https://198.18.0.{number}:2380"
+
+
+def founders(*numbers: int) -> tuple[generations.Founder, ...]:
+    return tuple(generations.Founder(f"etcd/{n}", url(n)) for n in numbers)
+
+
+def record(*numbers: int, **values: Any) -> generations.Generation:
+    base = generations.Generation(
+        1, "one", generations.Source.NEW, founders(*numbers), confirmed=True
+    )
+    return dataclasses.replace(base, **values)
+
+
+def unit(number: int, **values: Any) -> views.Unit:
+    base = views.Unit(
+        f"etcd/{number}",
+        peer_url=url(number),
+        client_url=url(number),
+        token="one",
+        started=True,
+        begun=1,
+    )
+    return dataclasses.replace(base, **values)
+
+
+def member(number: int, **values: Any) -> views.Member:
+    base = views.Member(
+        100 + number, f"etcd-{number}", (url(number),), (url(number),), False, True, 50
+    )
+    return dataclasses.replace(base, **values)
+
+
+def blank(number: int) -> views.Member:
+    """A learner that was added and never started."""
+    return views.Member(100 + number, "", (url(number),), (), True)
+
+
+def view(me: int = 0, **values: Any) -> views.View:
+    """A healthy cluster of three, seen by one of its units."""
+    base = views.View(
+        me=f"etcd/{me}",
+        leader=me == 0,
+        now=10_000.0,
+        ready=True,
+        dying=False,
+        planned=3,
+        units=tuple(unit(n) for n in range(3)),
+        generation=record(0, 1, 2),
+        proposal=None,
+        disk=views.Disk(token="one"),
+        etcd=etcd(me, 0, 1, 2),
+        fresh_token="fresh",
+    )
+    return dataclasses.replace(base, **values)
+
+
+def etcd(me: int, *members: int | views.Member, **values: Any) -> views.Etcd:
+    """What etcd says: members by number are healthy voters."""
+    listed = tuple(member(m) if isinstance(m, int) else m for m in members)
+    base = views.Etcd(RUNNING, listed, 7, listed[0].id if listed else None, 100 + me)
+    return dataclasses.replace(base, **values)
+
+
+def silent(service: views.Service = RUNNING, **values: Any) -> views.Etcd:
+    """No quorum answers."""
+    return views.Etcd(service, **values)
+
+
+def do(v: views.View) -> list[str]:
+    """Names of the planned steps, waits left out."""
+    return [type(x).__name__ for x in plans.plan(v).steps if not isinstance(x, s.Wake)]
+
+
+def changed(v: views.View, number: int, **values: Any) -> views.View:
+    units = tuple(
+        dataclasses.replace(u, **values) if u.name == f"etcd/{number}" else u for u in v.units
+    )
+    return dataclasses.replace(v, units=units)
+
+
+def fresh(me: int = 0, **values: Any) -> views.View:
+    """Three new units, no record, no data."""
+    units = tuple(unit(n, token=None, started=False, begun=0) for n in range(3))
+    base = view(me, units=units, generation=None, disk=views.Disk(), etcd=views.Etcd(STOPPED))
+    return dataclasses.replace(base, **values)
+
+
+def test_given_a_healthy_cluster_when_planned_then_nothing_is_done() -> None:
+    plan = plans.plan(view())
+    assert plan.steps == ()
+    assert plan.message == "Healthy with 3 known peers"
+    assert plan.status == "active"
+
+
+class TestFounding:
+    def test_given_all_units_published_when_leader_then_commits_them_as_founders(self) -> None:
+        (commit,) = plans.plan(fresh()).steps
+        assert isinstance(commit, s.Commit)
+        assert commit.generation == record(0, 1, 2, token="fresh", confirmed=False)
+
+    def test_given_all_units_published_when_not_leader_then_waits(self) -> None:
+        assert do(fresh(1)) == []
+
+    def test_given_a_missing_unit_when_within_the_bound_then_leader_waits(self) -> None:
+        v = changed(fresh(), 2, peer_url=None)
+        assert do(v) == []
+        assert plans.plan(v).waiting_on == "founding"
+        assert plans.plan(v).message == "waiting for units to found the cluster: 2 of 3 ready"
+
+    def test_given_a_missing_unit_when_the_bound_passed_then_founds_without_it(self) -> None:
+        v = changed(fresh(since=(("founding", 10_000.0 - 91),)), 2, peer_url=None)
+        (commit,) = plans.plan(v).steps
+        assert isinstance(commit, s.Commit)
+        assert commit.generation.founders == founders(0, 1)
+
+    def test_given_a_record_naming_the_unit_when_empty_then_founds(self) -> None:
+        v = fresh(1, generation=record(0, 1, 2, confirmed=False))
+        assert do(v) == ["Found"]
+
+    def test_given_a_record_not_naming_the_unit_when_empty_then_never_founds(self) -> None:
+        assert do(fresh(2, generation=record(0, 1, confirmed=False))) == []
+
+    def test_given_a_founder_that_began_when_its_disk_is_empty_then_never_founds(self) -> None:
+        v = changed(fresh(1, generation=record(0, 1, 2)), 1, begun=1)
+        assert do(v) == []
+        listed = etcd(1, 0, member(1, healthy=False), 2, service=STOPPED)
+        assert do(dataclasses.replace(v, etcd=listed)) == ["RemoveMember"]
+
+    def test_given_founders_gone_before_start_when_no_data_then_leader_founds_anew(self) -> None:
+        v = fresh(generation=record(0, 1, 2, confirmed=False))
+        v = dataclasses.replace(v, units=v.units[:1], planned=1)
+        (commit,) = plans.plan(v).steps
+        assert isinstance(commit, s.Commit)
+        assert (commit.generation.number, commit.generation.token) == (2, "fresh")
+        assert commit.generation.founders == founders(0)
+
+    def test_given_total_loss_allowed_when_a_backup_is_known_then_founds_from_it(self) -> None:
+        policy = views.Policy(recover_total_loss=True)
+        (propose,) = plans.plan(fresh(policy=policy, newest_backup=(("path", "b"),))).steps
+        assert isinstance(propose, s.Propose)
+        assert propose.proposal is not None
+        assert propose.proposal.source is generations.Source.BACKUP
+
+    def test_given_attached_disks_of_one_cluster_when_read_then_the_best_founds(self) -> None:
+        low, high = views.DiskFacts(1, 5, 5), views.DiskFacts(1, 9, 9)
+        v = fresh(disk=views.Disk(token="old", facts=low))
+        v = changed(v, 1, token="old", facts=high)
+        (propose,) = plans.plan(v).steps
+        assert isinstance(propose, s.Propose)
+        assert propose.proposal is not None
+        assert propose.proposal.founders == founders(1)
+
+    def test_given_attached_disks_of_two_clusters_when_planned_then_blocked(self) -> None:
+        v = fresh(disk=views.Disk(token="old", facts=views.DiskFacts(1, 5, 5)))
+        v = changed(v, 1, token="other", facts=views.DiskFacts(1, 9, 9))
+        assert do(v) == []
+        plan = plans.plan(v)
+        assert plan.status == "blocked"
+        assert "juju run etcd/leader recover" in plan.message
+
+
+class TestJoining:
+    def joiner(self, *members: int | views.Member, **values: Any) -> views.View:
+        units = (*(unit(n) for n in range(3)), unit(3, token=None, started=False, begun=0))
+        base = view(
+            3,
+            leader=False,
+            units=units,
+            disk=views.Disk(),
+            etcd=etcd(3, *(members or (0, 1, 2)), service=STOPPED, local_id=None),
+        )
+        return dataclasses.replace(base, **values)
+
+    def test_given_no_member_of_mine_when_listed_then_adds_a_learner(self) -> None:
+        assert plans.plan(self.joiner()).steps == (s.AddLearner(url(3)),)
+
+    def test_given_no_quorum_when_joining_then_waits(self) -> None:
+        assert do(self.joiner(etcd=silent(STOPPED))) == []
+
+    def test_given_my_blank_member_when_crashed_before_then_joins_with_exact_list(self) -> None:
+        (join,) = plans.plan(self.joiner(0, 1, 2, blank(3))).steps
+        assert isinstance(join, s.Join)
+        assert join.initial_cluster == ",".join(f"etcd-{n}={url(n)}" for n in range(4))
+
+    def test_given_another_learner_when_joining_then_waits(self) -> None:
+        assert do(self.joiner(0, 1, 2, blank(4))) == []
+
+    def test_given_two_joiners_when_planned_then_the_lower_number_goes_first(self) -> None:
+        v = self.joiner()
+        v = dataclasses.replace(v, me="etcd/4", units=(*v.units, unit(4, token=None, begun=0)))
+        assert do(v) == []
+        patient = dataclasses.replace(v, since=(("queue:etcd/3", 10_000.0 - 31),))
+        assert do(patient) == ["AddLearner"]
+
+    def test_given_too_many_joins_when_planned_then_stuck_and_named(self) -> None:
+        v = changed(self.joiner(), 3, joins=3)
+        assert do(v) == []
+        assert plans.plan(v).state is plans.State.STUCK
+        assert "juju remove-unit etcd/3" in plans.plan(v).message
+
+    def test_given_an_unconfirmed_restore_when_joining_then_it_is_a_founder_or_waits(self) -> None:
+        v = self.joiner(0, 1, 2, member(3, client_urls=()))
+        v = dataclasses.replace(v, generation=record(0, 1, 2, 3))
+        assert do(v) == ["Found"]
+
+    def test_given_a_late_founder_when_the_list_moved_on_then_joins_as_learner(self) -> None:
+        v = self.joiner(0, 1, 4, member(3, client_urls=(), healthy=False))
+        v = dataclasses.replace(v, generation=record(0, 1, 2, 3))
+        assert do(v) == ["RemoveMember"]
+
+    @pytest.mark.parametrize(("index", "steps"), [(50, ["Promote"]), (45, ["Promote"]), (44, [])])
+    def test_given_a_learner_when_in_sync_then_promotes_itself(
+        self, index: int, steps: list[str]
+    ) -> None:
+        mine = member(3, learner=True, raft_index=index)
+        v = self.joiner(disk=views.Disk(token="one"), etcd=etcd(3, 0, 1, 2, mine))
+        assert do(v) == steps
+
+    def test_given_a_learner_without_progress_when_overdue_then_leader_removes_it(self) -> None:
+        listed = etcd(0, 0, 1, 2, blank(3))
+        v = view(etcd=listed)
+        assert do(v) == []
+        assert "learner:103:0" in plans.plan(v).clocks
+        v = dataclasses.replace(v, since=(("learner:103:0", 10_000.0 - 901),))
+        assert do(v) == ["RemoveMember"]
+
+
+class TestStarting:
+    def test_given_data_of_the_record_when_stopped_then_starts(self) -> None:
+        assert do(view(etcd=silent(STOPPED))) == ["Start"]
+
+    def test_given_data_of_another_generation_when_planned_then_it_is_put_aside(self) -> None:
+        v = view(1, disk=views.Disk(token="zero"), etcd=silent())
+        assert do(v) == ["Stop", "SetAside"]
+
+    def test_given_not_ready_when_stopped_then_waits(self) -> None:
+        assert do(view(etcd=silent(STOPPED), ready=False)) == []
+
+    def test_given_no_data_when_etcd_runs_then_it_is_stopped(self) -> None:
+        assert do(view(1, disk=views.Disk())) == ["Stop"]
+
+
+class TestReplacing:
+    def proposed(self, me: int = 0, **values: Any) -> views.View:
+        proposal = record(
+            0, 1, 2, number=2, token="two", source=generations.Source.BACKUP, confirmed=False
+        )
+        return view(me, proposal=proposal, **values)
+
+    def committed(self, me: int = 0, **values: Any) -> views.View:
+        generation = record(
+            0,
+            1,
+            2,
+            number=2,
+            token="two",
+            source=generations.Source.BACKUP,
+            confirmed=False,
+            detail=(("previous_number", "1"), ("previous_token", "one")),
+        )
+        base = view(me, generation=generation, etcd=silent())
+        return dataclasses.replace(base, **values)
+
+    def test_given_a_proposal_when_running_then_prepares_beside_the_cluster(self) -> None:
+        assert do(self.proposed(1)) == ["Prepare"]
+
+    def test_given_all_prepared_when_leader_then_commits_with_the_way_back(self) -> None:
+        v = self.proposed(disk=views.Disk(token="one", prepared=("two",)))
+        assert do(v) == []
+        for number in (1, 2):
+            v = changed(v, number, prepared="two")
+        (commit,) = plans.plan(v).steps
+        assert isinstance(commit, s.Commit)
+        assert dict(commit.generation.detail)["previous_token"] == "one"
+
+    def test_given_a_failed_prepare_when_leader_then_withdraws_with_the_reason(self) -> None:
+        v = changed(self.proposed(), 1, failure=("two", "no space left"))
+        assert plans.plan(v).steps == (s.Propose(None, "etcd/1: no space left"),)
+
+    def test_given_a_late_prepare_when_overdue_then_withdraws(self) -> None:
+        v = self.proposed(since=(("proposal:two", 10_000.0 - 3601),))
+        assert do(v) == ["Propose"]
+
+    def test_given_a_founder_gone_when_the_old_cluster_runs_then_withdraws(self) -> None:
+        v = self.proposed()
+        v = dataclasses.replace(v, units=v.units[:2])
+        assert plans.plan(v).steps == (s.Propose(None, "a founder was removed"),)
+
+    def test_given_a_founder_gone_when_nothing_answers_then_goes_on_without_it(self) -> None:
+        v = self.proposed(etcd=silent())
+        (propose,) = plans.plan(dataclasses.replace(v, units=v.units[:2])).steps
+        assert isinstance(propose, s.Propose)
+        assert propose.proposal is not None
+        assert propose.proposal.token == "fresh"
+        assert propose.proposal.founders == founders(0, 1)
+
+    def test_given_it_is_committed_when_prepared_then_swaps_and_starts(self) -> None:
+        v = self.committed(1, disk=views.Disk(token="one", prepared=("two",)))
+        assert do(v) == ["Stop", "SetAside"]
+        disk = views.Disk(prepared=("two",), kept=("one",))
+        v = dataclasses.replace(v, disk=disk, etcd=silent(STOPPED))
+        assert do(v) == ["Adopt", "Start"]
+
+    def test_given_it_is_committed_when_preparation_was_lost_then_prepares_first(self) -> None:
+        assert do(self.committed(1)) == ["Prepare"]
+
+    def test_given_a_founder_failed_when_unconfirmed_then_leader_returns_to_the_old(self) -> None:
+        v = changed(self.committed(), 2, failure=("two", "bad disk"))
+        (commit,) = plans.plan(v).steps
+        assert isinstance(commit, s.Commit)
+        back = commit.generation
+        assert (back.number, back.token) == (3, "one")
+        assert back.source is generations.Source.PREVIOUS
+        assert dict(back.detail)["reason"] == "etcd/2: bad disk"
+
+    def test_given_not_healthy_when_overdue_then_leader_returns_to_the_old(self) -> None:
+        assert do(self.committed(since=(("confirm:2", 10_000.0 - 301),))) == ["Commit"]
+
+    def test_given_a_return_when_the_old_data_is_kept_then_puts_it_back(self) -> None:
+        generation = record(0, 1, 2, number=3, source=generations.Source.PREVIOUS, confirmed=False)
+        v = view(1, generation=generation, etcd=silent(STOPPED))
+        v = dataclasses.replace(v, disk=views.Disk(kept=("one", "two")))
+        assert do(changed(v, 1, begun=2)) == ["PutBack", "Start"]
+        assert do(changed(v, 1, begun=3)) == []
+
+    def test_given_all_founders_healthy_when_leader_then_confirms_then_finishes(self) -> None:
+        v = self.committed(disk=views.Disk(token="two"), etcd=etcd(0, 0, 1, 2))
+        (commit,) = plans.plan(v).steps
+        assert isinstance(commit, s.Commit)
+        assert commit.generation.confirmed
+        v = dataclasses.replace(v, generation=commit.generation)
+        assert do(v) == ["Finish"]
+
+    def test_given_a_founder_missing_when_not_overdue_then_not_confirmed(self) -> None:
+        listed = etcd(0, 0, 1, member(2, healthy=False))
+        v = self.committed(disk=views.Disk(token="two"), etcd=listed)
+        assert do(v) == []
+        late = dataclasses.replace(v, since=(("confirm:2", 10_000.0 - 301),))
+        assert do(late) == ["Commit"]
+
+    def test_given_a_withdrawn_proposal_when_planned_then_its_data_is_discarded(self) -> None:
+        v = view(disk=views.Disk(token="one", prepared=("two",)))
+        assert plans.plan(v).steps == (s.Discard("two"),)
+
+
+class TestLeaving:
+    def leaving(self, **values: Any) -> views.View:
+        v = changed(view(0, dying=True), 0, alive=False)
+        return dataclasses.replace(v, **values)
+
+    def test_given_the_raft_leader_when_dying_then_hands_over_and_removes_itself(self) -> None:
+        steps = plans.plan(self.leaving()).steps
+        assert [type(x) for x in steps] == [s.MoveLeader, s.RemoveMember]
+        assert steps[-1] == s.RemoveMember(100)
+
+    def test_given_its_member_is_gone_when_dying_then_stops(self) -> None:
+        assert do(self.leaving(etcd=etcd(0, 1, 2))) == ["Stop"]
+
+    def test_given_no_quorum_when_dying_then_just_stops(self) -> None:
+        assert do(self.leaving(etcd=silent())) == ["Stop"]
+
+    def test_given_stopped_when_dying_then_settled(self) -> None:
+        assert plans.plan(self.leaving(etcd=silent(STOPPED))).steps == ()
+
+    def test_given_the_last_member_when_dying_then_keeps_membership_and_data(self) -> None:
+        assert do(self.leaving(etcd=etcd(0, 0))) == ["Stop"]
+
+    def test_given_two_members_when_one_dies_then_it_is_removed(self) -> None:
+        assert do(self.leaving(etcd=etcd(0, 0, 1))) == ["MoveLeader", "RemoveMember"]
+
+    def test_given_it_would_cost_quorum_when_dying_then_waits_for_a_bounded_time(self) -> None:
+        listed = etcd(0, 0, 1, member(2, healthy=False))
+        v = self.leaving(etcd=listed)
+        assert do(v) == []
+        assert do(dataclasses.replace(v, since=(("leaving", 10_000.0 - 31),))) == ["Stop"]
+
+    def test_given_a_member_without_unit_when_leader_then_removes_it(self) -> None:
+        v = view(etcd=etcd(0, 0, 1, member(2, healthy=False)))
+        v = dataclasses.replace(v, units=v.units[:2])
+        assert plans.plan(v).steps == (s.RemoveMember(102),)
+        assert do(dataclasses.replace(v, leader=False)) == []
+
+    def test_given_a_member_without_unit_when_it_would_cost_quorum_then_stays(self) -> None:
+        listed = etcd(0, 0, member(1, healthy=False), 2, member(3, healthy=False))
+        v = view(etcd=listed)
+        v = dataclasses.replace(v, units=v.units[:2])
+        assert s.RemoveMember(102) not in plans.plan(v).steps
+
+    def test_given_a_member_that_is_no_unit_when_leader_then_only_names_it(self) -> None:
+        v = view(etcd=etcd(0, 0, 1, 2, member(9, name="by-hand")))
+        assert do(v) == []
+        assert "member-remove" in plans.plan(v).message
+
+
+class TestMending:
+    def test_given_broken_data_when_the_rest_has_quorum_then_rejoins(self) -> None:
+        v = view(
+            1,
+            disk=views.Disk(token="one", broken="bad WAL"),
+            etcd=etcd(1, 0, member(1, healthy=False), 2, service=views.Service.FAILED),
+        )
+        assert do(v) == ["RemoveMember", "Stop", "SetAside"]
+
+    def test_given_broken_data_when_it_is_the_last_copy_then_kept_and_named(self) -> None:
+        v = view(disk=views.Disk(token="one", broken="bad WAL"), etcd=silent(views.Service.FAILED))
+        assert do(v) == []
+        assert plans.plan(v).state is plans.State.CORRUPT
+        assert "juju run etcd/leader recover" in plans.plan(v).message
+
+    def test_given_a_corrupt_alarm_when_a_majority_is_clean_then_rejoins(self) -> None:
+        v = view(1, etcd=etcd(1, 0, member(1, corrupt=True), 2))
+        assert do(v) == ["RemoveMember", "Stop", "SetAside"]
+
+    def test_given_a_corrupt_alarm_when_it_is_one_against_one_then_nothing_stops(self) -> None:
+        v = view(1, etcd=etcd(1, 0, member(1, corrupt=True)))
+        assert do(v) == []
+        assert plans.plan(v).status == "blocked"
+
+    def test_given_data_of_a_removed_member_when_it_returns_then_put_aside(self) -> None:
+        assert do(view(1, etcd=etcd(1, 0, 2))) == ["Stop", "SetAside"]
+
+
+class TestQuorumLost:
+    def lost(self, **values: Any) -> views.View:
+        """Two of three units were removed."""
+        v = view(etcd=silent(), policy=views.Policy(recover_quorum_loss=True))
+        v = changed(v, 0, voters=("etcd/0", "etcd/1", "etcd/2"), voters_of="one")
+        return dataclasses.replace(v, units=v.units[:1], **values)
+
+    def test_given_units_removed_when_allowed_then_stops_to_compare_then_proposes(self) -> None:
+        assert do(self.lost()) == ["Stop", "ReadFacts"]
+        read = views.Disk(token="one", facts=views.DiskFacts(2, 9, 8))
+        (propose,) = plans.plan(self.lost(disk=read, etcd=silent(STOPPED))).steps
+        assert isinstance(propose, s.Propose)
+        assert propose.proposal is not None
+        assert propose.proposal.source is generations.Source.SURVIVOR
+        assert propose.proposal.founders == founders(0)
+
+    def test_given_units_removed_when_not_allowed_then_names_the_command(self) -> None:
+        v = self.lost(policy=views.Policy())
+        assert do(v) == []
+        assert plans.plan(v).state is plans.State.QUORUM_LOST
+        assert "juju run etcd/leader recover" in plans.plan(v).message
+
+    def test_given_units_only_silent_when_allowed_then_never_recovers(self) -> None:
+        v = dataclasses.replace(self.lost(), units=tuple(unit(n) for n in range(3)))
+        assert do(v) == []
+        assert not reading.lost_by_juju(v)
+
+    def test_given_one_account_with_a_quorum_when_allowed_then_never_recovers(self) -> None:
+        v = self.lost()
+        other = unit(1, voters=("etcd/0", "etcd/1"), voters_of="one")
+        assert not reading.lost_by_juju(dataclasses.replace(v, units=(*v.units, other)))
+
+    def test_given_two_survivors_when_one_is_silent_then_waits_for_its_disk(self) -> None:
+        voters = tuple(f"etcd/{n}" for n in range(5))
+        v = self.lost(disk=views.Disk(token="one", facts=views.DiskFacts(2, 9, 8)))
+        v = dataclasses.replace(v, etcd=silent(STOPPED), units=(v.units[0], unit(1)))
+        v = changed(v, 0, voters=voters)
+        assert do(v) == []
+        assert "etcd/1" in plans.plan(v).message
+        v = changed(v, 1, started=False, facts=views.DiskFacts(2, 10, 8))
+        (propose,) = plans.plan(v).steps
+        assert isinstance(propose, s.Propose)
+        assert propose.proposal is not None
+        assert propose.proposal.founders == founders(1)
+
+    def test_given_an_order_when_nothing_answers_then_proposes_that_unit(self) -> None:
+        v = view(etcd=silent(), recover="etcd/2")
+        (propose,) = plans.plan(v).steps
+        assert isinstance(propose, s.Propose)
+        assert propose.proposal is not None
+        assert propose.proposal.founders == founders(2)
+
+    def test_given_an_order_when_a_quorum_answers_then_ignored(self) -> None:
+        assert do(view(recover="etcd/2")) == []
+
+    def test_given_no_data_anywhere_when_not_allowed_then_names_the_restore(self) -> None:
+        v = view(etcd=silent(STOPPED), disk=views.Disk())
+        v = dataclasses.replace(v, units=tuple(unit(n, token=None) for n in range(3)))
+        assert do(v) == []
+        assert plans.plan(v).state is plans.State.DATA_LOST
+        assert "juju run etcd/leader restore" in plans.plan(v).message
+
+
+class TestUpkeep:
+    def test_given_stale_units_when_leader_then_grants_one_turn(self) -> None:
+        v = changed(changed(view(), 1, stale=True), 2, stale=True)
+        assert plans.plan(v).steps == (s.Grant("etcd/1", 1),)
+        v = dataclasses.replace(v, turn=("etcd/1", 1))
+        assert do(v) == []
+        v = changed(v, 1, stale=False, turn_done=1)
+        assert plans.plan(v).steps == (s.Grant("etcd/2", 2),)
+
+    def test_given_its_turn_when_stale_then_hands_over_and_restarts(self) -> None:
+        v = changed(view(etcd=etcd(0, 0, 1, 2, stale=True)), 0, stale=True)
+        v = dataclasses.replace(v, turn=("etcd/0", 4))
+        assert do(v) == ["MoveLeader", "Restart"]
+        assert do(changed(v, 0, turn_done=4)) == ["Grant"]
+
+    def test_given_an_unhealthy_voter_when_stale_then_no_turn_is_given(self) -> None:
+        v = view(etcd=etcd(0, 0, 1, member(2, healthy=False)))
+        assert do(changed(v, 1, stale=True)) == []
+
+    def test_given_a_member_of_one_when_stale_then_restarts_at_once(self) -> None:
+        v = view(etcd=etcd(0, 0, stale=True))
+        v = dataclasses.replace(v, units=v.units[:1], generation=record(0))
+        assert do(v) == ["Restart"]
+
+    def test_given_a_new_address_when_it_has_its_turn_then_updates_before_restart(self) -> None:
+        v = changed(view(1, turn=("etcd/1", 1)), 1, peer_url="https://198.18.9.9:2380")
+        steps = plans.plan(v).steps
+        assert steps == (s.UpdateMember(101, "https://198.18.9.9:2380"), s.Restart())
+
+    def test_given_a_learner_with_a_new_address_when_planned_then_never_updated(self) -> None:
+        mine = member(1, learner=True, raft_index=0)
+        v = changed(view(1, etcd=etcd(1, 0, mine, 2)), 1, peer_url="https://198.18.9.9:2380")
+        assert "UpdateMember" not in do(v)
+
+
+class TestStates:
+    def test_given_every_state_when_asked_then_it_has_a_status_and_a_meaning(self) -> None:
+        for state in plans.State:
+            assert state.status in ("active", "waiting", "maintenance", "blocked")
+            assert plans.status.MEANING[state]
+
+    @pytest.mark.parametrize(
+        "broken",
+        [
+            view(etcd=etcd(0, 0, 1)),
+            view(etcd=etcd(0, 0, 1, member(2, healthy=False))),
+            view(etcd=etcd(0, 0, 1, member(2, learner=True))),
+            view(etcd=etcd(0, 0, 1, 2, alarms=("NOSPACE on etcd-1",))),
+            view(etcd=etcd(0, 0, 1, 2, leader=None)),
+            changed(view(), 2, token="zero"),
+        ],
+    )
+    def test_given_a_disagreement_when_asked_then_never_active(self, broken: views.View) -> None:
+        assert plans.plan(broken).status != "active"
