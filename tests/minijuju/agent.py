@@ -199,6 +199,8 @@ class Agent(threading.Thread):
             self._command()
         elif operation.kind == "enter":
             self._enter_scopes()
+        elif operation.kind == "leave":
+            self._leave(operation.relation)
         elif operation.kind == "resign":
             with self.store.transaction():
                 self.unit.state.leader = False
@@ -255,9 +257,11 @@ class Agent(threading.Thread):
                     actions.finish(task, "failed", "action terminated")
             if unit.state.step == "pending":
                 self._failed(unit.state.hook)
-            elif not unit.state.deployed:
+            elif unit.state.deployed:
+                self.agent_status("idle")
+            else:
                 self._workload("waiting", "agent initialising")
-            self.agent_status("executing" if not unit.state.deployed else "idle")
+                self.agent_status("executing")
             self.ready = True
         self.host.told()
 
@@ -287,6 +291,13 @@ class Agent(threading.Thread):
                 known = seen[relation.id]
                 if known.alive and known.known and not known.in_scope:
                     relations.enter(self.state, relation, unit, address)
+
+    def _leave(self, identity: int | None) -> None:
+        relation = self.state.relations.get(identity)
+        if relation:
+            with self.store.transaction():
+                relations.leave(self.state, relation, self.unit_name)
+                lifecycle.tidy_relations(self.state)
 
     # -- hooks
 
@@ -446,10 +457,7 @@ class Agent(threading.Thread):
         if kind == "relation-departed" and hook.relation is not None:
             self.bags.forget(hook.relation, hook.remote_unit)
         elif kind == "relation-broken":
-            relation = self.state.relations.get(hook.relation)
-            if relation:
-                relations.leave(self.state, relation, unit.name)
-                lifecycle.tidy_relations(self.state)
+            self._leave(hook.relation)
         elif kind == "storage-detaching" and hook.storage in self.state.storage:
             storage.released(self.state, self.state.storage[hook.storage])
         elif kind in ("secret-rotate", "secret-expired"):

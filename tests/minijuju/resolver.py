@@ -68,8 +68,8 @@ class Remote:
 class Operation:
     """The next thing to do.
 
-    `kind`: deploy, upgrade, hook, skip (take a failed hook as done), task, command, enter (a
-    relation's scope without hooks), resign, dead.
+    `kind`: deploy, upgrade, hook, skip (take a failed hook as done), task, command, enter or leave
+    (a relation's scope, without hooks), resign, dead.
     """
 
     kind: str
@@ -236,6 +236,9 @@ def _next(
 def _relations(
     local: records.AgentState, remote: Remote, order: Sequence[RemoteRelation], name: str
 ) -> Iterator[Operation]:
+    for relation in order:
+        if relation.implicit and relation.in_scope and not relation.alive:
+            yield Operation("leave", relation=relation.id)
     mine = [(local.relations[each.id], each) for each in order if each.id in local.relations]
     for memory, relation in sorted(mine, key=lambda pair: not pair[0].changed_pending):
         yield from _relation(memory, remote, relation, name)
