@@ -25,7 +25,6 @@ UV = "uv>=0.9,<1"
 PLATFORM = "ubuntu@24.04"
 INPUTS = (
     "LICENSE",
-    "README.md",
     "actions.yaml",
     "charmcraft.yaml",
     "config.yaml",

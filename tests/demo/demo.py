@@ -33,6 +33,8 @@ MINIJUJU_HOME={home} JUJU_MODEL={model} exec {minijuju} "$@"
 """
 HEALTHY_SECONDS = 420
 RESTORE_SECONDS = 300
+QUIET_SECONDS = 10
+"""How long the demo says nothing while it waits."""
 
 
 class DemoError(Exception):
@@ -149,15 +151,23 @@ class Demo:
         """
         deadline = time.monotonic() + seconds
         seen: dict[str, str] = {}
+        told = time.monotonic()
         while True:
+            busy: list[str] = []
             for name, unit in sorted(self.units().items()):
-                workload = unit["workload-status"]
+                workload, agent = unit["workload-status"], unit["juju-status"]
                 now = f"{workload['current']}: {workload.get('message', '')}".rstrip(": ")
                 if seen.get(name) != now:
                     self.tell(f"    {name} {now}")
                     seen[name] = now
+                    told = time.monotonic()
                 if workload["current"] == "error":
                     raise DemoError(f"{name}: {workload.get('message')}")
+                if agent["current"] == "executing":
+                    busy.append(f"{name} {agent.get('message', '')}")
+            if time.monotonic() - told > QUIET_SECONDS:
+                self.tell(f"    still waiting: {', '.join(busy) or 'no hook runs'}")
+                told = time.monotonic()
             if wanted():
                 return
             if time.monotonic() > deadline:
