@@ -99,10 +99,12 @@ def _disk(node: node_.Node, etcd: view.Etcd) -> view.Disk:
 def _tell(node: node_.Node, etcd: view.Etcd, disk: view.Disk) -> None:
     """Publish this unit's part of the picture."""
     proposal = node.peers.proposal()
-    voters = node.me.voters
-    if etcd.members is not None:
+    voters, voters_of = node.me.voters, node.me.voters_of
+    committed = node.peers.generation()
+    if etcd.members is not None and committed is not None:
         named = [member.name for member in etcd.members if member.name and not member.learner]
         voters = tuple(sorted(generations.unit_name(name) for name in named))
+        voters_of = committed.token
     node.me = dataclasses.replace(
         node.me,
         peer_url=node.peer_url if node.ready else node.me.peer_url,
@@ -114,6 +116,7 @@ def _tell(node: node_.Node, etcd: view.Etcd, disk: view.Disk) -> None:
         facts=disk.facts,
         stale=etcd.stale,
         voters=voters,
+        voters_of=voters_of,
         joins=node.joins(),
     )
     node.peers.publish(node.me)

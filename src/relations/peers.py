@@ -189,23 +189,17 @@ class Peers:
         bags: dict[str, Mapping[str, str]] = {}
         if relation is not None:
             bags = {unit.name: relation.data[unit] for unit in relation.units}
+            bags[self.name] = relation.data[self._charm.unit]
         names = {*goals, *bags, self.name}
-        return tuple(
-            self.me()
-            if name == self.name
-            else dataclasses.replace(
-                _read_unit(name, bags.get(name, {})), alive=_alive(goals.get(name))
-            )
-            for name in sorted(names, key=_number)
-        )
+        return tuple(self._unit(name, bags.get(name, {})) for name in sorted(names, key=_number))
 
     def me(self) -> views.Unit:
-        """This unit as it last described itself; what it cannot read it will write anew."""
-        try:
-            unit = _read_unit(self.name, self._unit_bag())
-        except PeerError:
-            unit = views.Unit(self.name)
-        return dataclasses.replace(unit, alive=not self.dying)
+        """This unit as it last described itself.
+
+        Raises:
+            PeerError: it cannot be read. It is not passed over: what a unit once began is in it.
+        """
+        return self._unit(self.name, self._unit_bag())
 
     def publish(self, unit: views.Unit) -> bool:
         """Describe this unit to the others; answers whether that changed anything.
@@ -324,13 +318,23 @@ class Peers:
         found.set_content(content)
         return True
 
+    def _unit(self, name: str, bag: Mapping[str, str]) -> views.Unit:
+        try:
+            unit = _read_unit(name, bag)
+        except PeerError as error:
+            relation = self._relation
+            at = f"{self._endpoint}:{relation.id}" if relation else self._endpoint
+            clear = f"juju exec --unit {name} -- relation-set -r {at} unit="
+            raise PeerError(f"{error}; `{clear}` clears it") from error
+        return dataclasses.replace(unit, alive=_alive(self._goal_state().get(name)))
+
     def _record(self, key: str) -> generations.Generation | None:
         text = self._app_bag().get(key, "")
         if not text:
             return None
         try:
             return generations.Generation.from_json(text)
-        except ValueError as error:
+        except (ValueError, OverflowError, RecursionError) as error:
             raise PeerError(
                 f"the {key} record in the databag of relation {self._endpoint} cannot be read"
                 f" ({str(error).rpartition(': ')[2]}); nothing was changed"
@@ -400,7 +404,7 @@ def _strings(text: str, where: str) -> dict[str, str]:
         if not isinstance(raw, dict):
             raise TypeError("not an object")
         return {str(key): str(value) for key, value in cast("dict[Any, Any]", raw).items()}
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise PeerError(f"{where} cannot be read ({error}); nothing was changed") from error
 
 
@@ -410,7 +414,8 @@ def _to_json(unit: views.Unit) -> str:
     del raw["name"], raw["alive"]
     if unit.member_id is not None:
         raw["member_id"] = f"{unit.member_id:x}"
-    said = {key: value for key, value in raw.items() if value not in (None, False)}
+    nothing = dataclasses.asdict(views.Unit(unit.name))
+    said = {key: value for key, value in raw.items() if value != nothing[key]}
     return json.dumps(said, sort_keys=True)
 
 
@@ -438,13 +443,22 @@ def _read_unit(name: str, bag: Mapping[str, str]) -> views.Unit:
             stale=bool(raw.get("stale", False)),
             begun=int(raw.get("begun", 0)),
             voters=tuple(str(voter) for voter in raw.get("voters", ())),
+            voters_of=str(raw.get("voters_of", "")),
             joins=int(raw.get("joins", 0)),
             turn_done=int(raw.get("turn_done", 0)),
         )
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise PeerError(
-            f"the databag of {name} in the peer relation cannot be read ({error});"
-            " nothing was changed"
+            f"the databag of {name} in the peer relation cannot be read ({error}), nothing was"
+            " changed"
         ) from error
 
 
