@@ -85,19 +85,29 @@ class Spec:
     switches: frozenset[str]
     format: str
     needs_task: bool
+    free: bool
+    """Whether it runs without the store's lock: it takes long, or changes nothing stored."""
 
 
 TOOLS: dict[str, Spec] = {}
 
 
 def tool(
-    name: str, *, values: str = "", switches: str = "", form: str = "", needs_task: bool = False
+    name: str,
+    *,
+    values: str = "",
+    switches: str = "",
+    form: str = "",
+    needs_task: bool = False,
+    free: bool = False,
 ) -> Callable[[Callable[[Call], Any]], Callable[[Call], Any]]:
     """Register a tool. With `form`, it takes `--format` and its result is printed so."""
 
     def register(run: Callable[[Call], Any]) -> Callable[[Call], Any]:
         wanted = {*values.split(), *(("format", "o", "output") if form else ())}
-        TOOLS[name] = Spec(run, frozenset(wanted), frozenset(switches.split()), form, needs_task)
+        TOOLS[name] = Spec(
+            run, frozenset(wanted), frozenset(switches.split()), form, needs_task, free
+        )
         return run
 
     return register
@@ -127,12 +137,29 @@ def call(
             raise Usage(f'invalid value "{form}" for option --format: unknown format "{form}"')
         if spec.needs_task and (context.task is None or context.task.name == "juju-exec"):
             raise errors.JujuError("not running an action")
-        result = spec.run(Call(context, argv[0], flags, words, read, services))
+        result = _run(spec, Call(context, argv[0], flags, words, read, services))
     except errors.JujuError as error:
         return error.code, "", f"ERROR {error.text}\n"
     if isinstance(result, Plain):
         return 0, result.text, ""
     return 0, render(form, result) if spec.format else "", ""
+
+
+def _run(spec: Spec, asked: Call) -> Any:
+    """Run a tool with the store held, but never while it waits for the caller's files."""
+    if spec.free:
+        return spec.run(asked)
+    lock, read = asked.context.state.store.lock, asked.read
+
+    def unlocked(name: str) -> bytes:
+        lock.release()
+        try:
+            return read(name)
+        finally:
+            lock.acquire()
+
+    with lock:
+        return spec.run(dataclasses.replace(asked, read=unlocked))
 
 
 def parse(spec: Spec, argv: list[str]) -> tuple[dict[str, Any], list[str]]:
@@ -330,7 +357,7 @@ def application_version_set(call: Call) -> None:
         call.context.unit.workload_version = call.word(0)
 
 
-@tool("juju-log", values="log-level l format", switches="debug")
+@tool("juju-log", values="log-level l format", switches="debug", free=True)
 def juju_log(call: Call) -> None:
     """A line in the unit's log."""
     level = (call.flag("log-level") or call.flag("l") or "INFO").upper()
@@ -343,7 +370,7 @@ def juju_log(call: Call) -> None:
     call.services.log(level, f"unit.{call.context.unit_name}.juju-log", message)
 
 
-@tool("juju-reboot", switches="now")
+@tool("juju-reboot", switches="now", free=True)
 def juju_reboot(call: Call) -> None:
     """Reboot the machine after this hook, or now."""
     if call.context.task is not None:
@@ -400,6 +427,7 @@ def _since(at: float) -> str:
     values="r relation",
     switches="bind-address ingress-address egress-subnets primary-address",
     form="smart",
+    free=True,
 )
 def network_get(call: Call) -> Any:
     """Addresses for a binding."""
@@ -571,7 +599,7 @@ def storage_add(call: Call) -> None:
         call.context.buffer.storage.append((name, directive or "1"))
 
 
-@tool("resource-get")
+@tool("resource-get", free=True)
 def resource_get(call: Call) -> Plain:
     """The path of a resource's file, fetched when it is new."""
     if not call.words:

@@ -448,7 +448,7 @@ class Host:
         config = str(self.state.model.config.get("logging-config", "<root>=INFO"))
         entity = hookcontext.tag(unit) if "/" in unit else unit
         line = self._log.write(entity, level, module, message, config)
-        if line and self._machine is not None and not self.lost():
+        if line and self._up:
             with contextlib.suppress(OSError):
                 path = self.path(f"/var/log/juju/{entity}.log")
                 path.parent.mkdir(parents=True, exist_ok=True)

@@ -200,7 +200,8 @@ class Store:
 
     def __init__(self, path: pathlib.Path | None = None) -> None:
         self.lock = threading.RLock()
-        self.writing = 0
+        self._depth = 0
+        self._writer = 0
         self.models: Table[records.Model] = Table(records.Model, self, "", "models")
         self.states: dict[str, ModelState] = {}
         self.listeners: list[Callable[[set[str]], None]] = []
@@ -243,6 +244,11 @@ class Store:
         for uuid in self.models.names():
             self.states.setdefault(uuid, ModelState(self, uuid))
 
+    @property
+    def writing(self) -> bool:
+        """Whether this thread has a transaction open; others may read meanwhile."""
+        return bool(self._depth) and self._writer == threading.get_ident()
+
     def require_writing(self) -> None:
         """Raise if no transaction is open."""
         if not self.writing:
@@ -255,17 +261,18 @@ class Store:
         `quiet`: no agent needs to look (a status, a version).
         """
         with self.lock:
-            self.writing += 1
+            self._depth += 1
+            self._writer = threading.get_ident()
             try:
                 yield
             except BaseException:
-                self.writing -= 1
-                if not self.writing:
+                self._depth -= 1
+                if not self._depth:
                     self._rollback()
                 raise
             self._quiet = self._quiet and quiet
-            self.writing -= 1
-            if self.writing:
+            self._depth -= 1
+            if self._depth:
                 return
             try:
                 woken = self._commit()
