@@ -78,7 +78,9 @@ class EtcdCharm(ops.CharmBase):
         self.unit.status = ops.MaintenanceStatus("Installing etcd")
         host.install_etcd(self.resource("etcd"))
         host.apt_install("rclone")
-        self.unit.set_workload_version(".".join(map(str, service.version())))
+        version = ".".join(map(str, service.version()))
+        self.unit.set_workload_version(version)
+        log.info("etcd is installed, version %s", version)
 
     def _reconcile(self, event: ops.EventBase) -> None:
         if isinstance(event, ops.ConfigChangedEvent):

@@ -1,0 +1,1 @@
+"""Performance promises, as ratios against the same work done by hand in the same run."""

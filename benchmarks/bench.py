@@ -1,0 +1,181 @@
+"""What the benchmarks share: a deployed cluster, a filling, a stopwatch, one line a figure."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import pathlib
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import jubilant
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests"), str(ROOT / "tests/integration/charm")]
+
+from cluster_under_test import Cluster  # noqa: E402, TC002
+
+from etcd import client as clients  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+MIB = 1024**2
+
+
+@dataclasses.dataclass
+class Figure:
+    """One promise and what was measured for it.
+
+    Attributes:
+        name: what is compared.
+        ours: seconds (or bytes) of the charm's way.
+        floor: the same of the way by hand.
+        goal: largest ratio promised.
+        unit: of both.
+    """
+
+    name: str
+    ours: float
+    floor: float
+    goal: float
+    unit: str = "s"
+
+    @property
+    def ratio(self) -> float:
+        """How many times the floor."""
+        return self.ours / self.floor if self.floor else float("inf")
+
+    def line(self) -> str:
+        """One line for a person."""
+        met = "met" if self.ratio <= self.goal else "not met"
+        return (
+            f"{self.name}: {self.ours:.2f} {self.unit} against {self.floor:.2f} {self.unit}, "
+            f"{self.ratio:.2f}x (goal at most {self.goal:g}x: {met})"
+        )
+
+
+def say(text: str) -> None:
+    """Progress, for a person who waits."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
+def charm() -> pathlib.Path:
+    """The packed charm."""
+    return sorted(ROOT.glob("etcd_*.charm"))[0]
+
+
+@contextlib.contextmanager
+def model() -> Iterator[jubilant.Juju]:
+    """A model of its own, destroyed at the end."""
+    with jubilant.temp_model() as juju:
+        juju.wait_timeout = 600
+        yield juju
+
+
+@contextlib.contextmanager
+def stopwatch() -> Iterator[Callable[[], float]]:
+    """Seconds since it was started."""
+    began = time.monotonic()
+    yield lambda: time.monotonic() - began
+
+
+def together(work: Callable[[str], object], names: list[str]) -> float:
+    """Seconds until the work is done for every name, all at once."""
+    with stopwatch() as seconds, concurrent.futures.ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(work, names))
+    return seconds()
+
+
+def fill(cluster: Cluster, size: int) -> None:
+    """Put about `size` bytes into the cluster, in values of 512 KiB, over TLS from the host."""
+    with tempfile.TemporaryDirectory() as folder:
+        where = next(cluster.credentials(pathlib.Path(folder)).rglob("ca.crt")).parent
+        tls = clients.TLSFiles(where / "ca.crt", where / "client.crt", where / "client.key")
+        urls = [f"https://{unit.public_address}:2379" for unit in cluster.units().values()]
+        value = b"v" * (MIB // 2)
+        with clients.Client(urls, tls, timeout=60) as online:
+            for number in range(size // len(value)):
+                online.put(f"fill/{number}", value)
+
+
+class Peak(threading.Thread):
+    """Largest private memory of the charm's processes on this machine, sampled at 25 Hz, bytes."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.bytes = 0
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        """Sample until left."""
+        while not self._ended.wait(0.04):
+            self.bytes = max(self.bytes, _private_memory())
+
+    def __enter__(self) -> Peak:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self.join()
+
+
+def _private_memory() -> int:
+    """RssAnon of the largest charm process and all its children."""
+    parents: dict[int, int] = {}
+    anonymous: dict[int, int] = {}
+    roots: list[int] = []
+    for entry in pathlib.Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            status = (entry / "status").read_text()
+            command = (entry / "cmdline").read_bytes()
+        except OSError:
+            continue
+        fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+        pid = int(entry.name)
+        parents[pid] = int(fields["PPid"])
+        anonymous[pid] = int(fields.get("RssAnon", "0 kB").split()[0]) * 1024
+        if b"src/charm.py" in command and b"python" in command:
+            roots.append(pid)
+    totals = dict.fromkeys(roots, 0)
+    for pid, size in anonymous.items():
+        ancestor = pid
+        while ancestor in parents and ancestor not in totals:
+            ancestor = parents[ancestor]
+        if ancestor in totals:
+            totals[ancestor] += size
+    return max(totals.values(), default=0)
+
+
+def median(values: list[float]) -> float:
+    """The middle one."""
+    return statistics.median(values)
+
+
+def emptied(target: pathlib.Path) -> pathlib.Path:
+    """The same charm with the same packages, and a `charm.py` that observes nothing."""
+    import zipfile
+
+    place = target / "empty.charm"
+    code = "import ops\n\n\nclass Empty(ops.CharmBase):\n    pass\n\n\nops.main(Empty)\n"
+    metadata = "name: empty\nsummary: nothing\ndescription: nothing\n"
+    with zipfile.ZipFile(charm()) as old, zipfile.ZipFile(place, "w") as new:
+        for item in old.infolist():
+            if item.filename.startswith("src/") or item.filename in (
+                "metadata.yaml",
+                "actions.yaml",
+                "config.yaml",
+            ):
+                continue
+            new.writestr(item, old.read(item.filename))
+        new.writestr("metadata.yaml", metadata)
+        new.writestr("src/charm.py", code)
+    return place
