@@ -194,16 +194,15 @@ class Prober:
 
     def settle(self, timeout: float = BOOT_PATIENCE) -> jubilant.Status:
         """Wait until every agent is idle and no event came for a while."""
-        self.juju.wait(_idle, delay=0.3, successes=2, timeout=timeout)
         deadline = time.monotonic() + timeout
-        before = self.mark()
+        before: set[str] | None = None
         while time.monotonic() < deadline:
-            time.sleep(QUIET[0] if self.on_minijuju else QUIET[1])
-            now = self.mark()
             status = self.juju.status()
-            if now == before and _idle(status):
+            now = self.mark() if _idle(status) else None
+            if now is not None and now == before:
                 return status
             before = now
+            time.sleep(QUIET[0] if self.on_minijuju else QUIET[1])
         pytest.fail(f"the model does not come to rest within {timeout:g} s")
 
     def gone(self, unit: str, timeout: float = PATIENCE) -> None:
