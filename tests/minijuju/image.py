@@ -28,6 +28,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -121,6 +122,22 @@ path-exclude=/usr/share/man/*
 path-exclude=/usr/share/locale/*
 path-include=/usr/share/locale/locale.alias
 """
+_FORGET_MACHINES = """\
+while read -r source point type _; do
+    [ "$source $type" = "minijuju overlay" ] || continue
+    umount --lazy "$point" && umount --lazy "${point%/root}/disk" || true
+done < /proc/self/mounts"""
+"""Drops a mount namespace's copies of machines' disks, which would keep them busy."""
+
+_PHASES = (
+    ("I: Configuring the base system", "configuring the system"),
+    ("I: Unpacking the base system", "unpacking the system"),
+    ("I: Configuring required packages", "configuring the core packages"),
+    ("I: Extracting ", "unpacking the core packages"),
+    ("I: Retrieving ", "downloading packages"),
+)
+"""What debootstrap says as a phase begins, the last phase first, and what it means."""
+
 _NETWORK_UNIT = """\
 [Unit]
 Description=Addresses of this machine
@@ -265,7 +282,7 @@ def _build(of: Recipe, target: pathlib.Path, say: Progress) -> None:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     log.unlink(missing_ok=True)
-    builder = _Builder(of, part / "root", log)
+    builder = _Builder(of, part / "root", log, say)
     begun = time.monotonic()
     try:
         say(f"Building the machine image ({of.distribution} {of.suite}), one to two minutes, once")
@@ -284,6 +301,29 @@ def _build(of: Recipe, target: pathlib.Path, say: Progress) -> None:
     (part / "recipe.json").write_text(json.dumps(dataclasses.asdict(of), indent=2) + "\n")
     part.rename(target)
     say(f"The machine image is ready after {time.monotonic() - begun:.0f} s")
+
+
+@contextlib.contextmanager
+def _narrated(log: pathlib.Path, say: Progress) -> Generator[None]:
+    """Say what debootstrap is at while it fills a log."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        told = ""
+        while not ended.wait(1):
+            text = log.read_text(errors="replace") if log.exists() else ""
+            phase = next((words for mark, words in _PHASES if mark in text), told)
+            if phase != told:
+                say(f"  ... {phase}")
+                told = phase
+
+    watcher = threading.Thread(target=watch, name="narrate", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -336,8 +376,9 @@ def _apt_transport() -> tuple[str, list[pathlib.Path]]:
 class _Builder:
     """The steps that turn an empty directory into an image."""
 
-    def __init__(self, of: Recipe, root: pathlib.Path, log: pathlib.Path):
+    def __init__(self, of: Recipe, root: pathlib.Path, log: pathlib.Path, say: Progress):
         self._recipe = of
+        self._say = say
         self._root = root
         self._log = log
         self._sources = _image_sources(of)
@@ -351,8 +392,10 @@ class _Builder:
         options.append(f"--include={','.join(_BASE_PACKAGES)}")
         env = _proxy_environment()
         command = ["debootstrap", *options, release.suite, str(self._root), self._sources[0].uri]
-        private = ["unshare", "--mount", "--propagation", "private", "--"]
-        system.run(*private, *command, timeout=1200, env=env, log=self._log)
+        private = ["unshare", "--mount", "--fork", "--kill-child", "--propagation", "private"]
+        shell = ["sh", "-c", f'{_FORGET_MACHINES}\nexec "$@"', "sh"]
+        with _narrated(self._log, self._say):
+            system.run(*private, "--", *shell, *command, timeout=1800, env=env, log=self._log)
 
     def install(self) -> None:
         """Install the project's packages from the host's mirror."""
@@ -371,11 +414,8 @@ class _Builder:
             self._in_image("apt-get", "install", "-yq", "--download-only", "-o", option, package)
         shutil.rmtree(folder / "partial")
         (folder / "lock").unlink(missing_ok=True)
-        index = system.run(
-            "unshare", "--mount", "--", "sh", "-c",
-            'cd "$0" && exec dpkg-scanpackages --multiversion . /dev/null', str(folder),
-            timeout=300,
-        )  # fmt: skip
+        scan = ("dpkg-scanpackages", "--multiversion", ".", "/dev/null")
+        index = system.run(*scan, timeout=300, cwd=folder)
         (folder / "Packages").write_text(index)
         _write_release(folder, index.encode())
 
@@ -539,7 +579,7 @@ def chroot(
         binds: directories or files of the host by the path they get inside.
         cwd: working directory inside.
     """
-    lines = ["set -e"]
+    lines = ["set -e", _FORGET_MACHINES]
     top = str(root)
     if lower:
         top = f"{root}.view"

@@ -70,6 +70,7 @@ def run(
     accept: Sequence[int] = (0,),
     stdin: str = "",
     env: Mapping[str, str] | None = None,
+    cwd: pathlib.Path | None = None,
     log: pathlib.Path | None = None,
 ) -> str:
     """Run a command on the host and return what it wrote to standard output.
@@ -80,6 +81,7 @@ def run(
         accept: exit codes that mean it succeeded.
         stdin: text for its standard input.
         env: additions to the environment.
+        cwd: working directory.
         log: a file that gets both outputs instead; the answer is then empty.
 
     Raises:
@@ -96,6 +98,7 @@ def run(
                 stderr=subprocess.STDOUT if log else subprocess.PIPE,
                 timeout=timeout,
                 env=environment(env),
+                cwd=cwd,
                 check=False,
             )
         except FileNotFoundError:
