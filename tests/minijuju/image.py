@@ -337,11 +337,22 @@ class _Source:
 
 def _host_sources() -> list[_Source]:
     """The host's own binary package sources, as apt understands them."""
-    form = "$(CREATED_BY) $(REPO_URI) $(RELEASE) $(COMPONENT)"
+    found = _known_sources()
+    if not found:
+        # Of an index that was never downloaded apt says nothing.
+        system.run("apt-get", "update", timeout=300)
+        found = _known_sources()
+    return found
+
+
+def _known_sources() -> list[_Source]:
+    form = "$(CREATED_BY) $(REPO_URI) $(CODENAME) $(RELEASE) $(COMPONENT)"
     found: list[_Source] = []
     for line in system.run("apt-get", "indextargets", "--format", form).splitlines():
-        kind, uri, suite, component = (*line.split(), "", "", "", "")[:4]
+        kind, uri, codename, release, component = (*line.split(), "", "", "", "", "")[:5]
         if kind == "Packages" and component:
+            # A source may say "stable"; what has no code name keeps the variable's.
+            suite = release if codename.startswith("$") else codename
             source = _Source(_plain(uri), suite, component)
             if source not in found:
                 found.append(source)
