@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+PROBLEM = pathlib.Path("/run/etcd-charm/install-problem")  # why etcd could not be installed
 DATA_ROOT = pathlib.Path("/var/lib/etcd")
 
 
@@ -67,17 +68,26 @@ class EtcdCharm(ops.CharmBase):
 
     def _on_event(self, event: ops.EventBase) -> None:
         try:
-            if isinstance(event, (ops.InstallEvent, ops.UpgradeCharmEvent)):
+            if isinstance(event, (ops.InstallEvent, ops.StartEvent, ops.UpgradeCharmEvent)):
                 self._install()
             if self.peers.related:
                 self._reconcile(event)
-        except (settings.SettingsError, peers.PeerError, errors.InstallError) as error:
+        except (settings.SettingsError, peers.PeerError) as error:
             self._status = ops.BlockedStatus(str(error))
+        if PROBLEM.exists():
+            self._status = ops.BlockedStatus(PROBLEM.read_text())
 
     def _install(self) -> None:
+        """Install etcd and rclone; what cannot be installed is said until it can."""
         self.unit.status = ops.MaintenanceStatus("Installing etcd")
-        host.install_etcd(self.resource("etcd"))
-        host.apt_install("rclone")
+        try:
+            host.install_etcd(self.resource("etcd"))
+            host.apt_install("rclone")
+        except errors.InstallError as error:
+            host.ensure_dir(PROBLEM.parent)
+            host.write_file(PROBLEM, str(error))
+            return
+        PROBLEM.unlink(missing_ok=True)
         version = ".".join(map(str, service.version()))
         self.unit.set_workload_version(version)
         log.info("etcd is installed, version %s", version)
