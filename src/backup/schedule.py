@@ -87,6 +87,25 @@ def unchanged(
     return before == now and clock - taken < FORCED
 
 
+def prove_now(
+    every_nth: int, since: int, any_proven: bool, every: float, took: float, left: float
+) -> bool:
+    """Whether the newest backup shall be proven before the next one is due.
+
+    Args:
+        every_nth: prove each so many, 0 for none.
+        since: backups taken since the last that was proven.
+        any_proven: there is a proven one at all; the first is proven without counting.
+        every: seconds between two backups.
+        took: seconds that the last proof took, 0 before the first.
+        left: seconds until the next backup is due.
+    """
+    if every_nth <= 0 or (any_proven and since < every_nth):
+        return False
+    # Where a proof never fits between two backups, one backup in several comes late instead.
+    return took < left or took > every / 2
+
+
 @dataclasses.dataclass(frozen=True)
 class Point:
     """One backup as retention sees it.

@@ -260,42 +260,50 @@ class Etcd:
         return clients.Client([self.endpoint], self.tls, timeout=timeout)
 
 
-def etcd(folder: pathlib.Path, authority: Authority, name: str = "etcd-0") -> Etcd:
+def cluster(folder: pathlib.Path, authority: Authority, members: int = 1) -> list[Etcd]:
+    """As many members, founded together."""
     pair = authority.issue("root")
-    client_url, peer_url = (f"https://127.0.0.1:{port()}" for _ in range(2))
     tls = clients.TLSFiles(authority.pem, pair.cert, pair.key)
-    config = service.Config(
-        name=name,
-        data_dir=folder / "data",
-        version=service.version(),
-        listen_client_urls=(client_url,),
-        advertise_client_urls=(client_url,),
-        listen_peer_urls=(peer_url,),
-        advertise_peer_urls=(peer_url,),
-        server_tls=tls,
-        peer_tls=tls,
-        token=os.urandom(8).hex(),
-        initial_cluster=f"{name}={peer_url}",
-        initial=service.Initial.NEW,
-        log_level="error",
-        gateway=False,
-    )
-    (folder / "etcd.conf.yaml").write_text(service.render(config))
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [str(service.binary("etcd")), "--config-file", str(folder / "etcd.conf.yaml")],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
+    urls = [tuple(f"https://127.0.0.1:{port()}" for _ in range(2)) for _ in range(members)]
+    token = os.urandom(8).hex()
+    started = []
+    for number, (client_url, peer_url) in enumerate(urls):
+        own = folder / str(number)
+        own.mkdir()
+        config = service.Config(
+            name=f"etcd-{number}",
+            data_dir=own / "data",
+            version=service.version(),
+            listen_client_urls=(client_url,),
+            advertise_client_urls=(client_url,),
+            listen_peer_urls=(peer_url,),
+            advertise_peer_urls=(peer_url,),
+            server_tls=tls,
+            peer_tls=tls,
+            token=token,
+            initial_cluster=",".join(f"etcd-{n}={peer}" for n, (_, peer) in enumerate(urls)),
+            initial=service.Initial.NEW,
+            log_level="error",
+            gateway=False,
         )
-    started = Etcd(folder, client_url, tls, process)
-    deadline = time.monotonic() + 20
-    with started.client(timeout=2.0) as online:
-        while not _healthy(online):
-            if time.monotonic() > deadline or process.poll() is not None:
-                end(process)
-                raise RuntimeError((folder / "log").read_text())
-            time.sleep(0.1)
+        (own / "etcd.conf.yaml").write_text(service.render(config))
+        with (own / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [str(service.binary("etcd")), "--config-file", str(own / "etcd.conf.yaml")],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        started.append(Etcd(own, client_url, tls, process))
+    deadline = time.monotonic() + 30
+    for each in started:
+        with each.client(timeout=2.0) as online:
+            while not _healthy(online):
+                if time.monotonic() > deadline or each.process.poll() is not None:
+                    for other in started:
+                        end(other.process)
+                    raise RuntimeError((each.folder / "log").read_text())
+                time.sleep(0.1)
     return started
 
 

@@ -82,6 +82,16 @@ def any_remote(request: pytest.FixtureRequest) -> remote.Remote:
 def etcd(
     tmp_path_factory: pytest.TempPathFactory, authority: parts.Authority
 ) -> Iterator[parts.Etcd]:
-    started = parts.etcd(tmp_path_factory.mktemp("etcd"), authority)
+    (started,) = parts.cluster(tmp_path_factory.mktemp("etcd"), authority)
     yield started
     parts.end(started.process)
+
+
+@pytest.fixture(scope="session")
+def three(
+    tmp_path_factory: pytest.TempPathFactory, authority: parts.Authority
+) -> Iterator[list[parts.Etcd]]:
+    started = parts.cluster(tmp_path_factory.mktemp("three"), authority, members=3)
+    yield started
+    for each in started:
+        parts.end(each.process)

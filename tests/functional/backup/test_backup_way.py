@@ -99,7 +99,7 @@ def test_given_a_remote_that_breaks_when_backed_up_then_nothing_is_listed(
     etcd, s3_server, proxy, bucket, tmp_path
 ):
     far = remotes.Remote(parts.s3_settings(bucket, proxy.port, s3_server.ca))
-    proxy.fault = "refuse"
+    proxy.fault, proxy.after = "cut-up", 1
     with pytest.raises(remotes.RemoteError):
         take(etcd, far, tmp_path)
     proxy.fault = ""

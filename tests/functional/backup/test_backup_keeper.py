@@ -1,0 +1,211 @@
+"""The keeper's loop on real clusters, one look at a time."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+import keeper as keepers
+from backup import catalog, proof, schedule
+
+if TYPE_CHECKING:
+    import pathlib
+
+    import backup_parts as parts
+
+
+class Unit:
+    """A keeper with its files, as on one unit."""
+
+    def __init__(self, etcd: parts.Etcd, folder: pathlib.Path, number: int = 0, **changes) -> None:
+        self.folder = folder / f"unit-{number}"
+        self.folder.mkdir()
+        self.woken = 0
+        self.config = keepers.Config(
+            unit=f"etcd/{number}",
+            member=f"etcd-{number}",
+            endpoints=(etcd.endpoint,),
+            local=etcd.endpoint,
+            ca=str(etcd.tls.ca),
+            cert=str(etcd.tls.cert),
+            key=str(etcd.tls.key),
+            generation=1,
+            token="t",
+            folder="here",
+            interval=1.0,
+            retention="",
+            workdir=str(self.folder / "work"),
+            remote=str(folder / "remote.json"),
+            **changes,
+        )
+        self.write(self.config)
+        self.keeper = keepers.Keeper(
+            self.folder / "keeper.json",
+            self.folder / "status.json",
+            self.folder / "cache",
+            self.folder / "lock",
+            wake=self.wake,
+        )
+
+    def wake(self, _: keepers.Config) -> None:
+        self.woken += 1
+
+    def write(self, config: keepers.Config) -> None:
+        (self.folder / "keeper.json").write_text(config.to_json())
+
+    def step(self) -> keepers.Status:
+        self.keeper.step()
+        return keepers.Status.read(self.folder / "status.json")
+
+    def until(self, what, seconds: float = 20.0) -> keepers.Status:
+        deadline = time.monotonic() + seconds
+        while not what(status := self.step()):
+            assert time.monotonic() < deadline, status
+            time.sleep(0.1)
+        return status
+
+
+@pytest.fixture
+def remote(local, tmp_path):
+    (tmp_path / "remote.json").write_text(local.settings.to_json())
+    return local
+
+
+@pytest.fixture
+def unit(etcd, remote, tmp_path, monkeypatch):
+    monkeypatch.setattr(keepers, "_LIST", (0.0, 1.0))
+    made = Unit(etcd, tmp_path)
+    yield made
+    made.keeper.close()
+
+
+def write(etcd: parts.Etcd, text: str = "x") -> int:
+    with etcd.client() as client:
+        return client.put("/key", text * 100)
+
+
+def test_given_a_schedule_when_time_passes_then_backups_are_taken_and_proven(
+    unit, etcd, remote, monkeypatch
+):
+    status = unit.until(lambda s: s.newest)
+    assert status.role == "holder" and status.error == "" and status.count == 1
+    monkeypatch.setattr(schedule, "_RETRY", (0.1, 0.1))
+    unit.write(keepers.dataclasses.replace(unit.config, interval=30.0))
+    proven = unit.until(lambda s: s.proven)
+    assert proven.proven == status.newest and proven.proof_error == ""
+    (manifest,) = catalog.Catalog(remote, "here").read().manifests
+    assert manifest.proven_at and manifest.hash
+    assert manifest.taken_by == "etcd/0"
+    assert "newest proven" in proven.words(time.time())
+    assert list((unit.folder / "work").iterdir()) == []
+
+
+def test_given_nothing_written_when_due_then_skipped_and_said(unit, etcd):
+    first = unit.until(lambda s: s.newest)
+    skipped = unit.until(lambda s: s.unchanged_at)
+    assert skipped.newest == first.newest
+    assert skipped.trouble(time.time()) == ""
+    write(etcd, "new")
+    assert unit.until(lambda s: s.newest != first.newest).count == 2
+
+
+def test_given_retention_when_backups_are_taken_then_old_ones_go(unit, etcd, remote):
+    unit.write(
+        keepers.dataclasses.replace(unit.config, retention="last=2", interval=0.2, prove_every=0)
+    )
+    seen: set[str] = set()
+    for number in range(4):
+        write(etcd, str(number))
+        seen.add(unit.until(lambda s: s.newest and s.newest not in seen).newest)
+    listing = catalog.Catalog(remote, "here").read()
+    assert len(listing.manifests) == 2 and listing.problems == ()
+    assert listing.newest.id == max(seen)
+
+
+def test_given_a_broken_remote_when_due_then_tried_again_and_the_charm_woken(
+    unit, etcd, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(schedule, "_RETRY", (0.2, 0.2))
+    first = unit.until(lambda s: s.newest)
+    assert first.trouble(time.time()) == "" and unit.woken == 0
+    (tmp_path / "disk").rename(tmp_path / "away")
+    (tmp_path / "disk").write_text("in the way")
+    write(etcd, "while broken")
+    failed = unit.until(lambda s: s.failures >= 3)
+    assert failed.error and "Backups fail" in failed.trouble(time.time())
+    assert unit.woken == 1
+    (tmp_path / "disk").unlink()
+    (tmp_path / "away").rename(tmp_path / "disk")
+    well = unit.until(lambda s: not s.failures and s.newest != first.newest)
+    assert well.error == "" and well.proof_error == "" and unit.woken == 2
+
+
+def test_given_a_proof_that_fails_when_due_then_said_and_not_proven(unit, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise proof.ProofError("it holds something else")
+
+    monkeypatch.setattr(proof, "prove", fail)
+    unit.until(lambda s: s.newest)
+    unit.write(keepers.dataclasses.replace(unit.config, interval=30.0))
+    status = unit.until(lambda s: s.proof_error)
+    assert "not proven" in status.trouble(time.time()) and status.proven == ""
+
+
+def test_given_no_remote_or_no_interval_when_looking_then_off(unit):
+    unit.until(lambda s: s.newest)
+    unit.write(keepers.dataclasses.replace(unit.config, interval=0.0))
+    assert unit.step().role == "off"
+    assert unit.step().trouble(time.time() + 1e6) == ""
+    (unit.folder / "keeper.json").unlink()
+    assert unit.step().role == "off"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"endpoints": 5}'])
+def test_given_a_garbled_configuration_when_looking_then_one_sentence(unit, text):
+    (unit.folder / "keeper.json").write_text(text)
+    status = unit.step()
+    assert status.role == "blind" and status.error
+
+
+def test_given_no_etcd_when_looking_then_blind_and_no_exception(unit):
+    config = keepers.dataclasses.replace(
+        unit.config, local="https://127.0.0.1:9", endpoints=("https://127.0.0.1:9",)
+    )
+    unit.write(config)
+    status = unit.step()
+    assert status.role == "blind" and status.error
+
+
+def test_given_three_members_when_looking_then_one_follower_holds_and_a_dead_holder_is_replaced(
+    three, remote, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(keepers, "TTL", 2)
+    monkeypatch.setattr(keepers, "_LIST", (0.0, 1.0))
+    units = [Unit(each, tmp_path, number, prove_every=0) for number, each in enumerate(three)]
+    try:
+        with three[0].client() as client:
+            status = client.status(three[0].endpoint)
+            leader = client.members().by_id(status.leader).name
+        first = [unit.step() for unit in units]
+        holders = [s.unit for s in first if s.role == "holder"]
+        assert len(holders) == 1
+        assert holders[0].replace("/", "-") != leader
+        assert len({s.holder for s in [unit.step() for unit in units]}) == 1
+        dead = next(unit for unit in units if unit.config.unit == holders[0])
+        living = [unit for unit in units if unit is not dead]
+        write(three[0], "after the holder died")
+        deadline = time.monotonic() + 20
+        while True:
+            statuses = [unit.step() for unit in living]
+            taken = [s for s in statuses if s.role == "holder" and s.newest_revision]
+            if taken and taken[0].newest_revision >= taken[0].revision - 3 and taken[0].count > 1:
+                break
+            assert time.monotonic() < deadline, statuses
+            time.sleep(0.2)
+        assert taken[0].unit != holders[0]
+        assert taken[0].unit.replace("/", "-") != leader
+    finally:
+        for unit in units:
+            unit.keeper.close()
