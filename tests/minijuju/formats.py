@@ -213,6 +213,16 @@ def _relations(applications: dict[str, Any]) -> str:
                 kind = "peer" if target == name else "regular"
                 if other.get("scope") == "container":
                     kind = "subordinate"
-                rows.append([f"{name}:{endpoint}", target, other["interface"], kind, ""])
+                opposite = _opposite(applications, name, target, other["interface"])
+                rows.append([f"{name}:{endpoint}", opposite, other["interface"], kind, ""])
     header = ["Integration provider", "Requirer", "Interface", "Type", "Message"]
     return table(header, rows) if rows else ""
+
+
+def _opposite(applications: dict[str, Any], name: str, target: str, interface: str) -> str:
+    """The other end of a relation, as ``application:endpoint`` where that can be known."""
+    for endpoint, related in (applications.get(target, {}).get("relations") or {}).items():
+        for one in related:
+            if one["related-application"] == name and one["interface"] == interface:
+                return f"{target}:{endpoint}"
+    return target

@@ -9,12 +9,17 @@ import platform
 import shutil
 import signal
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minijuju import argv, context, daemon, errors, formats
 
+if TYPE_CHECKING:
+    import pathlib
+
 VERSION = "3.6.14"
 GIT_COMMIT = "minijuju"
+OWN_FILES = ("models", "storage", "state.db*", "daemon.log", "lock", "pid", "socket")
+"""What a controller makes in its home."""
 DOWN_SECONDS = 120.0
 """How long `down` waits for the daemon to end."""
 
@@ -242,14 +247,26 @@ def down(ctx: context.Context) -> int:
     _stop_daemon(home)
     if failures:
         raise errors.JujuError("; ".join(failures) + f"; its files are left in {home}")
-    shutil.rmtree(home, ignore_errors=True)
-    if home.exists():
-        raise errors.JujuError(f"cannot remove all of {home}")
+    _remove_files(home)
     context.say("minijuju is down")
     return 0
 
 
-def _stop_daemon(home: Any) -> None:
+def _remove_files(home: pathlib.Path) -> None:
+    """Remove what a controller keeps in its home, and the home if nothing else is in it."""
+    for entry in (entry for pattern in OWN_FILES for entry in home.glob(pattern)):
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+    left = [entry.name for pattern in OWN_FILES for entry in home.glob(pattern)]
+    if left:
+        raise errors.JujuError(f"cannot remove {', '.join(left)} in {home}")
+    with contextlib.suppress(OSError):
+        home.rmdir()
+
+
+def _stop_daemon(home: pathlib.Path) -> None:
     file = home / "pid"
     if not file.exists():
         return

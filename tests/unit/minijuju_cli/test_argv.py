@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from typing import TYPE_CHECKING
+
 import pytest
 
 from minijuju import argv, cli
 from minijuju.verbs import tasks
+
+if TYPE_CHECKING:
+    import pathlib
 
 
 def test_given_mixed_words_when_parsed_then_flags_and_positionals_part() -> None:
@@ -150,3 +156,30 @@ def test_given_version_when_asked_then_jubilant_can_read_it(
     assert cli.main(["version", "--format", "json", "--all"]) == 0
     version = _version.Version._from_dict(json.loads(capsys.readouterr().out))
     assert version.tuple >= (3, 6, 0)
+
+
+def test_given_a_home_with_other_files_when_taken_down_then_only_ours_go(
+    tmp_path: pathlib.Path,
+) -> None:
+    from minijuju.verbs import models
+
+    (tmp_path / "models" / "uuid").mkdir(parents=True)
+    for name in ("state.db", "state.db-wal", "lock", "pid", "letter-to-mum"):
+        (tmp_path / name).write_text("x")
+    models._remove_files(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["letter-to-mum"]
+    (tmp_path / "letter-to-mum").unlink()
+    models._remove_files(tmp_path)
+    assert not tmp_path.exists()
+
+
+def test_given_no_root_when_a_model_is_added_then_one_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert cli.main(["add-model", "m"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("ERROR minijuju ")
+    assert "root" in captured.err
+    assert captured.err.count("\n") == 1
