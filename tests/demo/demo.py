@@ -31,8 +31,8 @@ SHIM = """\
 # The demo's Juju: minijuju, with the demo's own controller and model.
 MINIJUJU_HOME={home} JUJU_MODEL={model} exec {minijuju} "$@"
 """
-HEALTHY_SECONDS = 420
-RESTORE_SECONDS = 300
+HEALTHY_SECONDS = 600
+RESTORE_SECONDS = 600
 QUIET_SECONDS = 10
 """How long the demo says nothing while it waits."""
 
@@ -295,9 +295,9 @@ def restored(demo: Demo, old_cluster: int) -> bool:
 
 
 def members(demo: Demo) -> dict[str, Any]:
-    """The voting members' names and the cluster ID."""
+    """The voting members' names ("" before the first start) and the cluster ID."""
     found = json.loads(demo.etcdctl("member", "list", "-w", "json"))
-    voters = [one["name"] for one in found["members"] if not one.get("isLearner")]
+    voters = [one.get("name", "") for one in found["members"] if not one.get("isLearner")]
     return {"names": sorted(voters), "cluster": found["header"]["cluster_id"]}
 
 
