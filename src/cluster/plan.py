@@ -30,8 +30,17 @@ Steps = tuple[steps_.Step, ...]
 if TYPE_CHECKING:
     Rule = Callable[[views.View], Steps | None]
 
-RECHECK = 5.0
+QUICK, SLOW = 2.0, 15.0
 """Seconds between two looks at something that no Juju event will announce."""
+
+_SLOW = (
+    State.DEGRADED,
+    State.QUORUM_LOST,
+    State.CORRUPT,
+    State.STUCK,
+    State.CONFLICT,
+    State.DATA_LOST,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,8 +116,10 @@ def plan(view: views.View) -> Plan:
         steps = rule(view)
         if steps and reading.keeps_quorum(view, steps):
             return Plan(steps, state, message, waiting_on, keys)
-    wakes = () if state is State.HEALTHY or view.dying else (steps_.Wake(RECHECK),)
-    return Plan(wakes, state, message, waiting_on, keys)
+    if state is State.HEALTHY or view.dying:
+        return Plan((), state, message, waiting_on, keys)
+    wake = steps_.Wake(SLOW if state in _SLOW else QUICK)
+    return Plan((wake,), state, message, waiting_on, keys)
 
 
 def _rules(view: views.View) -> tuple[Rule, ...]:

@@ -40,7 +40,12 @@ def committed(view: views.View, unit: views.Unit) -> bool:
 
 
 def is_member_of(member: views.Member, unit: views.Unit) -> bool:
-    """Whether `member` is etcd's record of `unit`: by its name, else by where it listens."""
+    """Whether `member` is etcd's record of `unit`: it runs as it, or bears its name or address.
+
+    A unit that got another one's storage runs as a member that still has the other's name.
+    """
+    if unit.member_id == member.id:
+        return True
     if member.name:
         return member.name == generations.member_name(unit.name)
     return unit.peer_url is not None and unit.peer_url in member.peer_urls
@@ -52,8 +57,15 @@ def member_of(view: views.View, unit: views.Unit) -> views.Member | None:
 
 
 def mine(view: views.View) -> views.Member | None:
-    """This unit's member."""
-    return member_of(view, me(view))
+    """This unit's member: the one that its etcd is, else the one of its data, else of its name."""
+    members = view.etcd.members or ()
+    data = view.disk.member if view.disk.token is not None else ""
+    if data and view.unit(generations.unit_name(data)) is not None:
+        data = ""
+    for member in members:
+        if member.id == view.etcd.local_id or (data and member.name == data):
+            return member
+    return member_of(view, dataclasses.replace(me(view), member_id=None))
 
 
 def unit_of(view: views.View, member: views.Member) -> views.Unit | None:
@@ -132,11 +144,16 @@ def lost_by_juju(view: views.View) -> bool:
     """Whether Juju itself says that a quorum is gone: the units were removed, not merely silent.
 
     A partition changes nothing in what Juju lists, so a cut-off minority never comes to this.
-    Every account of the membership must agree: one that still has a quorum of units wins.
+    Every account of the membership must agree: one that still has a quorum of units wins. A unit
+    that got the storage of a removed one stands for it.
     """
     if view.generation is None or view.etcd.members is not None:
         return False
     present = {u.name for u in view.units}
+    for unit in view.units:
+        data = view.disk.member if unit.name == view.me else unit.member
+        if data and committed(view, unit):
+            present.add(generations.unit_name(data))
     told = accounts(view, view.generation.token)
     told = told or (tuple(f.unit for f in view.generation.founders),)
     return all(len(present & set(a)) < quorum(len(a)) for a in told)

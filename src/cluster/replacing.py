@@ -88,7 +88,8 @@ def confirm(view: views.View) -> Steps | None:
     generation = view.generation
     if generation is None or generation.confirmed or view.etcd.members is None:
         return None
-    if any(u.failure and u.failure[0] == generation.token for u in view.units):
+    undone = reading.detail_of(generation, "previous_token")
+    if undone and any(u.failure and u.failure[0] == generation.token for u in view.units):
         return None
     if not reading.overdue(view) and not _founders_healthy(view, generation):
         return None
@@ -133,7 +134,7 @@ def finish(view: views.View) -> Steps | None:
 
 def _stands(view: views.View, founder: generations.Founder) -> bool:
     unit = view.unit(founder.unit)
-    return unit is not None and unit.alive
+    return unit is not None and unit.alive and unit.peer_url in (None, founder.peer_url)
 
 
 def prepared(view: views.View, name: str) -> bool:
@@ -154,8 +155,8 @@ def _go_on_with(
     """A founder is gone: back to the old cluster, or, where that is dead too, on without it."""
     if view.etcd.members is None and left and proposal.source is generations.Source.BACKUP:
         again = dataclasses.replace(proposal, token=view.fresh_token, founders=left)
-        return steps_.Propose(again, "a founder was removed")
-    return steps_.Propose(None, "a founder was removed")
+        return steps_.Propose(again, "a founder was removed or moved")
+    return steps_.Propose(None, "a founder was removed or moved")
 
 
 def _founders_healthy(view: views.View, generation: generations.Generation) -> bool:

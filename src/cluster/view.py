@@ -49,6 +49,7 @@ class Unit:
         voters: unit names of the voters in the last linearizable member list that it saw.
         voters_of: token of the cluster that list came from.
         joins: how many times it was added as a learner within the last hour.
+        member: the member name in the stamp of its data, see `Disk.member`.
         turn_done: number of the last restart turn that it used (see `View.turn`).
     """
 
@@ -66,6 +67,7 @@ class Unit:
     begun: int = 0
     voters: tuple[str, ...] = ()
     voters_of: str = ""
+    member: str = ""
     joins: int = 0
     turn_done: int = 0
 
@@ -117,6 +119,7 @@ class Disk:
         broken: why etcd cannot use `current/` ("" when nothing is known against it): a corrupt
             database, a bad WAL, a member that was removed.
         finished: number of the newest generation that `Finish` was done for here.
+        member: the member name in the stamp: another unit's when its storage was attached here.
     """
 
     token: str | None = None
@@ -125,6 +128,7 @@ class Disk:
     facts: DiskFacts | None = None
     broken: str = ""
     finished: int = 0
+    member: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

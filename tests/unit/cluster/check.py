@@ -244,6 +244,21 @@ class History:
             self.fault(f"disk of {machine.name} returns")
             machine.current, machine.lost = machine.lost, None
 
+    def op_attach(self) -> None:
+        """The storage of a unit that is gone goes to a new one."""
+        world = self.world
+        old = next((m for m in world.gone if m.current and not (m.up and m.running)), None)
+        if old is None or len(world.machines) >= 5:
+            return
+        new = world.add_unit()
+        self.fault(f"storage of {old.name} to {new.name}")
+        new.current, old.current = old.current, None
+
+    def op_clock(self) -> None:
+        machine = self.pick()
+        if machine:
+            machine.skew = self.random.choice((-5000.0, -60.0, 60.0, 5000.0))
+
     def op_unable(self) -> None:
         machine = self.pick()
         if machine:
@@ -263,6 +278,7 @@ class History:
         """No more faults: all units run hooks in turn; the operator does what a status says."""
         world = self.world
         self.fault("no more faults")
+        world.flaky = False
         for machine in world.machines.values():
             machine.cut = machine.unable = False
             if not machine.up:

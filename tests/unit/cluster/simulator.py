@@ -61,7 +61,7 @@ class Record:
 class Data:
     """One data directory: who it is, how far its log goes, the membership at that point."""
 
-    __slots__ = ("content", "index", "member", "members", "token")
+    __slots__ = ("content", "index", "member", "members", "name", "token")
 
     def __init__(
         self, token: str, member: int, index: int, members: tuple[Record, ...], content: int
@@ -69,6 +69,7 @@ class Data:
         self.token, self.member, self.index = token, member, index
         self.members = members
         self.content = content
+        self.name = ""
 
     def copy(self) -> Data:
         return Data(self.token, self.member, self.index, self.members, self.content)
@@ -108,6 +109,7 @@ class Machine:
         self.slow = 0
         self.corrupt = False
         self.caught_up_at = 0.0
+        self.skew = 0.0
 
 
 class World:
@@ -134,6 +136,8 @@ class World:
         self.proposal: generations.Generation | None = None
         self.turn = ("", 0)
         self.bags: dict[str, views.Unit] = {}
+        self.older: dict[str, views.Unit] = {}
+        self.flaky = True
         self.recover: str | None = None
         self.acked: dict[str, int] = {}
         self.contents = 0
@@ -316,7 +320,7 @@ class World:
         return views.View(
             me=machine.name,
             leader=self.leader == machine.name,
-            now=self.now,
+            now=self.now + machine.skew,
             ready=machine.installed,
             dying=not machine.alive,
             planned=self.planned_units(),
@@ -330,6 +334,7 @@ class World:
                 facts=machine.facts,
                 broken=machine.broken,
                 finished=machine.finished,
+                member=machine.current.name if machine.current else "",
             ),
             etcd=etcd,
             fresh_token=f"t{self.tokens + 1}",
@@ -364,6 +369,7 @@ class World:
             begun=machine.begun,
             voters=machine.voters,
             voters_of=machine.voters_of,
+            member=machine.current.name if machine.current else "",
             joins=sum(t > self.now - 3600 for t in machine.joins),
             turn_done=machine.turn_done,
         )
@@ -391,7 +397,7 @@ class World:
                     (r.url,),
                     (r.url,) if r.started else (),
                     r.learner,
-                    at is not None,
+                    at is not None and not (self.flaky and self.random.random() < 0.02),
                     at.current.index if at is not None and at.current else 0,
                     at is not None and at.corrupt,
                 )
@@ -445,7 +451,7 @@ class World:
             view = self.observe(machine, hook)
             epoch = self.epoch
             plan = self.decide(view)
-            machine.since = {k: machine.since.get(k, self.now) for k in plan.clocks}
+            machine.since = {k: min(machine.since.get(k, view.now), view.now) for k in plan.clocks}
             self.ended[machine.name] = plan
             if not plan.steps:
                 break
@@ -487,6 +493,8 @@ class World:
                 self.recorded.add(self.generation.token)
                 if self.generation.confirmed:
                     self.confirmed.add(self.generation.number)
+        if machine.name in self.bags:
+            self.older[machine.name] = self.bags[machine.name]
         self.bags[machine.name] = self.publication(machine)
         if not machine.alive and not machine.running:
             self.machines.pop(machine.name)
@@ -586,6 +594,7 @@ class World:
             content = machine.current.content
         mine = member_id(machine.url, g.token)
         data = Data(g.token, mine, 1, self.founding_records(g), content)
+        data.name = generations.member_name(machine.name)
         machine.prepared[g.token] = data
 
     def do_Discard(self, machine: Machine, hook: Hook, step: s.Discard) -> None:  # noqa: N802
@@ -639,6 +648,7 @@ class World:
             if data and any(r.id == mine and r.started for r in data.members):
                 raise Refused("member has already been bootstrapped")
         machine.current = Data(g.token, mine, 1, self.founding_records(g), 0)
+        machine.current.name = generations.member_name(machine.name)
         machine.begun = g.number
         self.run(machine)
         self.check_one_cluster()
@@ -671,6 +681,7 @@ class World:
         if record is None or machine.current is not None:
             raise Refused("not a member")
         machine.current = Data(token, record.id, 0, best.members, 0)
+        machine.current.name = generations.member_name(machine.name)
         machine.begun = max(machine.begun, step.generation.number)
         machine.caught_up_at = self.now + machine.slow
         self.run(machine)
@@ -766,6 +777,11 @@ class Hook:
         self.generation, self.proposal = world.generation, world.proposal
         self.turn = world.turn
         self.bags = dict(world.bags)
+        if world.flaky:
+            # Juju's agent hands out the databag of a unit as it was at its last `changed`.
+            for name, bag in world.older.items():
+                if name in self.bags and world.random.random() < 0.2:
+                    self.bags[name] = bag
         self.writes: dict[str, object] = {}
         self.ended = False
 

@@ -304,7 +304,7 @@ class TestReplacing:
     def test_given_a_founder_gone_when_the_old_cluster_runs_then_withdraws(self) -> None:
         v = self.proposed()
         v = dataclasses.replace(v, units=v.units[:2])
-        assert plans.plan(v).steps == (s.Propose(None, "a founder was removed"),)
+        assert plans.plan(v).steps == (s.Propose(None, "a founder was removed or moved"),)
 
     def test_given_a_founder_gone_when_nothing_answers_then_goes_on_without_it(self) -> None:
         v = self.proposed(etcd=silent())
