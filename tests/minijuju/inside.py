@@ -11,12 +11,12 @@ So this file uses nothing but the standard library and is never imported by the 
 LEADER is the host's number of the machine's first process.
 """
 
-from __future__ import annotations
-
+# The builtin half of signal: this program starts with every hook, and each import costs it
+# milliseconds; signal's own would be the dearest.
+import _signal as signal
 import ctypes
 import os
 import resource
-import signal
 import sys
 
 _SETNS = {
@@ -74,7 +74,7 @@ def _change_root(root: int) -> None:
 
 def launch(directory: str) -> None:
     """Become systemd-nspawn, in a mount namespace that the caller made for it alone."""
-    import json  # Only here: this program starts often, and each import costs milliseconds.
+    import json  # Only here, for the same reason.
 
     with open(os.path.join(directory, "machine.json")) as handle:
         spec = json.load(handle)
