@@ -135,7 +135,7 @@ class Node:
     ) -> bool:
         """Write etcd's configuration; answers whether it changed."""
         wanted = self.settings
-        listen = [peers.url(self.addresses.client, wanted.port), self.local_url]
+        listen = [peers.url(self.addresses.client_bind, wanted.port), self.local_url]
         return service.ensure_config(
             service.Config(
                 name=self.member,
@@ -143,7 +143,7 @@ class Node:
                 version=service.version(),
                 listen_client_urls=tuple(dict.fromkeys(listen)),
                 advertise_client_urls=(self.client_url,),
-                listen_peer_urls=(self.peer_url,),
+                listen_peer_urls=(peers.url(self.addresses.peer_bind, wanted.peer_port),),
                 advertise_peer_urls=(self.peer_url,),
                 token=token,
                 initial_cluster=initial_cluster,

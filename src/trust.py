@@ -11,7 +11,7 @@ import time
 
 from cluster import generation as generations
 from relations import certificates, peers
-from tls import authority, certificate, store
+from tls import authority, certificate, request, store
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 ADMIN = "root"  # the user that etcd's own auth wants for administration
@@ -54,15 +54,16 @@ class Keyring:
         """Bring the certificates on disk in line with the authorities and addresses."""
         addresses = self._peers.addresses()
         server_sans = tuple(sorted({*addresses.client_sans, *LOOPBACK, self._member}))
-        if self._relation.related:
-            self._relation.request(self._common_name, server_sans)
+        asked = self._request(server_sans) if self._relation.related else None
+        if asked:
+            self._relation.request(self._common_name, server_sans, asked)
         authorities = self._peers.ensure_authorities()
         if authorities is None:
             return Trust(False, "waiting for the leader to make the cluster's authorities")
         peer_sans = tuple(sorted({*addresses.peer_sans, self._member}))
         self._sign("peer", authorities.peer, self._member, peer_sans, authorities.peer.ca)
 
-        answer = self._relation.answer(self._common_name, server_sans)
+        answer = self._relation.answer(self._common_name, server_sans, asked)
         # Also before it answers us: the others may serve with its certificates already.
         trust = certificate.bundle(authorities.client.ca, self._relation.client_ca(), answer.ca)
         self._sign("client", authorities.client, ADMIN, (), self._kept_trust(trust))
@@ -84,6 +85,14 @@ class Keyring:
                 return self._without(self._relation.refuse(error).message, wrong=True)
             return Trust(True)
         return self._without(answer.message, wrong=answer.state is certificates.State.WRONG)
+
+    def _request(self, sans: tuple[str, ...]) -> request.Request:
+        """The signing request, made anew when the certificate that answered it ends soon."""
+        served, facts = self._disk.read("server"), self._disk.load("server")
+        due = served and facts and certificate.ends_soon(facts, time.time())
+        spent = served[1] if due and served else b""
+        requests = request.Requests(self._disk.path("server").with_name("request.json"))
+        return requests.ensure(self._common_name, sans, spent)
 
     def _without(self, message: str, *, wrong: bool) -> Trust:
         """An old certificate goes on serving while a new one is waited for."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import functools
 import json
 import pathlib
+import time
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ops import testing
@@ -46,6 +50,33 @@ def network(name: str, address: str) -> testing.Network:
     return testing.Network(name, ingress_addresses=[address], bind_addresses=[bound])
 
 
+def signed(csr: str, days: float = 365) -> dict[str, str]:
+    """What an authority that signs requests says in its application databag."""
+    asked = x509.load_pem_x509_csr(csr.encode())
+    names = asked.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    ca = x509.load_pem_x509_certificate(easyrsa().cert)
+    now = datetime.datetime.now(datetime.timezone.utc)
+    key = serialization.load_pem_private_key(easyrsa().key, None)
+    cert = (
+        x509.CertificateBuilder()
+        .subject_name(asked.subject)
+        .issuer_name(ca.subject)
+        .public_key(asked.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=days))
+        .not_valid_after(now + datetime.timedelta(days=days if days > 100 else days / 4))
+        .add_extension(names.value, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    entry = {
+        "certificate_signing_request": csr,
+        "certificate": cert.public_bytes(serialization.Encoding.PEM).decode(),
+        "ca": easyrsa().cert.decode(),
+        "chain": [],
+    }
+    return {"certificates": json.dumps([entry])}
+
+
 def answered(kind: str, address: str = ADDRESS) -> dict[str, str]:
     """What the authority's unit says: nothing, its CA, an answer, or a wrong one."""
     if kind == "nothing":
@@ -76,6 +107,7 @@ class Unit:
         address: str = ADDRESS,
         authorities: authority.Authorities | None = None,
         made: bool = True,
+        says: dict[str, str] | None = None,
     ) -> trust.Trust:
         """Run one hook.
 
@@ -84,6 +116,7 @@ class Unit:
             address: of this unit.
             authorities: in the secret.
             made: whether there is the secret.
+            says: the authority's application databag.
         """
         relations: list[testing.RelationBase] = [testing.PeerRelation("cluster")]
         if kind is not None:
@@ -91,6 +124,7 @@ class Unit:
                 testing.Relation(
                     "certificates",
                     remote_app_name="easyrsa",
+                    remote_app_data=says or {},
                     remote_units_data={0: answered(kind, address)},
                 )
             )
@@ -113,6 +147,8 @@ class Unit:
         for relation in relations[1:]:
             asked = self._juju.bag(relation)
             assert asked["common_name"] == NAME
+            (entry,) = json.loads(asked["certificate_signing_requests"])
+            self.csr = entry["certificate_signing_request"]
             assert tuple(json.loads(asked["sans"])) == sans(address)
         return found
 
@@ -227,6 +263,32 @@ def test_given_a_new_peer_authority_when_settled_then_signed_again_and_both_beli
     unit.ensure(authorities=dataclasses.replace(cluster(), peer=new))
     assert unit.facts("peer").signer == new.fingerprint
     assert set(unit.believed("peer")) == {new.cert, cluster().peer.cert}
+
+
+def test_given_an_authority_that_signs_requests_when_answered_then_the_key_never_left(unit):
+    assert not unit.ensure("nothing").ready
+    assert unit.ensure("nothing", says=signed(unit.csr)) == trust.Trust(True)
+    assert unit.facts("server").signer == easyrsa().fingerprint
+    before = unit.csr
+    assert unit.ensure("nothing", says=signed(unit.csr)) == trust.Trust(True)
+    assert unit.csr == before
+
+
+def test_given_a_signed_certificate_that_ends_soon_when_settled_then_asked_anew_and_served_on(
+    unit,
+):
+    unit.ensure("nothing")
+    first = unit.csr
+    says = signed(first, days=40)
+    unit.ensure("nothing", says=says)
+    found = unit.ensure("nothing", says=says)
+    assert found.ready
+    assert unit.csr != first
+    second = unit.csr
+    assert unit.ensure("nothing", says=says).ready
+    assert unit.csr == second
+    assert unit.ensure("nothing", says=signed(second)) == trust.Trust(True)
+    assert not certificate.ends_soon(unit.facts("server"), time.time())
 
 
 STEPS = st.lists(
