@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import ipaddress
 import os
 import pathlib
+import threading
+import time
 
 import pytest
 
@@ -91,3 +94,60 @@ def test_given_a_network_when_addresses_are_asked_for_then_they_pair_up(
     assert len({one.address(number) for number in range(1000)}) == 1000
     with pytest.raises(system.Error):
         one.address(1014)
+
+
+@pytest.mark.usefixtures("debian")
+def test_given_another_builder_when_the_image_is_wanted_then_it_waits_and_takes_theirs(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINIJUJU_CACHE", str(tmp_path))
+    monkeypatch.setattr(system, "require", lambda: None)
+    wanted = image.Recipe("debian", "trixie", "amd64")
+    root = image.path(wanted)
+    said: list[str] = []
+    waiting = threading.Event()
+
+    def hear(text: str) -> None:
+        said.append(text)
+        waiting.set()
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        with system.locked(root.parent.with_suffix(".lock")):
+            answer = pool.submit(image.ensure, wanted, progress=hear)
+            assert waiting.wait(10)
+            root.mkdir(parents=True)
+        assert answer.result(10) == root
+    assert said == ["Waiting for another process that builds the same machine image"]
+
+
+def test_given_a_lock_that_is_removed_when_another_waits_then_it_locks_the_new_file(
+    tmp_path: pathlib.Path,
+) -> None:
+    path = tmp_path / "lock"
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+
+        def wait() -> bool:
+            with system.locked(path):
+                return path.exists()
+
+        with system.locked(path):
+            answer = pool.submit(wait)
+            time.sleep(0.1)
+            path.unlink()
+        assert answer.result(10)
+
+
+def test_given_a_failing_command_when_run_then_the_error_has_its_words(
+    tmp_path: pathlib.Path,
+) -> None:
+    with pytest.raises(system.CommandError, match="sh failed with 3: no luck"):
+        system.run("sh", "-c", "echo no luck >&2; exit 3")
+    assert system.run("sh", "-c", "exit 3", accept=(3,)) == ""
+    with pytest.raises(system.CommandError, match="not installed"):
+        system.run("no-such-command")
+    with pytest.raises(system.CommandError, match=r"took over 0\.1 s"):
+        system.run("sleep", "5", timeout=0.1)
+    log = tmp_path / "log"
+    with pytest.raises(system.CommandError, match="seen"):
+        system.run("sh", "-c", "echo seen; exit 1", log=log)
+    assert log.read_text() == "seen\n"
