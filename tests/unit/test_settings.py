@@ -5,10 +5,11 @@ from __future__ import annotations
 import pathlib
 
 import pytest
-import settings
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+
+import settings
 
 OPTIONS = yaml.safe_load((pathlib.Path(__file__).parents[2] / "config.yaml").read_text())[
     "options"
