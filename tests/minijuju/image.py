@@ -244,7 +244,7 @@ def path(of: Recipe) -> pathlib.Path:
 
 
 def ensure(of: Recipe | None = None, *, progress: Progress | None = None) -> pathlib.Path:
-    """Build the image if it is not there yet, and return its root directory.
+    """Check that this host can run machines, build the image if need be, return its root.
 
     Args:
         of: what to build; by default recipe().
@@ -256,9 +256,9 @@ def ensure(of: Recipe | None = None, *, progress: Progress | None = None) -> pat
     """
     of = of or recipe()
     root = path(of)
+    system.require()
     if root.is_dir():
         return root
-    system.require()
     say = progress or _quiet
     lock = root.parent.with_suffix(".lock")
     with contextlib.ExitStack() as stack:
