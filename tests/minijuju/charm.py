@@ -210,6 +210,26 @@ def load(directory: pathlib.Path) -> Meta:
     )
 
 
+def check_assumes(raw: dict[str, Any], version: tuple[int, ...]) -> None:
+    """Refuse a charm whose `assumes` a machine model of this Juju version does not meet."""
+    for wanted in raw.get("assumes") or []:
+        if not _holds(wanted, version):
+            raise errors.JujuError(
+                f'charm "{raw["name"]}" cannot be deployed because of unmet requirements: {wanted}'
+            )
+
+
+def _holds(wanted: Any, version: tuple[int, ...]) -> bool:
+    if isinstance(wanted, dict):
+        (kind, inner), *_ = wanted.items()
+        return (any if kind == "any-of" else all)(_holds(one, version) for one in inner)
+    match = re.fullmatch(r"juju\s*(>=|<)\s*([0-9]+(?:\.[0-9]+)*)", str(wanted).strip())
+    if not match:
+        return str(wanted).strip() == "juju"
+    bound = tuple(int(part) for part in match[2].split("."))
+    return version >= bound if match[1] == ">=" else version < bound
+
+
 def _endpoints(raw: dict[str, Any]) -> dict[str, EndpointMeta]:
     found: dict[str, EndpointMeta] = {}
     for section, role in ROLES.items():

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from minijuju import host, machine, manager, store
 
 
+SEEN_SECONDS = 30.0
+"""How long a command waits for a machine that is just coming up."""
+
+
 class MachineVerbs:
     """See `controller.Controller`."""
 
@@ -84,10 +88,14 @@ class MachineVerbs:
             name = next((m.id for m in state.machines if m.hostname == target), target)
         if name not in state.machines:
             raise errors.JujuError(f"machine {target} not found")
-        try:
-            return self.manager.host(state, name)
-        except KeyError:
-            raise errors.JujuError(f"machine {name} is not provisioned yet") from None
+        self.manager.wait(lambda: self._seen(state, name), SEEN_SECONDS)
+        if not self._seen(state, name):
+            raise errors.JujuError(f"machine {name} is not provisioned yet")
+        return self.manager.host(state, name)
+
+    def _seen(self, state: store.ModelState, name: str) -> bool:
+        found = self.manager.hosts.get((state.uuid, name))
+        return bool(found and found.looked)
 
     def _reachable(self, state: store.ModelState, target: str) -> machine.Machine:
         found: Any = self._host(state, target)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from minijuju import store
 
 DEFAULT_BASE = "ubuntu@24.04"
+JUJU = (3, 6, 14)
 
 
 def upload_charm(state: store.ModelState, home: pathlib.Path, path: str) -> records.Charm:
@@ -86,6 +87,8 @@ def deploy(
     meta = charm.load(pathlib.Path(uploaded.directory))
     name = application or meta.name
     check_name(state, name)
+    if not options.get("force"):
+        charm.check_assumes(meta.raw, JUJU)
     storage.check(meta, options.get("storage") or {})
     given = storage.detached(state, options.get("attach_storage") or [])
     if meta.subordinate and num_units not in (None, 0):

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 REBOOT_FLAGS = "/run/juju/reboot-monitor"
 PROGRAMS = pathlib.Path(__file__).with_name("tools")
 PROGRAMS_INSIDE = "/var/lib/juju/tools/minijuju"
+RETRY_SECONDS = 5.0
+"""How long until a machine that failed to come up is tried again, more each time."""
+READY_SECONDS = 90.0
+"""How long a boot or reboot may take."""
 CLIENT_INSIDE = f"{PROGRAMS_INSIDE}/hook-tool"
 SERVICE = """\
 [Unit]
@@ -82,6 +86,8 @@ class Host:
         self.state, self.id, self.home, self.told = state, identity, home, told
         self.lock = threading.Lock()
         self.available = False
+        self.looked = False
+        """Whether the machine has been seen since the controller began."""
         self.agents: dict[str, agent.Agent] = {}
         self.gone = False
         self._make, self._log = make, log
@@ -136,30 +142,39 @@ class Host:
         return self.state.machines.get(self.id)
 
     def _run(self) -> None:
+        failures = 0
         try:
-            self._bring_into_being()
             while not self._ending:
-                self._look()
+                try:
+                    self._look()
+                    self.looked, failures = True, 0
+                    self.told()
+                except agent.Gone:
+                    pass
+                except Exception as error:
+                    traceback.print_exc()
+                    failures += 1
+                    self._complain(error, RETRY_SECONDS * failures)
                 if self.gone:
                     return
                 self._wait()
-        except agent.Gone:
-            pass
-        except Exception as error:
-            traceback.print_exc()
-            self._status("provisioning error", f"{error}", agent="down")
-            while not self._ending and not self.gone:
-                self._dispose_if_dead()
-                if not self.gone:
-                    self._wait()
         finally:
             self._take_down()
 
+    def _complain(self, error: Exception, pause: float) -> None:
+        """Show what went wrong with the machine, and look again after `pause` seconds."""
+        record = self.record
+        if record and record.status.current != "running":
+            self._machine = None
+            self._status("provisioning error", str(error), agent="down")
+        timer = threading.Timer(pause, self.poke)
+        timer.daemon = True
+        timer.start()
+
     def _bring_into_being(self) -> None:
         record = self.record
-        if record is None or record.life == records.DEAD:
-            self._dispose_if_dead()
-            return
+        if record is None:
+            raise agent.Gone(self.id)
         fresh = record.status.current != "running"
         if fresh:
             self._status("allocating", "starting")
@@ -178,6 +193,8 @@ class Host:
         """Compare the machine with what was known of it, and act on the difference."""
         if self._dispose_if_dead():
             return
+        if self._machine is None:
+            self._bring_into_being()
         state = self.machine.state().value
         boot = self.machine.boot_id if state == "running" else None
         if self._up and (state == "stopped" or (state == "running" and boot != self._boot)):
@@ -193,7 +210,6 @@ class Host:
             if self.available:
                 self._prepare_storage()
                 self._tend_agents()
-        self.told()
 
     def _wait(self) -> None:
         with contextlib.ExitStack() as stack:
@@ -213,14 +229,15 @@ class Host:
             time.sleep(0.1)  # a reboot keeps the machine's control group; a stop empties it
 
     def _come_up_when_ready(self) -> str:
-        try:
-            self.machine.start()  # it runs already, and returns when it is ready
-        except Exception:
-            if self._stopped():
-                return "stopped"
-            raise
-        self._come_up()
-        return "running"
+        deadline = time.monotonic() + READY_SECONDS
+        while not self._stopped():
+            if os.path.exists(f"/proc/{self.machine.leader()}/root/run/minijuju-ready"):
+                self._come_up()
+                return "running"
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"machine {self.id} is not ready after {READY_SECONDS:g} s")
+            time.sleep(0.02)
+        return "stopped"
 
     def _come_up(self) -> None:
         machine = self.machine
@@ -241,6 +258,8 @@ class Host:
         for name in ("hook-tool", "jujud"):
             target = self.path(f"{PROGRAMS_INSIDE}/{name}")
             target.parent.mkdir(parents=True, exist_ok=True)
+            if target.exists() and target.read_bytes() == (PROGRAMS / name).read_bytes():
+                continue
             part = target.with_name(f".{name}")
             shutil.copyfile(PROGRAMS / name, part)
             part.chmod(0o755)
@@ -251,7 +270,9 @@ class Host:
                 link.symlink_to(CLIENT_INSIDE)
         name = f"jujud-machine-{self.id}.service"
         service = self.path(f"/etc/systemd/system/{name}")
-        service.write_text(SERVICE.format(machine=self.id, programs=PROGRAMS_INSIDE))
+        text = SERVICE.format(machine=self.id, programs=PROGRAMS_INSIDE)
+        if not service.exists() or service.read_text() != text:
+            service.write_text(text)
         wanted = self.path(f"/etc/systemd/system/multi-user.target.wants/{name}")
         wanted.parent.mkdir(parents=True, exist_ok=True)
         if not wanted.is_symlink():
@@ -404,7 +425,8 @@ class Host:
         base = self.path(f"{hookcontext.AGENTS}/{name}")
         for folder in ("charm", "resources", "state"):
             (base / folder).mkdir(parents=True, exist_ok=True)
-        (base / "agent.conf").write_text(f"tag: {name}\nmodel: model-{self.state.uuid}\n")
+        if not (base / "agent.conf").exists():
+            (base / "agent.conf").write_text(f"tag: {name}\nmodel: model-{self.state.uuid}\n")
         tools = self.path(f"{hookcontext.TOOLS}/{name}")
         tools.mkdir(parents=True, exist_ok=True)
         for tool in toolserver.names():

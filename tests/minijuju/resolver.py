@@ -237,7 +237,7 @@ def _relations(
     local: records.AgentState, remote: Remote, order: Sequence[RemoteRelation], name: str
 ) -> Iterator[Operation]:
     for relation in order:
-        if relation.implicit and relation.in_scope and not relation.alive:
+        if relation.in_scope and not relation.alive and relation.id not in local.relations:
             yield Operation("leave", relation=relation.id)
     mine = [(local.relations[each.id], each) for each in order if each.id in local.relations]
     for memory, relation in sorted(mine, key=lambda pair: not pair[0].changed_pending):
