@@ -47,7 +47,8 @@ _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 # Backends whose default upload buffers exceed what a backup may take of a machine's memory.
 _SMALL = {
     "RCLONE_S3_CHUNK_SIZE": "5Mi",
-    "RCLONE_S3_UPLOAD_CONCURRENCY": "4",
+    "RCLONE_S3_UPLOAD_CONCURRENCY": "2",
+    "RCLONE_S3_UPLOAD_CUTOFF": "32Mi",
     "RCLONE_B2_CHUNK_SIZE": "8Mi",
     "RCLONE_B2_UPLOAD_CONCURRENCY": "2",
     "RCLONE_AZUREBLOB_UPLOAD_CONCURRENCY": "4",

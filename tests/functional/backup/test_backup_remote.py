@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import pathlib
-import resource
 import subprocess
+import sys
 import threading
 import time
 
@@ -222,13 +222,31 @@ def test_given_credentials_when_rclone_runs_then_no_command_line_shows_them(
     assert parts.SECRET not in repr(far) + repr(far.settings)
 
 
-def test_given_a_big_file_when_moved_then_rclone_stays_small(s3, tmp_path):
-    blob(tmp_path / "up", 96_000_000)
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    s3.put(tmp_path / "up", "big")
-    s3.get("big", tmp_path / "down", size=96_000_000)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    assert max(peak, before) < 160 * 1024, "KiB, program text included"
+MEASURED = """#!{python}
+import resource, subprocess, sys
+code = subprocess.call(["{rclone}", *sys.argv[1:]], close_fds=False)
+with open("{report}", "a") as report:
+    print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=report)
+sys.exit(code)
+"""
+
+
+def test_given_sizes_far_apart_when_moved_then_rclones_memory_is_the_same(s3, tmp_path):
+    report, wrapper = tmp_path / "report", tmp_path / "rclone"
+    wrapper.write_text(
+        MEASURED.format(python=sys.executable, rclone=remote.rclone(), report=report)
+    )
+    wrapper.chmod(0o755)
+    measured = remote.Remote(s3.settings, binary=wrapper)
+    peaks = []
+    for size in (40_000_000, 160_000_000):
+        blob(tmp_path / "up", size)
+        measured.put(tmp_path / "up", "big")
+        measured.get("big", tmp_path / "down", size=size)
+        peaks.append(max(int(line) for line in report.read_text().split()) / 1024)
+        report.unlink()
+    assert max(peaks) < 100, "MiB, program text included"
+    assert peaks[1] < 1.2 * peaks[0]
 
 
 def test_given_a_share_when_a_peer_fetches_then_it_gets_the_file(authority, tmp_path):
