@@ -314,6 +314,9 @@ def _actions(directory: pathlib.Path) -> dict[str, ActionMeta]:
         spec = spec or {}
         if not ACTION.fullmatch(name) or name == "juju" or name.startswith("juju-"):
             raise errors.JujuError(f"bad action name {name}")
+        for word in ("$schema", "$ref"):
+            if _mentions(spec, word):
+                raise errors.JujuError(f'schema key "{word}" not compatible with this version of juju')
         schema: dict[str, Any] = {
             "type": "object",
             "title": name,
@@ -331,6 +334,13 @@ def _actions(directory: pathlib.Path) -> dict[str, ActionMeta]:
             str(spec.get("execution-group") or ""),
         )
     return found
+
+
+def _mentions(value: Any, key: str) -> bool:
+    """Whether a mapping anywhere in a value has a key."""
+    if isinstance(value, dict):
+        return key in value or any(_mentions(item, key) for item in value.values())
+    return isinstance(value, list) and any(_mentions(item, key) for item in value)
 
 
 def files(directory: pathlib.Path) -> list[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from minijuju import charm, errors, leases, records
+from minijuju import charm, errors, leases, records, secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -658,8 +658,6 @@ def secret_set(call: Call) -> None:
 
 
 def _secret_content(call: Call, words: list[str]) -> dict[str, str]:
-    from minijuju import secrets
-
     data: dict[str, str] = {}
     if call.flag("file"):
         data = {k: str(v) for k, v in yaml.safe_load(call.read(call.flag("file"))).items()}
@@ -684,17 +682,17 @@ def secret_get(call: Call) -> Any:
     refresh, peek = bool(call.flags.get("refresh")), bool(call.flags.get("peek"))
     if refresh and peek:
         raise Usage("specify one of --peek or --refresh but not both")
-    uri, label = call.word(0), call.flag("label")
+    uri, key, label = call.word(0), call.word(1), call.flag("label")
+    if label and uri and not secrets.is_uri(uri):
+        uri, key = "", uri
     if not uri and not label:
         raise Usage("require either a secret URI or label")
     data = call.context.secrets.read(
         uri, label, refresh=refresh, peek=peek, leader=call.context.is_leader()
     )
-    if not call.word(1):
-        return data
-    if call.word(1) not in data:
-        raise errors.JujuError(f'secret key value "{call.word(1)}" not found')
-    return data[call.word(1)]
+    if key and key not in data:
+        raise errors.JujuError(f'secret key value "{key}" not found')
+    return data[key] if key else data
 
 
 @tool("secret-info-get", values="label", form="yaml")

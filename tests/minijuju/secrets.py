@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from minijuju import store
 
 KEY = re.compile(r"[a-z](?:-?[a-z0-9]){2,}")
+URI = re.compile(r"(?:secret:(?://[^/]+/)?)?[0-9a-v]{20}")
 REPEAT_SECONDS = 300.0
 """How long until an unanswered rotate or expired hook comes again."""
 DAY = 86400.0
@@ -74,10 +75,15 @@ def checksum(data: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
+def is_uri(text: str) -> bool:
+    """Whether it names a secret by `secret:ID`, `secret://MODEL/ID` or `ID`."""
+    return bool(URI.fullmatch(text))
+
+
 def bare(uri: str) -> str:
-    """The id in `secret:ID`, `secret://MODEL/ID` or `ID`."""
+    """The id in a secret's URI."""
     identity = uri.rsplit("/", 1)[-1].removeprefix("secret:")
-    if not re.fullmatch(r"[0-9a-v]{20}", identity):
+    if not is_uri(uri):
         raise errors.JujuError(f'secret URI "{uri}" not valid')
     return identity
 
