@@ -316,7 +316,9 @@ def _actions(directory: pathlib.Path) -> dict[str, ActionMeta]:
             raise errors.JujuError(f"bad action name {name}")
         for word in ("$schema", "$ref"):
             if _mentions(spec, word):
-                raise errors.JujuError(f'schema key "{word}" not compatible with this version of juju')
+                raise errors.JujuError(
+                    f'schema key "{word}" not compatible with this version of juju'
+                )
         schema: dict[str, Any] = {
             "type": "object",
             "title": name,
