@@ -3,7 +3,8 @@
 It stands on `etcd3` 0.12.0, which gives the TLS channel, the stubs and the messages, and adds what
 that package lacks: learners, promotion, moving the leader, the fields that etcd grew since, and
 failover between endpoints. `etcd3` does not import with a current protobuf unless the pure Python
-implementation is chosen first, and costs 0.12 s: it is imported when a client is made.
+implementation is chosen first, and its import costs more than a hook: it happens at the first
+change, or when the gateway cannot tell (`gateway`).
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ import dataclasses
 import hashlib
 import os
 import re
+import sys
+import threading
 import time
 import urllib.parse
 import warnings
 from typing import TYPE_CHECKING, Any
 
 from cluster import view
-from etcd import errors, files, wire
+from etcd import errors, files, gateway, wire
 
 if TYPE_CHECKING:
     import pathlib
@@ -189,6 +192,7 @@ class Client:
         self.timeout = timeout
         self._tls = tls
         self._connections: dict[str, Any] = {}
+        self._gateways: dict[str, gateway.Gateway | None] = {}
         self._preferred = self.endpoints[0]
 
     def __enter__(self) -> Client:
@@ -204,6 +208,10 @@ class Client:
         for connection in self._connections.values():
             connection.close()
         self._connections.clear()
+        for light in self._gateways.values():
+            if light is not None:
+                light.close()
+        self._gateways.clear()
 
     # Members
 
@@ -213,26 +221,23 @@ class Client:
         Args:
             linearizable: agreed by a quorum; otherwise what the endpoint believes.
         """
-        rpc = _rpc()
-        request = rpc.MemberListRequest.FromString(b"\x08\x01" if linearizable else b"")
 
-        def ask(endpoint: str, timeout: float) -> Any:
+        def ask(endpoint: str, timeout: float) -> Membership:
             if linearizable:
                 # etcd 3.4 answers from local state whatever the request says: a linearizable
                 # read first makes that state at least as new as this moment.
                 began = time.monotonic()
                 try:
-                    self._send(
-                        endpoint, "kvstub", "Range", _probe_range(rpc), timeout, _HAS_LEADER
-                    )
+                    self._look(endpoint, "read", timeout)
                 except errors.LearnerError:
                     raise
                 except errors.RefusedError:
                     pass  # no permission, or a CORRUPT alarm: refused by a quorum all the same
                 timeout = max(timeout - (time.monotonic() - began), 0.1)
-            return self._send(endpoint, "clusterstub", "MemberList", request, timeout)
+            wanted = "members" if linearizable else "local members"
+            return _membership(self._look(endpoint, wanted, timeout))
 
-        return _membership(self._failover(ask))
+        return self._failover(ask)
 
     def observe(self) -> Membership:
         """The linearizable member list, with each member's health, raft index and corruption.
@@ -280,7 +285,7 @@ class Client:
             plain = rpc.MemberAddRequest(peerURLs=wanted).SerializeToString()
             request = rpc.MemberAddRequest.FromString(plain + b"\x10\x01")  # isLearner = true
             response = self._call("clusterstub", "MemberAdd", request)
-            return Added(_member(response.member), _membership(response))
+            return Added(_member(_member_facts(response.member)), _membership(_members(response)))
 
         return self._patiently(attempt, deadline)
 
@@ -407,12 +412,11 @@ class Client:
 
     def status(self, endpoint: str | None = None, timeout: float | None = None) -> EndpointStatus:
         """Status of one endpoint, by default of the first that answers."""
-        request = _rpc().StatusRequest()
 
         def ask(chosen: str, limit: float) -> EndpointStatus:
             began = time.monotonic()
-            response = self._send(chosen, "maintenancestub", "Status", request, limit)
-            return _status(chosen, response, time.monotonic() - began)
+            facts = self._look(chosen, "status", limit)
+            return _status(chosen, facts, time.monotonic() - began)
 
         limit = self.timeout if timeout is None else timeout
         return self._failover(ask, limit) if endpoint is None else ask(_normal(endpoint), limit)
@@ -430,8 +434,6 @@ class Client:
         limit = self.timeout if timeout is None else timeout
         if not targets:
             return ()
-        for target in targets:
-            self._connect(target)
 
         def probe(target: str) -> Probe:
             try:
@@ -448,20 +450,16 @@ class Client:
         Raises:
             errors.EtcdError: it cannot be done: no quorum, or a CORRUPT alarm.
         """
-        rpc = _rpc()
         began = time.monotonic()
         if endpoint is None:
-            self._call("kvstub", "Range", _probe_range(rpc))
+            self._failover(lambda chosen, timeout: self._look(chosen, "read", timeout))
         else:
-            self._send(
-                _normal(endpoint), "kvstub", "Range", _probe_range(rpc), self.timeout, _HAS_LEADER
-            )
+            self._look(_normal(endpoint), "read", self.timeout)
         return time.monotonic() - began
 
     def alarms(self) -> tuple[Alarm, ...]:
         """All armed alarms."""
-        rpc = _rpc()
-        return _alarms(self._call("maintenancestub", "Alarm", rpc.AlarmRequest(action=0)))
+        return _alarms(self._failover(lambda e, t: self._look(e, "alarms", t)))
 
     def disarm(self, alarm: Alarm | None = None) -> int:
         """Disarm one alarm, or all; answers how many were armed."""
@@ -498,7 +496,8 @@ class Client:
 
     def revision(self) -> int:
         """The store's revision, by a linearizable read."""
-        return int(self._call("kvstub", "Range", _probe_range(_rpc())).header.revision)
+        facts = self._failover(lambda e, t: self._look(e, "read", t))
+        return int(facts["header"].get("revision", 0))
 
     def auth_enabled(self) -> bool | None:
         """Whether authentication is on; None where etcd cannot tell (before 3.5)."""
@@ -673,11 +672,71 @@ class Client:
 
     # Plumbing
 
+    def _look(self, endpoint: str, what: str, timeout: float) -> dict[str, Any]:
+        """One look at one endpoint, in the shape of the gateway's answers.
+
+        Args:
+            endpoint: whom to ask.
+            what: a key of `_LOOKS`.
+            timeout: seconds.
+        """
+        light = self._gateway(endpoint)
+        if light is not None:
+            path, body = _LOOKS[what]
+            began = time.monotonic()
+            try:
+                return light.ask(path, body, timeout, what in _NEED_LEADER)
+            except gateway.StatusError as error:
+                raise translate(endpoint, error.code, error.details, timeout) from error
+            except gateway.UnusableError:
+                self._gateways[endpoint] = None
+                light.close()
+                timeout = max(timeout - (time.monotonic() - began), 0.1)
+            except TimeoutError as error:
+                raise translate(endpoint, "DEADLINE_EXCEEDED", "", timeout) from error
+            except OSError as error:
+                raise translate(endpoint, "UNAVAILABLE", str(error), timeout) from error
+        rpc = _rpc()
+        if what == "read":
+            answer = self._send(
+                endpoint, "kvstub", "Range", _probe_range(rpc), timeout, _HAS_LEADER
+            )
+            return {"header": _header(answer)}
+        if what == "status":
+            request = rpc.StatusRequest()
+            return _status_facts(
+                self._send(endpoint, "maintenancestub", "Status", request, timeout)
+            )
+        if what == "alarms":
+            request = rpc.AlarmRequest(action=0)
+            answer = self._send(
+                endpoint, "maintenancestub", "Alarm", request, timeout, _HAS_LEADER
+            )
+            return _alarm_facts(answer)
+        request = rpc.MemberListRequest.FromString(b"\x08\x01" if what == "members" else b"")
+        return _members(self._send(endpoint, "clusterstub", "MemberList", request, timeout))
+
+    def _gateway(self, endpoint: str) -> gateway.Gateway | None:
+        """The light way to an endpoint; None when gRPC is loaded already, or has to do it."""
+        if endpoint in self._gateways:
+            return self._gateways[endpoint]
+        made = None
+        if not _loaded():
+            self._check_files()
+            with contextlib.suppress(gateway.UnusableError):
+                tls = gateway.context(self._tls.ca, self._tls.cert, self._tls.key)
+                made = gateway.Gateway(endpoint, tls)
+        self._gateways[endpoint] = made
+        return made
+
+    def _check_files(self) -> None:
+        for path in (self._tls.ca, self._tls.cert, self._tls.key):
+            if not path.is_file():
+                raise errors.UnreachableError(f"there is no TLS file {path} to connect with")
+
     def _connect(self, endpoint: str) -> Any:
         if endpoint not in self._connections:
-            for path in (self._tls.ca, self._tls.cert, self._tls.key):
-                if not path.is_file():
-                    raise errors.UnreachableError(f"there is no TLS file {path} to connect with")
+            self._check_files()
             parts = urllib.parse.urlsplit(endpoint)
             host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
             self._connections[endpoint] = _etcd3().client(
@@ -722,6 +781,8 @@ class Client:
     ) -> Any:
         """Ask endpoint after endpoint within one deadline, the one that answered last first.
 
+        An election that is under way is waited for, up to half of the time.
+
         Args:
             ask: called with an endpoint and its seconds; raises our errors.
             timeout: seconds in all.
@@ -729,24 +790,33 @@ class Client:
         """
         limit = self.timeout if timeout is None else timeout
         until = time.monotonic() + limit
-        order = sorted(self.endpoints, key=lambda e: e != self._preferred)
-        failures: list[errors.EtcdError] = []
-        for position, endpoint in enumerate(order):
-            left = until - time.monotonic()
-            if left <= 0:
-                break
-            share = max(left / (len(order) - position), min(left, 1.0))
-            try:
-                answer = ask(endpoint, share)
-            except (errors.UnreachableError, errors.NoQuorumError, errors.LearnerError) as error:
-                sent = getattr(error, "sent", False)
-                if sent and not repeatable:
-                    raise
-                failures.append(error)
-            else:
-                self._preferred = endpoint
-                return answer
-        raise _summary(failures)
+        while True:
+            failures: list[errors.EtcdError] = []
+            order = sorted(self.endpoints, key=lambda e: e != self._preferred)
+            for position, endpoint in enumerate(order):
+                left = until - time.monotonic()
+                if left <= 0:
+                    break
+                share = max(left / (len(order) - position), min(left, 1.0))
+                try:
+                    answer = ask(endpoint, share)
+                except (
+                    errors.UnreachableError,
+                    errors.NoQuorumError,
+                    errors.LearnerError,
+                ) as error:
+                    if getattr(error, "sent", False) and not repeatable:
+                        raise
+                    failures.append(error)
+                else:
+                    self._preferred = endpoint
+                    return answer
+            failure = _summary(failures)
+            if not isinstance(failure, errors.NoQuorumError):
+                raise failure
+            if until - time.monotonic() < limit / 2:
+                raise failure
+            time.sleep(0.2)
 
     def _patiently(self, attempt: Callable[[], Any], deadline: float) -> Any:
         """Repeat while etcd's health rule or an election stands in the way, within `deadline`."""
@@ -806,12 +876,20 @@ class Election:
         return found.value.decode(errors="replace") if found else ""
 
 
+_importing = threading.Lock()
+
+
+def _loaded() -> bool:
+    return "etcd3" in sys.modules
+
+
 def _etcd3() -> Any:
-    os.environ["PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"] = "python"
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import etcd3  # type: ignore[import-untyped]
+    with _importing:
+        os.environ["PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"] = "python"
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import etcd3  # type: ignore[import-untyped]
     return etcd3
 
 
@@ -875,46 +953,107 @@ def _key_value(kv: Any) -> KeyValue:
     )  # fmt: skip
 
 
-def _alarms(response: Any) -> tuple[Alarm, ...]:
-    kinds = {1: "NOSPACE", 2: "CORRUPT"}
-    return tuple(
-        Alarm(int(alarm.memberID), kinds[int(alarm.alarm)])
-        for alarm in response.alarms
-        if int(alarm.alarm) in kinds
-    )
+# Looks: the gateway's path and request; gRPC's answers are brought into the same shape.
+_LOOKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "read": ("/v3/kv/range", {"key": "aGVhbHRo", "limit": 1, "keys_only": True}),
+    "status": ("/v3/maintenance/status", {}),
+    "alarms": ("/v3/maintenance/alarm", {"action": "GET"}),
+    "members": ("/v3/cluster/member/list", {"linearizable": True}),
+    "local members": ("/v3/cluster/member/list", {}),
+}
+_NEED_LEADER = ("read", "alarms")
+_ALARMS = {1: "NOSPACE", 2: "CORRUPT"}
 
 
-def _member(raw: Any) -> view.Member:
-    return view.Member(
-        id=int(raw.ID),
-        name=str(raw.name),
-        peer_urls=tuple(sorted(raw.peerURLs)),
-        client_urls=tuple(sorted(raw.clientURLs)),
-        learner=bool(wire.number(raw.SerializeToString(), 5)),
-    )
-
-
-def _membership(response: Any) -> Membership:
-    members = sorted((_member(raw) for raw in response.members), key=lambda m: (m.name, m.id))
+def _header(response: Any) -> dict[str, Any]:
     header = response.header
-    return Membership(tuple(members), int(header.cluster_id), int(header.member_id))
+    return {
+        "cluster_id": header.cluster_id,
+        "member_id": header.member_id,
+        "revision": header.revision,
+    }
 
 
-def _status(endpoint: str, response: Any, latency: float) -> EndpointStatus:
+def _members(response: Any) -> dict[str, Any]:
+    members = [_member_facts(raw) for raw in response.members]
+    return {"header": _header(response), "members": members}
+
+
+def _member_facts(raw: Any) -> dict[str, Any]:
+    return {
+        "ID": raw.ID,
+        "name": raw.name,
+        "peerURLs": raw.peerURLs,
+        "clientURLs": raw.clientURLs,
+        "isLearner": wire.number(raw.SerializeToString(), 5),
+    }
+
+
+def _status_facts(response: Any) -> dict[str, Any]:
     raw = response.SerializeToString()
+    return {
+        "header": _header(response),
+        "version": response.version,
+        "dbSize": response.dbSize,
+        "dbSizeInUse": wire.number(raw, 9),
+        "leader": response.leader,
+        "isLearner": wire.number(raw, 10),
+        "raftTerm": response.raftTerm,
+        "raftIndex": response.raftIndex,
+        "raftAppliedIndex": wire.number(raw, 7),
+        "errors": [text.decode(errors="replace") for text in wire.chunks(raw, 8)],
+    }
+
+
+def _alarm_facts(response: Any) -> dict[str, Any]:
+    alarms = [
+        {"memberID": a.memberID, "alarm": _ALARMS.get(int(a.alarm), "")} for a in response.alarms
+    ]
+    return {"header": _header(response), "alarms": alarms}
+
+
+def _alarms(facts: dict[str, Any]) -> tuple[Alarm, ...]:
+    return tuple(
+        Alarm(int(alarm.get("memberID", 0)), str(alarm["alarm"]))
+        for alarm in facts.get("alarms", ())
+        if alarm.get("alarm") in _ALARMS.values()
+    )
+
+
+def _member(facts: dict[str, Any]) -> view.Member:
+    return view.Member(
+        id=int(facts["ID"]),
+        name=str(facts.get("name", "")),
+        peer_urls=tuple(sorted(facts.get("peerURLs", ()))),
+        client_urls=tuple(sorted(facts.get("clientURLs", ()))),
+        learner=bool(facts.get("isLearner", False)),
+    )
+
+
+def _membership(facts: dict[str, Any]) -> Membership:
+    members = sorted(
+        (_member(raw) for raw in facts.get("members", ())), key=lambda m: (m.name, m.id)
+    )
+    header = facts["header"]
+    return Membership(tuple(members), int(header["cluster_id"]), int(header["member_id"]))
+
+
+def _status(endpoint: str, facts: dict[str, Any], latency: float) -> EndpointStatus:
+    header = facts["header"]
+    index = int(facts.get("raftIndex", 0))
     return EndpointStatus(
         endpoint=endpoint,
-        member_id=int(response.header.member_id),
-        cluster_id=int(response.header.cluster_id),
-        version=str(response.version),
-        db_size=int(response.dbSize),
-        db_in_use=wire.number(raw, 9),
-        leader=int(response.leader),
-        learner=bool(wire.number(raw, 10)),
-        raft_term=int(response.raftTerm),
-        raft_index=int(response.raftIndex),
-        raft_applied=wire.number(raw, 7) or int(response.raftIndex),
-        errors=tuple(text.decode(errors="replace") for text in wire.chunks(raw, 8)),
+        member_id=int(header["member_id"]),
+        cluster_id=int(header["cluster_id"]),
+        version=str(facts.get("version", "")),
+        db_size=int(facts.get("dbSize", 0)),
+        db_in_use=int(facts.get("dbSizeInUse", 0)),
+        leader=int(facts.get("leader", 0)),
+        learner=bool(facts.get("isLearner", False)),
+        raft_term=int(facts.get("raftTerm", 0)),
+        raft_index=index,
+        raft_applied=int(facts.get("raftAppliedIndex", 0)) or index,
+        errors=tuple(str(text) for text in facts.get("errors", ())),
         latency=latency,
     )
 

@@ -1,0 +1,123 @@
+"""Looking through the JSON gateway gives what gRPC gives, and never less."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import subprocess
+import sys
+import time
+
+import pytest
+
+from etcd import client, errors, service
+
+SOURCES = pathlib.Path(client.__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def light(monkeypatch):
+    """Clients that have not loaded gRPC."""
+    monkeypatch.setattr(client, "_loaded", lambda: False)
+
+
+@pytest.fixture
+def no_grpc(light, monkeypatch):
+    """Clients that cannot load gRPC."""
+
+    def refuse():
+        raise AssertionError("gRPC was needed")
+
+    monkeypatch.setattr(client, "_etcd3", refuse)
+
+
+def test_given_a_healthy_cluster_when_looked_at_both_ways_then_the_answers_agree(
+    cluster, monkeypatch
+):
+    cluster.found(3, gateway=True)
+    heavy = cluster.client()
+    heavy.put("a", "1")
+    before = heavy.observe(), heavy.leader(), heavy.alarms(), heavy.revision()
+    status, local = heavy.status(), heavy.members(linearizable=False)
+    monkeypatch.setattr(client, "_loaded", lambda: False)
+    monkeypatch.setattr(client, "_etcd3", lambda: pytest.fail("gRPC was needed"))
+    online = cluster.client()
+    after = online.observe(), online.leader(), online.alarms(), online.revision()
+    assert before[1:] == after[1:]
+    assert before[0].cluster_id == after[0].cluster_id
+    assert [dataclasses.replace(m, raft_index=0) for m in before[0].members] == [
+        dataclasses.replace(m, raft_index=0) for m in after[0].members
+    ]
+    assert all(m.healthy and m.raft_index for m in after[0].members)
+    seen = online.status()
+    assert dataclasses.replace(seen, latency=0, raft_index=0, raft_applied=0) == (
+        dataclasses.replace(status, latency=0, raft_index=0, raft_applied=0)
+    )
+    assert online.health() > 0
+    assert online.members(linearizable=False).members == local.members
+
+
+def test_given_no_gateway_when_looked_at_then_grpc_answers(cluster, light):
+    cluster.found(1, gateway=False)
+    assert [m.name for m in cluster.client().observe().members] == ["etcd-0"]
+
+
+def test_given_dead_members_when_looked_at_then_the_errors_are_those_of_grpc(cluster, no_grpc):
+    cluster.found(3, gateway=True)
+    cluster.nodes[0].stop(9)
+    online = cluster.client(timeout=3)
+    healthy = {m.name: m.healthy for m in online.observe().members}
+    assert healthy == {"etcd-0": False, "etcd-1": True, "etcd-2": True}
+    assert "connection refused" in online.statuses()[0].error
+    cluster.nodes[1].stop(9)
+    time.sleep(2.5)
+    began = time.monotonic()
+    with pytest.raises(errors.NoQuorumError, match="no working quorum"):
+        online.members()
+    assert time.monotonic() - began < 4
+    cluster.nodes[2].stop(9)
+    with pytest.raises(errors.UnreachableError, match="no etcd endpoint answered"):
+        online.members()
+
+
+def test_given_a_frozen_member_when_looked_at_then_the_timeout_holds(cluster, no_grpc):
+    cluster.found(1, gateway=True)
+    online = cluster.client(timeout=1)
+    online.status()
+    node = cluster.nodes[0]
+    node.process.send_signal(19)
+    began = time.monotonic()
+    with pytest.raises(errors.UnreachableError, match="did not answer within"):
+        online.members()
+    assert time.monotonic() - began < 2
+    node.process.send_signal(18)
+    assert online.members()
+
+
+def test_given_authentication_when_looked_at_then_grpc_answers_as_root(cluster, light):
+    cluster.found(1, gateway=True)
+    if service.version() >= (3, 5, 0):
+        cluster.etcdctl("user", "add", "root", "--no-password")
+    else:
+        cluster.etcdctl("user", "add", "root", "--interactive=false", "--new-user-password=x")
+    cluster.etcdctl("user", "grant-role", "root", "root")
+    cluster.etcdctl("auth", "enable")
+    assert cluster.client().observe().members[0].healthy
+
+
+def test_given_a_hook_that_only_looks_when_it_ends_then_grpc_was_never_imported(cluster):
+    cluster.found(1, gateway=True)
+    code = (
+        "import sys, pathlib\n"
+        "from etcd import client, report\n"
+        "tls = client.TLSFiles(*map(pathlib.Path, sys.argv[2:5]))\n"
+        "with client.Client([sys.argv[1]], tls) as online:\n"
+        "    assert online.observe().members[0].healthy and report.health(online).healthy\n"
+        "assert 'grpc' not in sys.modules and 'google.protobuf' not in sys.modules\n"
+    )
+    arguments = [cluster.nodes[0].client_url, cluster.tls.ca, cluster.tls.cert, cluster.tls.key]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=SOURCES, capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
