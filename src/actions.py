@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import ops
 
 import act
+import backups
 import clients
 import settings
 import snapshots
@@ -44,6 +45,10 @@ class Actions(ops.Object):
             "member-remove": self._on_member_remove,
             "move-leader": self._on_move_leader,
             "recover": self._on_recover,
+            "create-backup": self._on_create_backup,
+            "list-backups": self._on_list_backups,
+            "verify-backup": self._on_verify_backup,
+            "delete-backup": self._on_delete_backup,
             "alarm-list": self._on_alarm_list,
             "alarm-disarm": self._on_alarm_disarm,
         }
@@ -58,6 +63,7 @@ class Actions(ops.Object):
                 event.set_results(handler(self, event))
             except (
                 RefusedError,
+                backups.BackupError,
                 act.StepError,
                 bundle.BundleError,
                 errors.EtcdError,
@@ -73,7 +79,12 @@ class Actions(ops.Object):
     def _on_health(self, _: ops.ActionEvent) -> dict[str, Any]:
         node = self._charm.node()
         with node.client() as online:
-            found = report.health(online, node.settings.quota_bytes, node.certificate_days())
+            found = report.health(
+                online,
+                node.settings.quota_bytes,
+                node.certificate_days(),
+                {"backups": self._charm.backups(node).words()},
+            )
         return {**found.keys(), "summary": found.words()}
 
     @_answering
@@ -92,17 +103,12 @@ class Actions(ops.Object):
     @_answering
     def _on_restore(self, event: ops.ActionEvent) -> dict[str, Any]:
         self._refuse_without_lead("restore")
-        path = event.params.get("path") or self._charm.resource("snapshot")
-        if not path:
-            raise RefusedError(
-                "nothing to restore: give path=..., or attach the snapshot resource"
-            )
+        params, node = event.params, self._charm.node()
         proposal = snapshots.propose(
-            self._charm.node(),
-            str(path),
-            keep=event.params["target"],
-            skip_backup=event.params["skip-backup"],
-            allow_missing_hash=event.params["allow-missing-hash"],
+            node,
+            self._source(params),
+            keep=params["target"],
+            skip_backup=params["skip-backup"],
         )
         self._charm.peers.set_proposal(proposal)
         return {
@@ -111,6 +117,25 @@ class Actions(ops.Object):
             "units": ",".join(founder.unit for founder in proposal.founders),
             "message": "verified; the units restore it now, juju status tells its end",
         }
+
+    def _source(self, params: dict[str, Any]) -> dict[str, str]:
+        """What to restore, verified where it is a file: a backup, a path, or the resource."""
+        node = self._charm.node()
+        if params.get("backup-id") and params.get("path"):
+            raise RefusedError("path and backup-id exclude each other: give one of them")
+        if params.get("backup-id"):
+            _, detail = self._charm.backups(node).chosen(
+                params["backup-id"], params["cluster-name"]
+            )
+            return detail
+        path = params.get("path") or self._charm.resource("snapshot")
+        if not path:
+            raise RefusedError(
+                "nothing to restore: give path= or backup-id=, or attach the snapshot resource"
+            )
+        return snapshots.propose_file(
+            node, str(path), allow_missing_hash=params["allow-missing-hash"]
+        )
 
     @_answering
     def _on_generate_client_certificates(self, event: ops.ActionEvent) -> dict[str, Any]:
@@ -167,6 +192,34 @@ class Actions(ops.Object):
     def _on_alarm_disarm(self, _: ops.ActionEvent) -> dict[str, Any]:
         with self._charm.node().client() as online:
             return {"disarmed": str(online.disarm())}
+
+    @_answering
+    def _on_create_backup(self, event: ops.ActionEvent) -> dict[str, Any]:
+        manifest = self._backups().create(event.log)
+        return {"backup": backups.manifest_keys(manifest)}
+
+    @_answering
+    def _on_list_backups(self, event: ops.ActionEvent) -> dict[str, Any]:
+        listing = self._backups().listing(event.params["cluster-name"])
+        as_json = event.params["format"] == "json"
+        return {"backups": backups.records(listing) if as_json else backups.table(listing)}
+
+    @_answering
+    def _on_verify_backup(self, event: ops.ActionEvent) -> dict[str, Any]:
+        manifest, found = self._backups().verify(event.params["backup-id"])
+        compared = {True: "equal to the cluster's", False: "differs", None: "not compared"}
+        return {
+            "backup": backups.manifest_keys(manifest),
+            "proof": {"hash": compared[found.matched], "seconds": f"{found.seconds:.1f}"},
+        }
+
+    @_answering
+    def _on_delete_backup(self, event: ops.ActionEvent) -> dict[str, Any]:
+        manifest = self._backups().delete(event.params["backup-id"])
+        return {"deleted": manifest.id}
+
+    def _backups(self) -> backups.Backups:
+        return self._charm.backups(self._charm.node())
 
     @_answering
     def _on_recover(self, event: ops.ActionEvent) -> dict[str, Any]:

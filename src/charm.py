@@ -12,13 +12,15 @@ import ops
 import act
 import actions
 import admin
+import backups
 import clients
 import host
 import node as node_
 import settings
 import trust
+from backup import catalog, choice
 from etcd import data, errors, service
-from relations import certificates, db, peers
+from relations import certificates, db, peers, s3
 from tls import store
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ class EtcdCharm(ops.CharmBase):
             self.on["data"].storage_detaching,
         ):
             framework.observe(event, self._on_event)
-        for endpoint in ("cluster", "certificates", "db"):
+        for endpoint in ("cluster", "certificates", "db", s3.ENDPOINT):
             on = self.on[endpoint]
             for event in (
                 on.relation_created,
@@ -113,9 +115,10 @@ class EtcdCharm(ops.CharmBase):
         leader = self.unit.is_leader()
         verdict = act.settle(node, leader=leader, recover=recover)
         clients.publish(node, self.db, leader=leader)
+        problem = self.backups(node).ensure() if node.ready else ""
         place = admin.Place(node.endpoints(), node.settings.quota_bytes)
         admin.ensure(node.charm_dir, place)
-        self._status = _status(verdict, trusted)
+        self._status = _status(verdict, trusted, problem)
 
     def _on_collect_unit_status(self, event: ops.CollectStatusEvent) -> None:
         if self._status is not None:
@@ -130,7 +133,7 @@ class EtcdCharm(ops.CharmBase):
             settings.SettingsError: the configuration cannot be used.
             peers.PeerError: the peer relation cannot be read.
         """
-        return node_.Node(
+        node = node_.Node(
             unit=self.unit.name,
             root=data.Root(self._data_root()),
             peers=self.peers,
@@ -139,9 +142,34 @@ class EtcdCharm(ops.CharmBase):
             charm_dir=self.charm_dir,
             me=self.peers.me(),
         )
+        node.remote = lambda: self.backups(node).remote()
+        node.newest_backup = lambda: self.backups(node).newest_proven()
+        return node
 
     def _settings(self) -> settings.Settings:
         return settings.Settings.parse(self.config)
+
+    def backups(self, node: node_.Node) -> backups.Backups:
+        """Where this application's backups go."""
+        related = choice.OFF
+        if self.model.relations[s3.ENDPOINT]:
+            related = s3.S3(self).choice()
+        secret = self.config.get("rclone-config")
+        config = self._user_secret(str(secret), "rclone-conf") if secret else None
+        chosen = choice.choose(
+            related, node.settings.backup_remote, config, node.settings.backup_bandwidth
+        )
+        folder = catalog.folder(
+            self.model.name, self.model.uuid, self.app.name, node.settings.cluster_name
+        )
+        return backups.Backups(node, chosen, folder)
+
+    def _user_secret(self, uri: str, field: str) -> str:
+        """A field of a user's secret, "" when it cannot be read."""
+        try:
+            return self.model.get_secret(id=uri).get_content(refresh=True).get(field, "")
+        except (ops.SecretNotFoundError, ops.ModelError):
+            return ""
 
     def _keyring(self) -> trust.Keyring:
         return trust.Keyring(
@@ -167,11 +195,13 @@ class EtcdCharm(ops.CharmBase):
         return path if path.stat().st_size else None
 
 
-def _status(verdict: policy.Plan, trusted: trust.Trust) -> ops.StatusBase:
+def _status(verdict: policy.Plan, trusted: trust.Trust, problem: str) -> ops.StatusBase:
     if trusted.wrong:
         return ops.BlockedStatus(trusted.message)
     if not trusted.ready:
         return ops.WaitingStatus(trusted.message)
+    if problem and verdict.status == "active":
+        return ops.BlockedStatus(problem)
     return ops.StatusBase.from_name(verdict.status, verdict.message)
 
 

@@ -112,6 +112,52 @@ class Config:
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"the keeper's configuration cannot be used: {error}") from error
 
+    @classmethod
+    def read(cls, path: pathlib.Path = CONFIG) -> Config:
+        """What the charm told this unit's keeper.
+
+        Raises:
+            ValueError: nothing, or nothing that can be used; in one sentence.
+        """
+        try:
+            return cls.from_json(path.read_text())
+        except OSError as error:
+            raise ValueError(
+                f"no backups are configured on this unit: {path} cannot be read"
+            ) from error
+
+    def catalog(self, folder: str = "", cache: pathlib.Path | None = None) -> catalogs.Catalog:
+        """The backups of this cluster, or of another one on the same remote.
+
+        Raises:
+            remotes.RemoteError: there is no remote, or its settings cannot be read.
+        """
+        return catalogs.Catalog(self.root(), folder or self.folder, cache)
+
+    def root(self) -> remotes.Remote:
+        """The remote that clusters share.
+
+        Raises:
+            remotes.RemoteError: there is none, or its settings cannot be read.
+        """
+        if not self.remote:
+            raise remotes.RemoteError(
+                remotes.Kind.CONFIG,
+                "no remote is configured: relate s3-credentials or set backup-remote",
+            )
+        try:
+            text = pathlib.Path(self.remote).read_text()
+        except OSError as error:
+            raise remotes.RemoteError(
+                remotes.Kind.CONFIG, f"{self.remote} cannot be read: {error.strerror}"
+            ) from error
+        return remotes.Remote(remotes.Settings.from_json(text))
+
+    @property
+    def own_workdir(self) -> pathlib.Path:
+        """The keeper's part of `workdir`: actions work beside it."""
+        return pathlib.Path(self.workdir, "keeper")
+
     @property
     def off(self) -> bool:
         """There is nothing to do."""
@@ -354,8 +400,7 @@ class Keeper:
 
     def _catalog(self, config: Config) -> catalogs.Catalog:
         if self._remote is None:
-            settings = remotes.Settings.from_json(pathlib.Path(config.remote).read_text())
-            self._remote = remotes.Remote(settings)
+            self._remote = config.root()
         return catalogs.Catalog(self._remote, config.folder, self._cache)
 
     def _look_at_remote(self, config: Config, now: float) -> None:
@@ -412,7 +457,7 @@ class Keeper:
         manifest = create.create_backup(
             client,
             catalog,
-            pathlib.Path(config.workdir),
+            config.own_workdir,
             create.About(config.unit, config.generation, config.token),
             endpoint=config.local,
             say=log.info,
@@ -465,7 +510,7 @@ class Keeper:
 
     def _prove(self, config: Config, client: clients.Client, manifest: catalogs.Manifest) -> None:
         began = time.monotonic()
-        workdir = pathlib.Path(config.workdir)
+        workdir = config.own_workdir
         catalog = self._catalog(config)
         source = restore.Stored(config.folder, manifest.id, manifest.sha256, manifest.size)
 

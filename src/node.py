@@ -17,9 +17,10 @@ from etcd import client, data, errors, service
 from relations import peers
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     import settings as settings_
+    from backup import remote as remotes
     from tls import store
 
 SINCE = pathlib.Path("/run/etcd-charm/since.json")
@@ -40,6 +41,8 @@ class Node:
         certificates: where its certificates are.
         charm_dir: where the charm is unpacked.
         me: this unit's part as the databag has it, changed by steps, published by `observe`.
+        remote: gives the remote that backups go to; raises when there is none.
+        newest_backup: asks the remote for the newest proven backup, as a record tells it.
         ready: package and certificates are there.
         began: when this hook began, monotonic seconds.
     """
@@ -51,6 +54,8 @@ class Node:
     certificates: store.Store
     charm_dir: pathlib.Path
     me: view.Unit
+    remote: Callable[[], remotes.Remote] | None = None
+    newest_backup: Callable[[], tuple[tuple[str, str], ...] | None] = lambda: None
     ready: bool = False
     began: float = dataclasses.field(default_factory=time.monotonic)
 

@@ -29,6 +29,8 @@ def observe(node: node_.Node, *, leader: bool, recover: str | None = None) -> vi
     etcd = _etcd(node)
     disk = _disk(node, etcd)
     _tell(node, etcd, disk)
+    units = node.peers.units()
+    lost = disk.token is None and not any(unit.token for unit in units)
     return view.View(
         me=node.unit,
         leader=leader,
@@ -36,7 +38,7 @@ def observe(node: node_.Node, *, leader: bool, recover: str | None = None) -> vi
         ready=node.ready,
         dying=node.peers.dying,
         planned=node.peers.planned(),
-        units=node.peers.units(),
+        units=units,
         generation=node.peers.generation(),
         proposal=node.peers.proposal(),
         disk=disk,
@@ -46,6 +48,11 @@ def observe(node: node_.Node, *, leader: bool, recover: str | None = None) -> vi
         recover=recover,
         policy=node.settings.policy,
         turn=node.peers.turn(),
+        newest_backup=(
+            node.newest_backup()
+            if leader and lost and node.ready and node.settings.recover_total_loss
+            else None
+        ),
     )
 
 

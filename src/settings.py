@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from backup import catalog, schedule
 from cluster import view
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+T = TypeVar("T")
 _RETENTION = re.compile(r"\d+|(\d+h)?(\d+m)?(\d+s)?(?<=[hms])")
 
 
@@ -30,6 +32,11 @@ class Settings:
         quota_bytes: size at which the database stops taking writes.
         compaction_mode: `periodic` or `revision`.
         compaction_retention: as etcd takes it, `0` off.
+        backup_remote: an rclone path, "" for none.
+        backup_interval: seconds between two backups, 0 off.
+        backup_retention: which backups stay, as `backup.schedule.Retention` reads it.
+        backup_bandwidth: KiB per second, 0 for no limit.
+        cluster_name: folder on the remote, "" for one made of model and application.
         recover_quorum_loss: see `cluster.view.Policy`.
         recover_total_loss: see `cluster.view.Policy`.
     """
@@ -41,6 +48,11 @@ class Settings:
     quota_bytes: int = 8 * 1024**3
     compaction_mode: str = "periodic"
     compaction_retention: str = "0"
+    backup_remote: str = ""
+    backup_interval: float = 3600.0
+    backup_retention: str = "last=24 hourly=24 daily=7 weekly=4 monthly=12"
+    backup_bandwidth: int = 0
+    cluster_name: str = ""
     recover_quorum_loss: bool = False
     recover_total_loss: bool = False
 
@@ -59,9 +71,16 @@ class Settings:
             quota_bytes=_between(raw, "quota-backend-bytes", 64 * 1024**2, 64 * 1024**3),
             compaction_mode=str(raw.get("auto-compaction-mode", "periodic")),
             compaction_retention=str(raw.get("auto-compaction-retention", "0")),
+            backup_remote=str(raw.get("backup-remote", "")),
+            backup_interval=_scheduled(raw, "backup-interval", schedule.interval),
+            backup_retention=str(raw["backup-retention"]),
+            backup_bandwidth=_between(raw, "backup-bandwidth", 0, 10_000_000),
+            cluster_name=str(raw.get("cluster-name", "")),
             recover_quorum_loss=bool(raw.get("recover-quorum-loss", False)),
             recover_total_loss=bool(raw.get("recover-total-loss", False)),
         )
+        _scheduled(raw, "backup-retention", schedule.Retention.parse)
+        _scheduled(raw, "cluster-name", lambda name: catalog.folder(cluster_name=name or "x"))
         if settings.port == settings.peer_port:
             raise SettingsError(f"port and peer-port are both {settings.port}: choose two ports")
         if settings.election_ms < 5 * settings.heartbeat_ms:
@@ -91,6 +110,15 @@ class Settings:
             recover_quorum_loss=self.recover_quorum_loss,
             recover_total_loss=self.recover_total_loss,
         )
+
+
+def _scheduled(
+    raw: Mapping[str, bool | int | float | str], key: str, read: Callable[[str], T]
+) -> T:
+    try:
+        return read(str(raw.get(key, "")))
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
 
 
 def _between(raw: Mapping[str, bool | int | float | str], key: str, low: int, high: int) -> int:

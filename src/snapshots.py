@@ -80,51 +80,31 @@ def take(node: node_.Node, target: str) -> snapshot.SnapshotInfo:
     return info
 
 
-def propose(
-    node: node_.Node,
-    path: str,
-    *,
-    keep: str = "",
-    skip_backup: bool = False,
-    allow_missing_hash: bool = False,
-) -> generations.Generation:
-    """The next generation, restored from a snapshot file of this unit on every unit.
+def propose_file(
+    node: node_.Node, path: str, *, allow_missing_hash: bool = False
+) -> dict[str, str]:
+    """What a record says of a snapshot file on this unit, verified.
 
-    The file is verified, and served to the other founders over mutual TLS.
+    Where there are other units, the file is served to them over mutual TLS.
 
     Raises:
-        errors.EtcdError: the file or the directory for replaced data cannot be used.
+        errors.EtcdError: the file cannot be used.
+        remotes.RemoteError: it cannot be served.
     """
     info = snapshot.verify(
         pathlib.Path(path),
         binary_version=service.version(),
         allow_missing_hash=allow_missing_hash,
     )
-    if keep:
-        check_keep(node, keep)
-    committed = node.peers.generation()
-    if committed is None:
-        raise errors.DataError("there is no cluster to restore yet: wait until it is founded")
-    founders = tuple(
-        generations.Founder(unit.name, unit.peer_url)
-        for unit in node.peers.units()
-        if unit.alive and unit.peer_url
-    )
-    try:
-        with node.client() as client:
-            live = client.revision()
-    except errors.EtcdError:
-        live = info.revision
     detail = {
         "unit": node.unit,
         "path": str(info.path),
         "revision": str(info.revision),
-        "bump": str(snapshot.bump_for(live, info.revision)),
         "hashed": str(info.hashed),
         "size": str(info.size),
         "sha256": info.sha256,
     }
-    if len(founders) > 1:
+    if any(unit.alive and unit.name != node.unit for unit in node.peers.units()):
         peer = node.certificates.path("peer")
         with socket.socket() as probe:
             probe.bind(("", 0))
@@ -137,15 +117,48 @@ def propose(
             peer / "key.pem",
             peer / "ca.pem",
         )
-        detail |= restore.to_detail(
-            restore.Shared(share.start(SHARE_SECONDS), info.sha256, info.size)
-        )
+        shared = restore.Shared(share.start(SHARE_SECONDS), info.sha256, info.size)
+        detail |= restore.to_detail(shared)
+    return detail
+
+
+def propose(
+    node: node_.Node, detail: dict[str, str], *, keep: str = "", skip_backup: bool = False
+) -> generations.Generation:
+    """The next generation, restored on every unit from what `detail` names.
+
+    Args:
+        node: this unit, Juju's leader.
+        detail: of a file (`propose_file`) or of a backup (`backups.Backups.chosen`).
+        keep: directory for the replaced data, "" beside the data.
+        skip_backup: drop the replaced data once the new generation is healthy.
+
+    Raises:
+        errors.EtcdError: there is no cluster yet, or `keep` cannot be used.
+    """
+    if keep:
+        check_keep(node, keep)
+    committed = node.peers.generation()
+    if committed is None:
+        raise errors.DataError("there is no cluster to restore yet: wait until it is founded")
+    if node.peers.proposal() is not None:
+        raise errors.DataError("a restore is under way already: wait for its end in juju status")
+    revision = int(detail["revision"])
+    try:
+        with node.client() as client:
+            live = client.revision()
+    except errors.EtcdError:
+        live = revision
     return generations.Generation(
         number=committed.number + 1,
         token=secrets.token_hex(16),
         source=generations.Source.BACKUP,
-        founders=founders,
-        detail=tuple(sorted(detail.items())),
+        founders=tuple(
+            generations.Founder(unit.name, unit.peer_url)
+            for unit in node.peers.units()
+            if unit.alive and unit.peer_url
+        ),
+        detail=tuple(sorted({**detail, "bump": str(snapshot.bump_for(live, revision))}.items())),
         keep=keep,
         skip_backup=skip_backup,
     )
@@ -208,9 +221,11 @@ def opened(node: node_.Node, proposal: generations.Generation) -> Generator[Sour
         fetched = restore.fetch(
             restore.from_detail(detail),
             directory,
-            remote=None,
+            remote=node.remote() if detail.get("source") == "remote" and node.remote else None,
             tls=(peer / "cert.pem", peer / "key.pem", peer / "ca.pem"),
         )
+        if fetched.manifest is not None:
+            snapshot.verify(fetched.path)
         yield Source(fetched.path, bump, skip)
     except remotes.RemoteError as error:
         raise errors.EtcdError(str(error)) from error
