@@ -1,0 +1,137 @@
+"""Backups that leave the machine: a real S3 server in the model, a schedule, proofs, restores."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import shutil
+import sys
+
+import pytest
+from cluster_under_test import Cluster, eventually
+
+UNITS = 3
+CONFIG = """\
+[vault]
+type = s3
+provider = Other
+access_key_id = ACCESSKEY
+secret_access_key = SECRETKEY
+endpoint = http://{address}:9000
+"""
+
+
+@pytest.fixture(scope="module")
+def store(juju) -> str:
+    """The address of a machine that runs an S3 server."""
+    juju.cli("add-machine")
+    (machine,) = eventually(
+        lambda: [
+            n for n, m in juju.status().machines.items() if m.juju_status.current == "started"
+        ]
+    )
+    rclone = shutil.which("rclone", path=str(pathlib.Path(sys.executable).parent))
+    juju.scp(rclone, f"{machine}:/tmp/rclone")
+    juju.ssh(
+        machine,
+        "sudo mkdir -p /srv/s3/backups && sudo systemd-run --quiet --unit=s3 /tmp/rclone serve s3 "
+        "--auth-key ACCESSKEY,SECRETKEY --addr :9000 /srv/s3",
+    )
+    return juju.status().machines[machine].dns_name
+
+
+@pytest.fixture(scope="module")
+def cluster(juju, etcd_charm, store) -> Cluster:
+    """Three units whose backups go to the S3 server every 30 seconds."""
+    juju.deploy(etcd_charm, "etcd", num_units=UNITS, config={"backup-interval": "30s"})
+    secret = juju.add_secret("rclone", {"rclone-conf": CONFIG.format(address=store)})
+    juju.grant_secret(secret, "etcd")
+    juju.config("etcd", {"rclone-config": str(secret), "backup-remote": "vault:backups"})
+    deployed = Cluster(juju)
+    deployed.wait_healthy(UNITS)
+    return deployed
+
+
+def listed(cluster: Cluster) -> list[dict]:
+    return json.loads(cluster.run("list-backups", format="json").results["backups"])
+
+
+def test_given_a_remote_when_a_backup_is_created_then_it_is_listed(cluster: Cluster):
+    cluster.put("kept", "before")
+    made = cluster.run("create-backup", wait=180).results["backup"]
+    (found,) = [each for each in listed(cluster) if each["id"] == made["id"]]
+    assert str(found["revision"]) == made["revision"]
+    table = cluster.run("list-backups").results["backups"]
+    assert made["id"] in table
+
+
+def test_given_a_schedule_when_time_passes_then_backups_are_taken_and_proven(cluster: Cluster):
+    before = len(listed(cluster))
+    cluster.put("something", "changed")
+    eventually(lambda: len(listed(cluster)) > before, timeout=180, every=3)
+    eventually(lambda: any(each["proven-at"] for each in listed(cluster)), timeout=180, every=3)
+    assert "Newest backup" in cluster.run("health").results["backups"]
+
+
+def test_given_a_backup_when_verified_then_its_hash_is_the_clusters(cluster: Cluster):
+    made = cluster.run("create-backup", wait=180).results["backup"]
+    proof = cluster.run("verify-backup", wait=180, backup_id=made["id"]).results["proof"]
+    assert proof["hash"] == "equal to the cluster's"
+
+
+def test_given_a_backup_when_restored_then_the_scaled_cluster_is_as_it_was(cluster: Cluster):
+    cluster.put("kept", "in the backup")
+    made = cluster.run("create-backup", wait=180).results["backup"]
+    cluster.put("kept", "after it")
+    leader = cluster.leader()
+    cluster.run("restore", leader, backup_id=made["id"])
+    eventually(
+        lambda: "in the backup" in cluster.etcdctl(leader, "get kept 2>&1", ok=False), timeout=240
+    )
+    cluster.wait_healthy(UNITS)
+    assert len(cluster.hashes()) == 1
+
+
+@pytest.mark.parametrize("action", ["restore", "verify-backup", "delete-backup"])
+def test_given_an_id_that_does_not_exist_when_used_then_one_sentence_says_so(
+    cluster: Cluster, action: str
+):
+    sentence = cluster.refusal(action, backup_id="nonsense")
+    assert "nonsense" in sentence
+    assert "\n" not in sentence
+    cluster.agree(UNITS)
+
+
+def test_given_a_remote_that_does_not_answer_when_configured_then_blocked_and_undisturbed(
+    cluster: Cluster,
+):
+    cluster.juju.config("etcd", {"backup-remote": "nowhere:backups"})
+    try:
+        cluster.juju.wait(
+            lambda status: all(
+                unit.workload_status.current == "blocked"
+                for unit in status.apps["etcd"].units.values()
+            ),
+            timeout=180,
+        )
+        cluster.agree(UNITS)
+    finally:
+        cluster.juju.config("etcd", {"backup-remote": "vault:backups"})
+    cluster.wait_healthy(UNITS)
+
+
+def test_given_every_machine_lost_when_told_to_recover_then_it_founds_itself_from_the_backup(
+    cluster: Cluster,
+):
+    cluster.juju.config("etcd", {"recover-total-loss": True})
+    cluster.put("outlives", "every machine")
+    made = cluster.run("create-backup", wait=180).results["backup"]
+    cluster.run("verify-backup", wait=180, backup_id=made["id"])
+    units = cluster.units()
+    for unit in units.values():
+        cluster.juju.cli("chaos", "kill", unit.machine)
+    cluster.juju.remove_unit(*units, force=True)
+    cluster.juju.add_unit("etcd", num_units=UNITS)
+    eventually(lambda: not set(units) & set(cluster.units()), timeout=300)
+    cluster.wait_healthy(UNITS, timeout=420)
+    assert cluster.get("outlives") == "every machine"
