@@ -1,254 +1,49 @@
-"""The hook tools: each a function of a context, its arguments and the caller's files.
-
-`call` runs one tool and says what it prints and how it exits, as Juju 3.6's `jujuc` does: 0, 1 for
-a failure, 2 for wrong usage, `ERROR <text>` on stderr.
-"""
+"""The hook tools themselves: each a function of a call."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import re
 import time
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from minijuju import charm, errors, leases, records, secrets
+from minijuju import errors, leases, records, secrets, toolkit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from minijuju import hookcontext
-
-    Services = "Protocol of agent.Services"
+    from collections.abc import Mapping
 
 LEVELS = ("TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-FORMATS = ("smart", "json", "yaml")
 KEY = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 RESERVED = ("stdout", "stderr", "stdout-encoding", "stderr-encoding", "return-code")
 
 
-class Usage(errors.JujuError):
-    """Wrong arguments: exit 2."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text, 2)
+call = toolkit.call
+"""Run a tool of this module; see `toolkit.call`."""
 
 
-@dataclasses.dataclass
-class Call:
-    """One call of a tool: its context, parsed arguments, and the way to the caller's files."""
-
-    context: hookcontext.Context
-    tool: str
-    flags: dict[str, Any]
-    words: list[str]
-    read: Callable[[str], bytes]
-    """The content of a file inside the machine; "-" is the caller's stdin."""
-    services: Any
-    """What only the agent can do: `log`, `set_status`, `fetch_resource`, `network`."""
-
-    def flag(self, name: str) -> str:
-        """A flag's text, or ""."""
-        return str(self.flags.get(name) or "")
-
-    def word(self, index: int, default: str = "") -> str:
-        """A positional argument."""
-        return self.words[index] if index < len(self.words) else default
-
-    def relation(self) -> int:
-        """The relation meant by `-r`, or that of the hook."""
-        given = self.flag("r") or self.flag("relation")
-        if given:
-            number = given.rsplit(":", 1)[-1]
-            try:
-                relation = self.context.relation(int(number))
-            except (ValueError, errors.JujuError):
-                raise Usage(f'invalid value "{given}" for option -r: relation not found') from None
-            return relation.id
-        hook = self.context.hook
-        if hook is None or hook.relation is None:
-            raise Usage("no relation id specified")
-        return hook.relation
-
-
-Tool = "Callable[[Call], Any]"
-
-
-@dataclasses.dataclass(frozen=True)
-class Spec:
-    """How a tool is called: its flags with a value, its boolean flags, its default format."""
-
-    run: Callable[[Call], Any]
-    values: frozenset[str]
-    switches: frozenset[str]
-    format: str
-    needs_task: bool
-    free: bool
-    """Whether it runs without the store's lock: it takes long, or changes nothing stored."""
-
-
-TOOLS: dict[str, Spec] = {}
-
-
-def tool(
-    name: str,
-    *,
-    values: str = "",
-    switches: str = "",
-    form: str = "",
-    needs_task: bool = False,
-    free: bool = False,
-) -> Callable[[Callable[[Call], Any]], Callable[[Call], Any]]:
-    """Register a tool. With `form`, it takes `--format` and its result is printed so."""
-
-    def register(run: Callable[[Call], Any]) -> Callable[[Call], Any]:
-        wanted = {*values.split(), *(("format", "o", "output") if form else ())}
-        TOOLS[name] = Spec(
-            run, frozenset(wanted), frozenset(switches.split()), form, needs_task, free
-        )
-        return run
-
-    return register
-
-
-@dataclasses.dataclass(frozen=True)
-class Plain:
-    """Output that is printed as it is, whatever the format."""
-
-    text: str
-
-
-def call(
-    context: hookcontext.Context,
-    argv: list[str],
-    read: Callable[[str], bytes],
-    services: Any,
-) -> tuple[int, str, str]:
-    """Run a tool; returns exit code, stdout, stderr."""
-    spec = TOOLS.get(argv[0])
-    if spec is None:
-        return 1, "", f"ERROR unknown command {argv[0]}\n"
-    try:
-        flags, words = parse(spec, argv[1:])
-        form = str(flags.get("format") or spec.format)
-        if spec.format and form not in FORMATS:
-            raise Usage(f'invalid value "{form}" for option --format: unknown format "{form}"')
-        if spec.needs_task and (context.task is None or context.task.name == "juju-exec"):
-            raise errors.JujuError("not running an action")
-        result = _run(spec, Call(context, argv[0], flags, words, read, services))
-    except errors.JujuError as error:
-        return error.code, "", f"ERROR {error.text}\n"
-    if isinstance(result, Plain):
-        return 0, result.text, ""
-    return 0, render(form, result) if spec.format else "", ""
-
-
-def _run(spec: Spec, asked: Call) -> Any:
-    """Run a tool with the store held, but never while it waits for the caller's files."""
-    if spec.free:
-        return spec.run(asked)
-    lock, read = asked.context.state.store.lock, asked.read
-
-    def unlocked(name: str) -> bytes:
-        lock.release()
-        try:
-            return read(name)
-        finally:
-            lock.acquire()
-
-    with lock:
-        return spec.run(dataclasses.replace(asked, read=unlocked))
-
-
-def parse(spec: Spec, argv: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """Go-style flags anywhere among positional arguments; `--` ends them."""
-    flags: dict[str, Any] = {}
-    words: list[str] = []
-    rest = list(argv)
-    while rest:
-        word = rest.pop(0)
-        if word == "--":
-            words += rest
-            break
-        if not word.startswith("-") or word == "-":
-            words.append(word)
-            continue
-        name, given, value = word.lstrip("-").partition("=")
-        if name in spec.switches:
-            if value and value not in charm.TRUE + charm.FALSE:
-                raise Usage(f'invalid boolean value "{value}" for option --{name}')
-            flags[name] = value in charm.TRUE if given else True
-        elif name in spec.values:
-            if not given and not rest:
-                raise Usage(f"option needs an argument: --{name}")
-            value = value if given else rest.pop(0)
-            flags[name] = [*flags.get(name, []), value] if name == "file-list" else value
-        else:
-            dashes = "--" if word.startswith("--") else "-"
-            raise Usage(f"option provided but not defined: {dashes}{name}")
-    return flags, words
-
-
-def render(form: str, value: Any) -> str:
-    """A result as the tool prints it."""
-    if form == "json":
-        return json.dumps(value, separators=(",", ":"), ensure_ascii=False) + "\n"
-    if form == "yaml":
-        text = yaml.safe_dump(value, default_flow_style=False, sort_keys=True, allow_unicode=True)
-        return text.removesuffix("...\n")
-    if value is None or value == "":
-        return ""
-    if isinstance(value, bool):
-        return f"{value}\n"
-    if isinstance(value, list):
-        return "".join(f"{item}\n" for item in value)
-    return render("yaml", value) if isinstance(value, dict) else f"{value}\n"
-
-
-def _settings(call: Call, words: list[str]) -> dict[str, str]:
-    """`key=value` arguments over the map of `--file`."""
-    values: dict[str, str] = {}
-    if call.flag("file"):
-        try:
-            read = yaml.load(call.read(call.flag("file")), Loader=yaml.CSafeLoader) or {}
-        except yaml.YAMLError as error:
-            raise errors.JujuError(f"cannot parse settings: {error}") from None
-        if not isinstance(read, dict):
-            raise errors.JujuError("cannot parse settings: not a map")
-        values = {str(k): "" if v is None else _text(v) for k, v in read.items()}
-    for word in words:
-        key, given, value = word.partition("=")
-        if not given or not key:
-            raise Usage(f'expected "key=value", got "{word}"')
-        values[key] = value
-    return values
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return value if isinstance(value, str) else str(value)
+def names() -> list[str]:
+    """All tools."""
+    return list(toolkit.TOOLS)
 
 
 # -- relations
 
 
-@tool("relation-ids", form="smart")
-def relation_ids(call: Call) -> list[str]:
+@toolkit.tool("relation-ids", form="smart")
+def relation_ids(call: toolkit.Call) -> list[str]:
     """Ids of an endpoint's relations; in a relation hook the endpoint may be left out."""
     name = call.word(0)
     hook = call.context.hook
     if not name and hook and hook.relation is not None:
         name = hook.name.rsplit("-relation-", 1)[0]
     if not name:
-        raise Usage("no endpoint name specified")
+        raise toolkit.Usage("no endpoint name specified")
     return call.context.relation_ids(name)
 
 
-@tool("relation-list", values="r relation", switches="app", form="smart")
-def relation_list(call: Call) -> Any:
+@toolkit.tool("relation-list", values="r relation", switches="app", form="smart")
+def relation_list(call: toolkit.Call) -> Any:
     """Units joined, or the remote application."""
     identity = call.relation()
     if call.flags.get("app"):
@@ -257,8 +52,8 @@ def relation_list(call: Call) -> Any:
     return call.context.members(identity)
 
 
-@tool("relation-get", values="r relation", switches="app", form="smart")
-def relation_get(call: Call) -> Any:
+@toolkit.tool("relation-get", values="r relation", switches="app", form="smart")
+def relation_get(call: toolkit.Call) -> Any:
     """One key or all of a unit's or an application's bag."""
     identity = call.relation()
     key = call.word(0)
@@ -274,16 +69,16 @@ def relation_get(call: Call) -> Any:
     return data if key in ("", "-") else data.get(key)
 
 
-@tool("relation-set", values="r relation file", switches="app")
-def relation_set(call: Call) -> None:
+@toolkit.tool("relation-set", values="r relation file", switches="app")
+def relation_set(call: toolkit.Call) -> None:
     """Buffer changes of the own bag."""
     identity = call.relation()
-    changes = _settings(call, call.words)
+    changes = toolkit.settings(call, call.words)
     call.context.set_bag(identity, changes, app=bool(call.flags.get("app")))
 
 
-@tool("relation-model-get", values="r relation", form="smart")
-def relation_model_get(call: Call) -> dict[str, str]:
+@toolkit.tool("relation-model-get", values="r relation", form="smart")
+def relation_model_get(call: toolkit.Call) -> dict[str, str]:
     """The other side's model, which is always this one."""
     call.relation()
     return {"uuid": call.context.state.uuid}
@@ -292,28 +87,28 @@ def relation_model_get(call: Call) -> dict[str, str]:
 # -- configuration and status
 
 
-@tool("config-get", switches="all a", form="smart")
-def config_get(call: Call) -> Any:
+@toolkit.tool("config-get", switches="all a", form="smart")
+def config_get(call: toolkit.Call) -> Any:
     """One option or all."""
     if call.word(0):
         return call.context.config(everything=True).get(call.word(0))
     return call.context.config(everything=bool(call.flags.get("all") or call.flags.get("a")))
 
 
-@tool("is-leader", form="smart")
-def is_leader(call: Call) -> bool:
+@toolkit.tool("is-leader", form="smart")
+def is_leader(call: toolkit.Call) -> bool:
     """Whether this unit leads."""
     return call.context.is_leader()
 
 
-@tool("leader-get", form="smart")
-def leader_get(call: Call) -> Any:
+@toolkit.tool("leader-get", form="smart")
+def leader_get(call: toolkit.Call) -> Any:
     """Old leader settings: always empty."""
     return None if call.word(0) not in ("", "-") else {}
 
 
-@tool("status-get", switches="include-data application", form="smart")
-def status_get(call: Call) -> Any:
+@toolkit.tool("status-get", switches="include-data application", form="smart")
+def status_get(call: toolkit.Call) -> Any:
     """The unit's or (leader) the application's status."""
     context = call.context
     whole = bool(call.flags.get("include-data"))
@@ -332,14 +127,14 @@ def _status(status: records.Status) -> dict[str, Any]:
     return {"status": status.current, "message": status.message, "status-data": status.data}
 
 
-@tool("status-set", switches="application")
-def status_set(call: Call) -> None:
+@toolkit.tool("status-set", switches="application")
+def status_set(call: toolkit.Call) -> None:
     """Set a status, at once."""
     if not call.words:
-        raise Usage("invalid args, require <status> [message]")
+        raise toolkit.Usage("invalid args, require <status> [message]")
     current = call.words[0]
     if current not in ("active", "blocked", "maintenance", "waiting"):
-        raise Usage(
+        raise toolkit.Usage(
             f'invalid status "{current}", expected one of [maintenance blocked waiting active]'
         )
     message = " ".join(call.words[1:])
@@ -350,19 +145,19 @@ def status_set(call: Call) -> None:
     call.services.set_status(call.context, records.Status(current, message), app=app)
 
 
-@tool("application-version-set")
-def application_version_set(call: Call) -> None:
+@toolkit.tool("application-version-set")
+def application_version_set(call: toolkit.Call) -> None:
     """Set the workload's version, at once."""
     with call.context.state.store.transaction(quiet=True):
         call.context.unit.workload_version = call.word(0)
 
 
-@tool("juju-log", values="log-level l format", switches="debug", free=True)
-def juju_log(call: Call) -> None:
+@toolkit.tool("juju-log", values="log-level l format", switches="debug", free=True)
+def juju_log(call: toolkit.Call) -> None:
     """A line in the unit's log."""
     level = (call.flag("log-level") or call.flag("l") or "INFO").upper()
     if level not in LEVELS:
-        raise Usage(f'log level "{level}" not recognised')
+        raise toolkit.Usage(f'log level "{level}" not recognised')
     message = " ".join(call.words)
     hook = call.context.hook
     if hook and hook.relation is not None:
@@ -370,8 +165,8 @@ def juju_log(call: Call) -> None:
     call.services.log(level, f"unit.{call.context.unit_name}.juju-log", message)
 
 
-@tool("juju-reboot", switches="now", free=True)
-def juju_reboot(call: Call) -> None:
+@toolkit.tool("juju-reboot", switches="now", free=True)
+def juju_reboot(call: toolkit.Call) -> None:
     """Reboot the machine after this hook, or now."""
     if call.context.task is not None:
         raise errors.JujuError("juju-reboot is not supported when running an action.")
@@ -380,16 +175,16 @@ def juju_reboot(call: Call) -> None:
         call.services.interrupt(call.context)
 
 
-@tool("credential-get", form="smart")
-def credential_get(call: Call) -> Any:
+@toolkit.tool("credential-get", form="smart")
+def credential_get(call: toolkit.Call) -> Any:
     """The cloud's credential, with trust."""
     if not call.context.application.trust:
         raise errors.JujuError("cannot access cloud credentials: permission denied")
     return {"type": "lxd", "name": "localhost", "credential": {"auth-type": "certificate"}}
 
 
-@tool("goal-state", form="yaml")
-def goal_state(call: Call) -> dict[str, Any]:
+@toolkit.tool("goal-state", form="yaml")
+def goal_state(call: toolkit.Call) -> dict[str, Any]:
     """What is planned: the own units and, by endpoint, the others."""
     context, state = call.context, call.context.state
     mine = context.unit.application
@@ -422,18 +217,18 @@ def _since(at: float) -> str:
 # -- network
 
 
-@tool(
+@toolkit.tool(
     "network-get",
     values="r relation",
     switches="bind-address ingress-address egress-subnets primary-address",
     form="smart",
     free=True,
 )
-def network_get(call: Call) -> Any:
+def network_get(call: toolkit.Call) -> Any:
     """Addresses for a binding."""
     name = call.word(0)
     if not name:
-        raise Usage("no arguments specified")
+        raise toolkit.Usage("no arguments specified")
     if call.flag("r") or call.flag("relation"):
         call.relation()
     meta = call.context.meta
@@ -453,28 +248,28 @@ def network_get(call: Call) -> Any:
     return chosen or info
 
 
-@tool("unit-get", form="smart")
-def unit_get(call: Call) -> str:
+@toolkit.tool("unit-get", form="smart")
+def unit_get(call: toolkit.Call) -> str:
     """The unit's address."""
     if call.word(0) not in ("private-address", "public-address"):
-        raise Usage(f'unknown setting "{call.word(0)}"')
+        raise toolkit.Usage(f'unknown setting "{call.word(0)}"')
     return call.context.state.machines[call.context.unit.machine].address
 
 
 def _port(text: str, endpoint: str) -> dict[str, Any]:
     match = re.fullmatch(r"(?:([0-9]+)(?:-([0-9]+))?(?:/(tcp|udp))?|(icmp))", text.lower())
     if not match:
-        raise Usage(f'invalid port or range "{text}"')
+        raise toolkit.Usage(f'invalid port or range "{text}"')
     if match[4]:
         return {"endpoint": endpoint, "protocol": "icmp", "from": -1, "to": -1}
     first, last = int(match[1]), int(match[2] or match[1])
     if not 1 <= first <= last <= 65535:
-        raise Usage(f"invalid port range {text}")
+        raise toolkit.Usage(f"invalid port range {text}")
     return {"endpoint": endpoint, "protocol": match[3] or "tcp", "from": first, "to": last}
 
 
-@tool("open-port", values="endpoints format")
-def open_port(call: Call) -> None:
+@toolkit.tool("open-port", values="endpoints format")
+def open_port(call: toolkit.Call) -> None:
     """Buffer the opening (or closing) of a range."""
     names = [name for name in call.flag("endpoints").split(",") if name and name != "*"] or [""]
     for name in names:
@@ -484,11 +279,11 @@ def open_port(call: Call) -> None:
         call.context.buffer.ports.append((call.tool.split("-")[0], port))
 
 
-tool("close-port", values="endpoints format")(open_port)
+toolkit.tool("close-port", values="endpoints format")(open_port)
 
 
-@tool("opened-ports", switches="endpoints", form="smart")
-def opened_ports(call: Call) -> list[str]:
+@toolkit.tool("opened-ports", switches="endpoints", form="smart")
+def opened_ports(call: toolkit.Call) -> list[str]:
     """Ranges opened, buffered changes counted."""
     from minijuju import hookcontext
 
@@ -509,8 +304,8 @@ def opened_ports(call: Call) -> list[str]:
 # -- actions
 
 
-@tool("action-get", form="smart", needs_task=True)
-def action_get(call: Call) -> Any:
+@toolkit.tool("action-get", form="smart", needs_task=True)
+def action_get(call: toolkit.Call) -> Any:
     """All parameters, or one by its dotted path."""
     assert call.context.task
     value: Any = call.context.task.params
@@ -519,14 +314,14 @@ def action_get(call: Call) -> Any:
     return value
 
 
-@tool("action-set", needs_task=True)
-def action_set(call: Call) -> None:
+@toolkit.tool("action-set", needs_task=True)
+def action_set(call: toolkit.Call) -> None:
     """Set results."""
     for word in call.words:
         path, given, value = word.partition("=")
         keys = path.split(".")
         if not given:
-            raise Usage(f'argument "{word}" must be of the form key...=value')
+            raise toolkit.Usage(f'argument "{word}" must be of the form key...=value')
         for key in keys:
             if not KEY.fullmatch(key):
                 raise errors.JujuError(
@@ -543,15 +338,15 @@ def action_set(call: Call) -> None:
         place[keys[-1]] = value
 
 
-@tool("action-fail", needs_task=True)
-def action_fail(call: Call) -> None:
+@toolkit.tool("action-fail", needs_task=True)
+def action_fail(call: toolkit.Call) -> None:
     """Fail the action with a message."""
     text = " ".join(call.words)
     call.context.failure = text or "action failed without reason given, check action for errors"
 
 
-@tool("action-log", needs_task=True)
-def action_log(call: Call) -> None:
+@toolkit.tool("action-log", needs_task=True)
+def action_log(call: toolkit.Call) -> None:
     """A progress line, at once."""
     with call.context.state.store.transaction(quiet=True):
         call.context.log_action(" ".join(call.words))
@@ -561,21 +356,21 @@ def action_log(call: Call) -> None:
 # -- storage, resources, state
 
 
-@tool("storage-list", form="smart")
-def storage_list(call: Call) -> list[str]:
+@toolkit.tool("storage-list", form="smart")
+def storage_list(call: toolkit.Call) -> list[str]:
     """Attached instances."""
     name = call.word(0)
     found = sorted(instance.id for instance in call.context.storage())
     return [one for one in found if not name or one.rsplit("/", 1)[0] == name]
 
 
-@tool("storage-get", values="s", form="smart")
-def storage_get(call: Call) -> Any:
+@toolkit.tool("storage-get", values="s", form="smart")
+def storage_get(call: toolkit.Call) -> Any:
     """An instance's kind and location."""
     hook = call.context.hook
     identity = call.flag("s") or (hook.storage if hook else "")
     if not identity:
-        raise Usage("no storage instance specified")
+        raise toolkit.Usage("no storage instance specified")
     instance = next((one for one in call.context.storage() if one.id == identity), None)
     if instance is None:
         raise errors.JujuError(f'storage "{identity}" not found')
@@ -587,11 +382,11 @@ def storage_get(call: Call) -> Any:
     return values[call.word(0)]
 
 
-@tool("storage-add")
-def storage_add(call: Call) -> None:
+@toolkit.tool("storage-add")
+def storage_add(call: toolkit.Call) -> None:
     """Buffer a wish for more storage."""
     if not call.words:
-        raise Usage("storage add requires a storage directive")
+        raise toolkit.Usage("storage add requires a storage directive")
     for word in call.words:
         name, _, directive = word.partition("=")
         if name not in call.context.meta.storage:
@@ -599,29 +394,29 @@ def storage_add(call: Call) -> None:
         call.context.buffer.storage.append((name, directive or "1"))
 
 
-@tool("resource-get", free=True)
-def resource_get(call: Call) -> Plain:
+@toolkit.tool("resource-get", free=True)
+def resource_get(call: toolkit.Call) -> toolkit.Plain:
     """The path of a resource's file, fetched when it is new."""
     if not call.words:
-        raise Usage("missing required resource name")
-    return Plain(call.services.fetch_resource(call.context, call.words[0]))
+        raise toolkit.Usage("missing required resource name")
+    return toolkit.Plain(call.services.fetch_resource(call.context, call.words[0]))
 
 
-@tool("state-get", form="smart")
-def state_get(call: Call) -> Any:
+@toolkit.tool("state-get", form="smart")
+def state_get(call: toolkit.Call) -> Any:
     """The charm's own stored state."""
     values = call.context.charm_state()
     return values if call.word(0) in ("", "-") else values.get(call.word(0))
 
 
-@tool("state-set", values="file")
-def state_set(call: Call) -> None:
+@toolkit.tool("state-set", values="file")
+def state_set(call: toolkit.Call) -> None:
     """Buffer changes of it."""
-    call.context.buffer.charm_state.update(_settings(call, call.words))
+    call.context.buffer.charm_state.update(toolkit.settings(call, call.words))
 
 
-@tool("state-delete")
-def state_delete(call: Call) -> None:
+@toolkit.tool("state-delete")
+def state_delete(call: toolkit.Call) -> None:
     """Buffer the deletion of a key."""
     call.context.buffer.charm_state[call.word(0)] = None
 
@@ -631,8 +426,8 @@ def state_delete(call: Call) -> None:
 CONTENT = "label description expire rotate owner file"
 
 
-@tool("secret-add", values=CONTENT)
-def secret_add(call: Call) -> Plain:
+@toolkit.tool("secret-add", values=CONTENT)
+def secret_add(call: toolkit.Call) -> toolkit.Plain:
     """Make a secret; prints its URI."""
     owner = call.flag("owner") or "application"
     data = _secret_content(call, call.words)
@@ -641,14 +436,14 @@ def secret_add(call: Call) -> Plain:
     identity = call.context.secrets.add(
         owner, data, _secret_options(call), leader=call.context.is_leader()
     )
-    return Plain(f"secret:{identity}\n")
+    return toolkit.Plain(f"secret:{identity}\n")
 
 
-@tool("secret-set", values=CONTENT)
-def secret_set(call: Call) -> None:
+@toolkit.tool("secret-set", values=CONTENT)
+def secret_set(call: toolkit.Call) -> None:
     """Change a secret."""
     if not call.words:
-        raise Usage("missing secret URI")
+        raise toolkit.Usage("missing secret URI")
     call.context.secrets.update(
         call.words[0],
         _secret_content(call, call.words[1:]),
@@ -657,36 +452,36 @@ def secret_set(call: Call) -> None:
     )
 
 
-def _secret_content(call: Call, words: list[str]) -> dict[str, str]:
+def _secret_content(call: toolkit.Call, words: list[str]) -> dict[str, str]:
     data: dict[str, str] = {}
     if call.flag("file"):
         data = {k: str(v) for k, v in yaml.safe_load(call.read(call.flag("file"))).items()}
     for word in words:
         key, given, value = word.partition("=")
         if not given:
-            raise Usage(f'invalid secret value "{word}"')
+            raise toolkit.Usage(f'invalid secret value "{word}"')
         if key.endswith("#file"):
             key, value = key.removesuffix("#file"), call.read(value).decode()
         data[key] = value
     return secrets.plain(data) if data else {}
 
 
-def _secret_options(call: Call) -> Mapping[str, str]:
+def _secret_options(call: toolkit.Call) -> Mapping[str, str]:
     names = ("label", "description", "expire", "rotate")
     return {name: call.flags[name] for name in names if name in call.flags}
 
 
-@tool("secret-get", values="label", switches="refresh peek", form="yaml")
-def secret_get(call: Call) -> Any:
+@toolkit.tool("secret-get", values="label", switches="refresh peek", form="yaml")
+def secret_get(call: toolkit.Call) -> Any:
     """A secret's content."""
     refresh, peek = bool(call.flags.get("refresh")), bool(call.flags.get("peek"))
     if refresh and peek:
-        raise Usage("specify one of --peek or --refresh but not both")
+        raise toolkit.Usage("specify one of --peek or --refresh but not both")
     uri, key, label = call.word(0), call.word(1), call.flag("label")
     if label and uri and not secrets.is_uri(uri):
         uri, key = "", uri
     if not uri and not label:
-        raise Usage("require either a secret URI or label")
+        raise toolkit.Usage("require either a secret URI or label")
     data = call.context.secrets.read(
         uri, label, refresh=refresh, peek=peek, leader=call.context.is_leader()
     )
@@ -695,35 +490,35 @@ def secret_get(call: Call) -> Any:
     return data[key] if key else data
 
 
-@tool("secret-info-get", values="label", form="yaml")
-def secret_info_get(call: Call) -> Any:
+@toolkit.tool("secret-info-get", values="label", form="yaml")
+def secret_info_get(call: toolkit.Call) -> Any:
     """A secret's metadata, for its owner."""
     return call.context.secrets.info(
         call.word(0), call.flag("label"), leader=call.context.is_leader()
     )
 
 
-@tool("secret-ids", form="smart")
-def secret_ids(call: Call) -> list[str]:
+@toolkit.tool("secret-ids", form="smart")
+def secret_ids(call: toolkit.Call) -> list[str]:
     """Ids of the secrets that this unit manages."""
     return call.context.secrets.owned(leader=call.context.is_leader())
 
 
-@tool("secret-grant", values="r relation unit")
-def secret_grant(call: Call) -> None:
+@toolkit.tool("secret-grant", values="r relation unit")
+def secret_grant(call: toolkit.Call) -> None:
     """Buffer a grant to a relation's other side."""
     _grant(call, revoke=False)
 
 
-@tool("secret-revoke", values="r relation unit app")
-def secret_revoke(call: Call) -> None:
+@toolkit.tool("secret-revoke", values="r relation unit app")
+def secret_revoke(call: toolkit.Call) -> None:
     """Buffer the end of a grant."""
     _grant(call, revoke=True)
 
 
-def _grant(call: Call, *, revoke: bool) -> None:
+def _grant(call: toolkit.Call, *, revoke: bool) -> None:
     if not call.words:
-        raise Usage("missing secret URI")
+        raise toolkit.Usage("missing secret URI")
     identity: int | None = None
     target = call.flag("unit") or call.flag("app")
     if call.flag("r") or call.flag("relation") or not revoke:
@@ -740,19 +535,19 @@ def _grant(call: Call, *, revoke: bool) -> None:
     )
 
 
-@tool("secret-remove", values="revision")
-def secret_remove(call: Call) -> None:
+@toolkit.tool("secret-remove", values="revision")
+def secret_remove(call: toolkit.Call) -> None:
     """Buffer the removal of a secret or a revision of it."""
     if not call.words:
-        raise Usage("missing secret URI")
+        raise toolkit.Usage("missing secret URI")
     revision = int(call.flag("revision")) if call.flag("revision") else None
     call.context.secrets.remove(call.words[0], revision, leader=call.context.is_leader())
 
 
-@tool("leader-set", values="file")
-@tool("add-metric")
-@tool("payload-register")
-@tool("payload-unregister")
-@tool("payload-status-set")
-def nothing(call: Call) -> None:
+@toolkit.tool("leader-set", values="file")
+@toolkit.tool("add-metric")
+@toolkit.tool("payload-register")
+@toolkit.tool("payload-unregister")
+@toolkit.tool("payload-status-set")
+def nothing(call: toolkit.Call) -> None:
     """Tools of Juju's past: taken, without effect."""

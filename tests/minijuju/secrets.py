@@ -41,6 +41,7 @@ ROTATE = {
     "yearly": 365 * DAY,
 }
 UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+ORDER = ("secret-expired", "secret-rotate", "secret-changed", "secret-remove")
 LIMIT_BYTES = 1024 * 1024
 
 
@@ -155,39 +156,44 @@ def due(
 ) -> tuple[list[records.Hook], float | None]:
     """Secret hooks that a unit is owed, in Juju's order, and when the next one comes due."""
     now = time.time() if now is None else now
-    expired: list[records.Hook] = []
-    rotate: list[records.Hook] = []
-    changed: list[records.Hook] = []
-    removed: list[records.Hook] = []
-    later: list[float] = []
+    timed: list[tuple[float, records.Hook]] = []
+    others: list[records.Hook] = []
     for secret in state.secrets:
-        consumer = secret.consumers.get(unit.name)
-        seen = unit.state.secrets_seen.get(secret.id) == secret.latest
-        if consumer and consumer.revision < secret.latest and not seen:
-            label = consumer.label or (secret.label if secret.owner else "")
-            changed.append(_hook("secret-changed", secret, label, secret.latest))
-        if not manages(state, unit, secret):
-            continue
-        for revision in secret.revisions.values():
-            if revision.expires is not None:
-                at = max(revision.expires, revision.expired_told + REPEAT_SECONDS)
-                at = revision.expires if not revision.expired_told else at
-                hook = _hook("secret-expired", secret, secret.label, revision.number)
-                (expired if at <= now else later).append(hook if at <= now else at)  # type: ignore[arg-type]
-        if secret.next_rotate is not None:
-            told = secret.rotate_told
-            at = max(secret.next_rotate, told + REPEAT_SECONDS if told else 0.0)
-            if at <= now:
-                rotate.append(_hook("secret-rotate", secret, secret.label, None))
-            else:
-                later.append(at)
-        told_revisions = unit.state.secrets_obsolete.get(secret.id, [])
-        removed += [
-            _hook("secret-remove", secret, secret.label, number)
-            for number in obsolete(secret)
-            if number not in told_revisions
-        ]
-    return [*expired, *rotate, *changed, *removed], min(later, default=None)
+        others += _changed(unit, secret)
+        if manages(state, unit, secret):
+            timed += _timed(secret)
+            others += _obsolete(unit, secret)
+    hooks = [hook for at, hook in timed if at <= now] + others
+    later = [at for at, _ in timed if at > now]
+    return sorted(hooks, key=lambda hook: ORDER.index(hook.name)), min(later, default=None)
+
+
+def _changed(unit: records.Unit, secret: records.Secret) -> Iterator[records.Hook]:
+    consumer = secret.consumers.get(unit.name)
+    seen = unit.state.secrets_seen.get(secret.id) == secret.latest
+    if consumer and consumer.revision < secret.latest and not seen:
+        label = consumer.label or (secret.label if secret.owner else "")
+        yield _hook("secret-changed", secret, label, secret.latest)
+
+
+def _timed(secret: records.Secret) -> Iterator[tuple[float, records.Hook]]:
+    def repeated(first: float, told: float) -> float:
+        return max(first, told + REPEAT_SECONDS) if told else first
+
+    for revision in secret.revisions.values():
+        if revision.expires is not None:
+            hook = _hook("secret-expired", secret, secret.label, revision.number)
+            yield repeated(revision.expires, revision.expired_told), hook
+    if secret.next_rotate is not None:
+        hook = _hook("secret-rotate", secret, secret.label, None)
+        yield repeated(secret.next_rotate, secret.rotate_told), hook
+
+
+def _obsolete(unit: records.Unit, secret: records.Secret) -> Iterator[records.Hook]:
+    told_before = unit.state.secrets_obsolete.get(secret.id, [])
+    for number in obsolete(secret):
+        if number not in told_before:
+            yield _hook("secret-remove", secret, secret.label, number)
 
 
 def _hook(name: str, secret: records.Secret, label: str, revision: int | None) -> records.Hook:

@@ -32,7 +32,7 @@ EXEC_SECONDS = 3600.0
 
 def names() -> list[str]:
     """All tools for which a unit gets a link."""
-    return [*hooktools.TOOLS, *EXECUTORS]
+    return [*hooktools.names(), *EXECUTORS]
 
 
 class ToolServer:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from minijuju import hooktools, records, relations, secrets
+from minijuju import records, relations, secrets, toolkit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -214,7 +214,7 @@ def test_given_an_expiry_when_it_passes_then_the_owner_is_told(
 def test_given_a_value_when_rendered_then_it_looks_as_jujus(
     value: Any, form: str, text: str
 ) -> None:
-    assert hooktools.render(form, value) == text
+    assert toolkit.render(form, value) == text
 
 
 def test_given_a_bag_when_written_alike_then_its_version_stays() -> None:

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from minijuju import agent, deployment, hooktools, leases, lifecycle, records, relations, store
+from minijuju import (
+    agent,
+    deployment,
+    hooktools,
+    leases,
+    lifecycle,
+    records,
+    relations,
+    store,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
