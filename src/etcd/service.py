@@ -6,9 +6,11 @@ nothing here knows Juju.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import functools
+import hashlib
 import json
 import pathlib
 import platform
@@ -240,8 +242,7 @@ def stale() -> bool:
         started = STARTED.read_text().split()[0]
     except (OSError, IndexError):
         return False
-    completed = _run(["/bin/sh", "-c", _fingerprint_command()])
-    return completed.returncode == 0 and completed.stdout.split()[:1] != [started]
+    return started != _fingerprint()
 
 
 def binary(name: str, must_exist: bool = True) -> pathlib.Path:
@@ -419,13 +420,38 @@ def _template(name: str) -> Any:
     return environment.get_template(name)
 
 
+def _once() -> tuple[pathlib.Path, ...]:
+    """Files that etcd reads once, at its start, beside its configuration."""
+    return tuple(tls_files(name).ca for name in ("peer", "server"))
+
+
 def _fingerprint_command() -> str:
-    """Shell text that prints a digest of all that etcd reads once, at its start."""
-    trust = " ".join(str(tls_files(name).ca) for name in ("peer", "server"))
+    """Shell text, for a systemd unit, that prints what `_fingerprint` answers."""
+    trust = " ".join(str(path) for path in _once())
     program = binary("etcd", must_exist=False)
     return (
-        f"( grep -v ^initial- {CONFIG}; cat {trust}; {program} --version ) 2>/dev/null | sha256sum"
+        f'( grep -v ^initial- {CONFIG}; cat {trust}; stat -L -c "%%s %%Y" {program} ) '
+        "2>/dev/null | sha256sum"
     )
+
+
+def _fingerprint() -> str:
+    """Digest of the configuration, the trusted CAs, and the binary's size and date.
+
+    `initial-*` is left out: it changes after the first start, and is not read again.
+    """
+    digest = hashlib.sha256()
+    with contextlib.suppress(OSError):
+        for line in CONFIG.read_bytes().splitlines(keepends=True):
+            if not line.startswith(b"initial-"):
+                digest.update(line)
+    for path in _once():
+        with contextlib.suppress(OSError):
+            digest.update(path.read_bytes())
+    with contextlib.suppress(OSError):
+        details = binary("etcd", must_exist=False).stat()
+        digest.update(f"{details.st_size} {int(details.st_mtime)}\n".encode())
+    return digest.hexdigest()
 
 
 def _properties(*names: str) -> dict[str, str]:

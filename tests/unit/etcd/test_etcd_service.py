@@ -147,7 +147,7 @@ def started(machine) -> None:
     text = service.UNIT_FILE.read_text()
     line = next(x for x in text.splitlines() if x.startswith("ExecStartPre="))
     shell = line.partition("/bin/sh -c '")[2].rstrip("'")
-    shell = shell.replace("/run/etcd/started", str(service.STARTED))
+    shell = shell.replace("/run/etcd/started", str(service.STARTED)).replace("%%", "%")
     subprocess.run(["/bin/sh", "-c", shell], check=True)
 
 
@@ -170,6 +170,16 @@ def test_given_a_running_etcd_when_config_or_trust_changes_then_it_is_stale(mach
     assert not service.stale()
     (service.TLS / "peer" / "ca.pem").write_text("CA 1\nCA 2")
     assert service.stale()
+    started(machine)
+    assert not service.stale()
+    binary = service.binary("etcd")
+    binary.write_text(binary.read_text() + "# a newer one\n")
+    assert service.stale()
+    started(machine)
+    (service.TLS / "peer" / "ca.pem").unlink()
+    assert service.stale()
+    started(machine)
+    assert not service.stale()
 
 
 def test_given_a_binary_when_asked_for_its_version_then_it_is_three_numbers(machine):
