@@ -389,8 +389,8 @@ class Catalog:
             manifest,
             proven_at=float(int(at)),
             keys=keys or manifest.keys,
-            hash=hashed[0],
-            hash_compacted=hashed[1],
+            hash=hashed[0] or manifest.hash,
+            hash_compacted=hashed[1] if hashed[0] else manifest.hash_compacted,
         )
         self.describe(proven)
         return proven

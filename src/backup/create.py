@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import os
 import pathlib
 import shutil
 import tempfile
@@ -60,7 +61,7 @@ def member_alone(path: pathlib.Path = LOCK, wait: float = 0.0) -> Generator[bool
         yield had
 
 
-def _locked(file: IO[str]) -> bool:
+def _locked(file: IO[str] | int) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -96,10 +97,7 @@ def create_backup(
     """
     taken_at = time.time()
     workdir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for stale in workdir.glob(f"{_PREFIX}*"):
-        shutil.rmtree(stale, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=workdir) as scratch:
-        folder = pathlib.Path(scratch)
+    with _scratch(workdir) as folder:
         status = client.status(endpoint)
         members = client.members().members
         _refuse_full(folder, status.db_size)
@@ -139,6 +137,28 @@ def create_backup(
         )
         told = _Told(say, f"uploaded to {catalog.remote.words}")
         return catalog.publish(manifest, stored, told.of)
+
+
+@contextlib.contextmanager
+def _scratch(workdir: pathlib.Path) -> Generator[pathlib.Path]:
+    """A directory to work in; those that died with their process are swept first."""
+    for stale in workdir.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError), _held(stale) as alone:
+            if alone:
+                shutil.rmtree(stale, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=workdir) as name:
+        folder = pathlib.Path(name)
+        with _held(folder):
+            yield folder
+
+
+@contextlib.contextmanager
+def _held(folder: pathlib.Path) -> Generator[bool]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield _locked(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @dataclasses.dataclass(frozen=True)

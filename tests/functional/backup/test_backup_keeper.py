@@ -99,7 +99,7 @@ def test_given_a_schedule_when_time_passes_then_backups_are_taken_and_proven(
     assert manifest.proven_at and manifest.hash
     assert manifest.taken_by == "etcd/0"
     assert "newest proven" in proven.words(time.time())
-    assert list((unit.folder / "work").iterdir()) == []
+    assert list((unit.folder / "work" / "keeper").iterdir()) == []
 
 
 def test_given_nothing_written_when_due_then_skipped_and_said(unit, etcd):

@@ -114,6 +114,16 @@ def test_given_a_defragmentation_when_backed_up_then_one_sentence(etcd, local, t
             take(etcd, local, tmp_path, patience=0)
 
 
+def test_given_another_backup_under_way_when_backed_up_then_its_files_stay(etcd, local, tmp_path):
+    work = tmp_path / "work"
+    work.mkdir()
+    with create._scratch(work) as living:
+        dead = work / "etcd-backup-dead"
+        dead.mkdir()
+        take(etcd, local, tmp_path)
+        assert living.exists() and not dead.exists()
+
+
 def test_given_two_clusters_when_listed_then_neither_sees_the_other(etcd, local, tmp_path):
     mine = take(etcd, local, tmp_path)
     other = catalog.Catalog(local, "another")
