@@ -81,7 +81,7 @@ def launch(directory: str) -> None:
     attached = [one["source"] for one in spec["attachments"]]
     _forget_other_mounts([directory, *attached])
     group = os.path.join(spec["cgroup"], "machine")
-    os.makedirs(group, exist_ok=True)
+    _make_group(group)
     with open(os.path.join(group, "cgroup.procs"), "w") as handle:
         handle.write(str(os.getpid()))
     if not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
@@ -119,6 +119,14 @@ def launch(directory: str) -> None:
         "SYSTEMD_NSPAWN_TMPFS_TMP": "0",
     }
     os.execvpe(argv[0], argv, env)
+
+
+def _make_group(path: str) -> None:
+    """Make a control group, but not those above it: without them the machine is gone."""
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        return
 
 
 def _escape(path: str) -> str:
@@ -169,7 +177,7 @@ def _guard(leader: int, cgroup: str, user: str, cwd: str, argv: list[str]) -> in
     try:
         env = _exact_environment()
         bounding = _bounding_set(leader)
-        os.makedirs(cgroup, exist_ok=True)
+        _make_group(cgroup)
         group = os.open(os.path.join(cgroup, "cgroup.procs"), os.O_WRONLY)
         root = _enter(leader, tuple(_SETNS))
         command = os.fork()

@@ -314,7 +314,7 @@ class Machine:
         """
         with self._locked():
             if self.state() is State.STOPPED:
-                self._clear()
+                self._power_off()
                 self._mount()
                 self._save(self.attachments())
                 self._spawn()
@@ -343,7 +343,6 @@ class Machine:
             (self._cgroup / "cgroup.kill").write_text("1")
         with self._locked():
             self._power_off()
-            self._clear()
 
     def pause(self) -> None:
         """Freeze all its processes; connections stay, nobody answers.
@@ -599,9 +598,10 @@ class Machine:
         return "\n".join(lines) + "\n"
 
     def _spawn(self) -> None:
-        keeper = self._cgroup / "keeper"
+        # Another name each time: what a starter that was killed left behind cannot join it.
+        keeper = self._cgroup / f"keeper-{uuid.uuid4().hex[:8]}"
         keeper.mkdir(parents=True, exist_ok=True)
-        script = f'echo $$ > "$4/cgroup.procs"\n{_KEEPER.format(rebooted=_REBOOTED)}'
+        script = f'echo $$ > "$4/cgroup.procs" || exit 1\n{_KEEPER.format(rebooted=_REBOOTED)}'
         with self.console.open("wb") as console:
             process = subprocess.Popen(
                 ["sh", "-c", script, "sh", sys.executable, str(_HELPER), str(self.directory),
@@ -647,32 +647,38 @@ class Machine:
             raise system.Error(f"Machine {self.name} did not {verb} in 10 s.") from None
 
     def _power_off(self) -> None:
-        """Kill all its processes and wait until the kernel has taken them away."""
+        """Kill all its processes and remove its control groups and its cable."""
 
         def gone() -> bool:
             with contextlib.suppress(FileNotFoundError):
                 (self._cgroup / "cgroup.kill").write_text("1")
-            return self.state() is State.STOPPED
+            return self.state() is State.STOPPED and self._remove_groups()
 
         try:
             _wait(gone, 30)
         except TimeoutError:
             raise system.Error(f"Processes of machine {self.name} cannot be killed.") from None
-
-    def _clear(self) -> None:
-        """Remove what a stopped machine left: its cable and its control groups."""
-        for parent, _, _ in os.walk(self._cgroup, topdown=False):
-            with contextlib.suppress(FileNotFoundError):
-                os.rmdir(parent)
         if pathlib.Path("/sys/class/net", self.interface).exists():
             with contextlib.suppress(system.CommandError):
                 system.run("ip", "link", "delete", self.interface)
         with contextlib.suppress(OSError):
             os.rmdir(f"/run/systemd/nspawn/propagate/{self.id}")
 
+    def _remove_groups(self) -> bool:
+        """Whether all are gone; a process that joins one at this moment prevents it."""
+        try:
+            for parent, _, _ in os.walk(self._cgroup, topdown=False):
+                os.rmdir(parent)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            return False
+        return True
+
     def _wipe(self) -> None:
         self._power_off()
-        self._clear()
         self.network.heal(self)
         _unmount(self._root)
         self.disk.unmount()
