@@ -85,7 +85,7 @@ def exhausted(view: views.View) -> bool:
 def promote(view: views.View) -> Steps | None:
     """Make this unit's learner a voter once it is in sync; the leader helps a silent charm."""
     member = reading.learner(view)
-    if member is None or not in_sync(view, member):
+    if member is None or not in_sync(view, member) or reading.turn_of_another(view):
         return None
     unit = reading.unit_of(view, member)
     if unit is None:

@@ -100,11 +100,21 @@ def learner(view: views.View) -> views.Member | None:
     return next((m for m in view.etcd.members or () if m.learner or not m.name), None)
 
 
-def may_pause(view: views.View, member: views.Member) -> bool:
-    """Whether a quorum stays while `member` is down: the only other case is a cluster of one."""
+def may_stop(view: views.View, member: views.Member) -> bool:
+    """Whether a quorum stays while `member` is down."""
     others = sum(sound(m) for m in voters(view) if m.id != member.id)
-    total = len(voters(view))
-    return member.learner or total == 1 or others >= quorum(total)
+    return member.learner or others >= quorum(len(voters(view)))
+
+
+def may_restart(view: views.View, member: views.Member) -> bool:
+    """Whether `member` may go down for a moment: a quorum stays, or nothing else is possible.
+
+    One or two voters have no voter to spare: their restart pauses writes, whoever does it.
+    """
+    healthy = sum(map(sound, voters(view)))
+    alone = len(voters(view)) == 1
+    pair = len(voters(view)) == 2 and healthy == 2
+    return alone or pair or may_stop(view, member)
 
 
 def may_remove(view: views.View, member: views.Member) -> bool:
@@ -129,10 +139,12 @@ def keeps_quorum(view: views.View, steps: tuple[steps_.Step, ...]) -> bool:
     for member in view.etcd.members:
         if member.id in removed and not may_remove(view, member):
             return False
-    pauses = any(isinstance(s, (steps_.Stop, steps_.Restart)) for s in steps)
-    if not pauses or ordered or own is None or own.id in removed or not sound(own):
+    if ordered or own is None or own.id in removed or not sound(own):
         return True
-    return may_pause(view, own)
+    if any(isinstance(s, steps_.Stop) for s in steps):
+        return may_stop(view, own)
+    restarts = any(isinstance(s, steps_.Restart) for s in steps)
+    return not restarts or may_restart(view, own)
 
 
 def accounts(view: views.View, token: str) -> tuple[tuple[str, ...], ...]:
@@ -251,13 +263,14 @@ def turn_of_another(view: views.View) -> bool:
     """Whether another unit may be restarting just now: no time to take a voter out.
 
     A unit that leaves sees the turn, and one that has the turn sees who leaves, whichever came
-    first: so the two never meet.
+    first: so the two never meet. The leader takes an unused turn back in time.
     """
     name, count = view.turn
     unit = view.unit(name)
-    if unit is None or name == view.me or not unit.alive:
+    member = member_of(view, unit) if unit is not None else None
+    if unit is None or member is None or name == view.me or not unit.alive:
         return False
-    return unit.turn_done < count and wants_turn(view, unit)
+    return unit.turn_done < count and may_restart(view, member)
 
 
 def somebody_leaves(view: views.View) -> bool:

@@ -19,15 +19,19 @@ def grant(view: views.View) -> Steps | None:
     unit, number = view.turn
     holder = view.unit(unit)
     waiting = [u for u in reading.alive(view) if reading.wants_turn(view, u)]
-    if holder in waiting and holder.turn_done < number and not _overdue(view):
+    unused = holder is not None and holder.alive and holder.turn_done < number
+    member = reading.member_of(view, holder) if holder is not None else None
+    able = holder in waiting and member is not None and member.healthy
+    bound = view.policy.learner_deadline if able else view.policy.answer_wait
+    if unused and view.waited(turn_key(view)) <= bound:
         return None
     for candidate in waiting:
         member = reading.member_of(view, candidate)
-        if candidate.name == unit and _overdue(view) and len(waiting) > 1:
+        if unused and candidate is holder and len(waiting) > 1:
             continue
-        if member is not None and reading.may_pause(view, member):
+        if member is not None and reading.may_restart(view, member):
             return (steps_.Grant(candidate.name, number + 1),)
-    return None
+    return (steps_.Grant("", number + 1),) if unused and holder not in waiting else None
 
 
 def turn_key(view: views.View) -> str:
@@ -47,7 +51,7 @@ def restart(view: views.View) -> Steps | None:
         return None
     if not member.learner and not _has_turn(view) and len(view.etcd.members or ()) > 1:
         return None
-    if not reading.may_pause(view, member) or reading.somebody_leaves(view):
+    if not reading.may_restart(view, member) or reading.somebody_leaves(view):
         return None
     update = (steps_.UpdateMember(member.id, own.peer_url),) if moved and own.peer_url else ()
     return (*update, *running.hand_over(view, member), steps_.Restart())
@@ -67,7 +71,3 @@ def _restart_without_quorum(view: views.View) -> Steps | None:
 def _has_turn(view: views.View) -> bool:
     unit, number = view.turn
     return unit == view.me and reading.me(view).turn_done < number
-
-
-def _overdue(view: views.View) -> bool:
-    return view.waited(turn_key(view)) > view.policy.learner_deadline

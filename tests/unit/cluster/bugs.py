@@ -153,7 +153,7 @@ BUGS: dict[str, tuple[Callable[[], Any], Any]] = {
         plans.plan,
     ),
     "forgets the guard on quorum": (
-        lambda: _patch(reading, "may_pause", _always),
+        lambda: _patch(reading, "may_restart", _always),
         plans.plan,
     ),
     "lets the old cluster serve beside the new": (

@@ -511,7 +511,9 @@ class World:
         token = self.generation.token if self.generation else ""
         before = view.etcd.members is not None and bool(self.quorum(machine, token))
         ordered = not machine.alive or (
-            machine.current is not None and machine.current.token != token
+            machine.current is not None
+            and view.generation is not None
+            and machine.current.token != view.generation.token
         )
         getattr(self, f"do_{type(step).__name__}")(machine, hook, step)
         if before and epoch == self.epoch and not ordered:
@@ -521,7 +523,7 @@ class World:
             watch = [machine, *others]
             if not any(self.quorum(m, token) for m in watch) and self.generation.token == token:
                 records = machine.current.members if machine.current else ()
-                alone = sum(not r.learner for r in records) == 1 and isinstance(step, s.Restart)
+                alone = sum(not r.learner for r in records) <= 2 and isinstance(step, s.Restart)
                 if not alone:
                     raise Violation(f"{machine.name}: {step!r} cost the quorum")
 
@@ -544,7 +546,8 @@ class World:
         token = self.generation.token
         everywhere = (*self.machines.values(), *self.gone)
         datas = [m.current for m in everywhere if m.current and m.current.token == token]
-        chosen = self.machines[proposal.founders[0].unit].current
+        machine = self.machines.get(proposal.founders[0].unit)
+        chosen = machine.current if machine else None
         here = [m.current for m in self.machines.values() if m.current and m.alive]
         best = max((d.index for d in here if d.token == token), default=0)
         if chosen is None or chosen.token != token:
