@@ -77,7 +77,8 @@ class Agent(threading.Thread):
         self._rebooted = False
         self._attempts = 0
         self._retry_at: float | None = None
-        self._update_at = time.time() + self._interval()
+        self._update_every = ""
+        self._update_at = 0.0
 
     SKIPPED = -1000
     """In place of an exit code: there is no script for this hook."""
@@ -156,15 +157,21 @@ class Agent(threading.Thread):
             raise Gone(self.unit_name)
         return unit
 
-    def _interval(self) -> float:
-        text = str(self.state.model.config.get("update-status-hook-interval", "5m"))
-        seconds = max(1.0, secrets.moment(text) - time.time())
-        return seconds * random.uniform(0.8, 1.2)
+    def _plan_update(self) -> None:
+        """Set the next update-status: an interval from now, give or take a fifth."""
+        self._update_every = self._interval()
+        seconds = max(1.0, secrets.moment(self._update_every) - time.time())
+        self._update_at = time.time() + seconds * random.uniform(0.8, 1.2)
+
+    def _interval(self) -> str:
+        return str(self.state.model.config.get("update-status-hook-interval", "5m"))
 
     def _decide(self) -> tuple[resolver.Operation | None, resolver.Remote, float | None]:
         now = time.time()
         with self.store.lock:
             unit = self.unit
+            if self._update_every != self._interval():
+                self._plan_update()
             retry = self._retry_at is not None and now >= self._retry_at
             automatic = self.state.model.config.get("automatically-retry-hooks", True)
             remote, later = observe.observe(
@@ -315,7 +322,7 @@ class Agent(threading.Thread):
             if self._prepare(hook):
                 self._execute(hook, remote)
         if hook.name == "update-status":
-            self._update_at = time.time() + self._interval()
+            self._plan_update()
 
     def _prepare(self, hook: records.Hook) -> bool:
         """Record that a hook begins; False when it has become moot."""

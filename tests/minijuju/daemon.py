@@ -180,6 +180,8 @@ def main() -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return 0
+    os.umask(0o022)
+    directory.chmod(0o700)
     verbs = controller.Controller(directory)
     server = Server(directory, verbs)
     for number in (signal.SIGTERM, signal.SIGINT):

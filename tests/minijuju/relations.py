@@ -97,6 +97,8 @@ def _candidates(state: store.ModelState, word: str) -> list[tuple[records.Endpoi
     name, _, endpoint = word.partition(":")
     if name not in state.applications:
         raise errors.JujuError(f'application "{name}" not found')
+    if state.applications[name].life != records.ALIVE:
+        raise errors.JujuError(f'application "{name}" is not alive')
     described = meta(state, name)
     if endpoint:
         declared = described.endpoint(endpoint)
