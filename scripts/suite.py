@@ -26,6 +26,8 @@ MODULES = {
 """Suite to the directories it collects."""
 LIMITS = {"unit": 300, "functional": 300, "integration": 1200, "faults": 3600}
 """Suite to the seconds that one of its tests may take."""
+WORKERS = {"unit": 2, "functional": 2, "integration": 3, "faults": 1}
+"""Suite to the files that run at the same time; integration mostly waits, and has one more."""
 
 
 def run(name: str, arguments: list[str]) -> int:
@@ -34,7 +36,8 @@ def run(name: str, arguments: list[str]) -> int:
     report = REPORTS / f"{name}.xml"
     report.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", *MODULES[name], f"--junit-xml={report}"]
-    command += [f"--timeout={LIMITS[name]}", "-q", "--durations=5", *arguments]
+    command += [f"--timeout={LIMITS[name]}", "-q", "--durations=5", "--dist=loadfile"]
+    command += [f"--numprocesses={WORKERS[name]}", *arguments]
     env = dict(os.environ)
     venv = pathlib.Path(sys.executable).parent
     env["PATH"] = f"{ROOT / 'build/bin'}:{venv}:{env['PATH']}:{ROOT / 'build/etcd-3.5'}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -330,7 +331,8 @@ def failed(demo: Demo, reason: str) -> None:
         for name, words in (("status", ["status"]), ("debug-log", ["debug-log", "--limit", "0"])):
             with contextlib.suppress(DemoError, OSError):
                 (DEMO / f"{name}.txt").write_text(demo.juju(*words))
-        shutil.copy(HOME / "daemon.log", DEMO) if (HOME / "daemon.log").exists() else None
+        with contextlib.suppress(OSError):
+            shutil.copy(HOME / "daemon.log", DEMO)
     logs = f"{LOG}, and debug-log.txt beside it"
     if os.environ.get("DEMO_KEEP"):
         print(f"      The model is still there (DEMO_KEEP). Log: {logs}", file=sys.stderr)
@@ -348,19 +350,32 @@ def main() -> int:
     parser.add_argument("verb", choices=["up", "down"])
     verb = parser.parse_args().verb
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if verb == "down":
-        if not HOME.exists():
-            print("The demo is not up.")
-            return 0
-        demo = Demo()
+    with (ROOT / "build" / "demo.lock").open("w") as lock:
         try:
-            take_down(demo)
-        except DemoError as error:
-            print(f"ERROR The demo could not be taken away: {error} (log: {LOG})", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("ERROR Another demo is being brought up or down here.", file=sys.stderr)
             return 1
-        shutil.rmtree(DEMO, ignore_errors=True)
-        print("The demo is gone: its machines, network and files.")
+        return bring_down() if verb == "down" else bring_up()
+
+
+def bring_down() -> int:
+    """`demo down`; returns the exit code."""
+    if not HOME.exists():
+        print("The demo is not up.")
         return 0
+    try:
+        take_down(Demo())
+    except DemoError as error:
+        print(f"ERROR The demo could not be taken away: {error} (log: {LOG})", file=sys.stderr)
+        return 1
+    shutil.rmtree(DEMO, ignore_errors=True)
+    print("The demo is gone: its machines, network and files.")
+    return 0
+
+
+def bring_up() -> int:
+    """`demo up`; returns the exit code."""
     DEMO.mkdir(parents=True, exist_ok=True)
     LOG.write_text("")
     demo = Demo()
