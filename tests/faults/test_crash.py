@@ -1,0 +1,131 @@
+"""The hook process is killed at every step boundary; every time the cluster ends healthy."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import TYPE_CHECKING
+
+import pytest
+from cluster_under_test import Cluster, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+KILLER = pathlib.Path(__file__).with_name("killer.py")
+PLAN = "/run/etcd-crash"
+
+pytestmark = [pytest.mark.minijuju, pytest.mark.timeout(1800)]
+
+
+@pytest.fixture(scope="module")
+def cluster(juju, etcd_charm) -> Cluster:
+    """Three units with nothing in them that kills."""
+    juju.deploy(etcd_charm, "etcd", num_units=3)
+    deployed = Cluster(juju)
+    deployed.wait_healthy(3)
+    return deployed
+
+
+def arm(cluster: Cluster, units: Iterable[str], steps: Iterable[str]) -> None:
+    """Let the units' hooks die once before and once after each of these steps."""
+    boundaries = "\\n".join(f"{when} {step}" for step in steps for when in ("before", "after"))
+    for unit in units:
+        cluster.juju.scp(str(KILLER), f"{unit}:/tmp/killer.py")
+        cluster.shell(
+            unit,
+            f"printf '{boundaries}\\n' > {PLAN}; for d in "
+            f"/var/lib/juju/agents/unit-{unit.replace('/', '-')}/charm/venv/lib/python3*/"
+            "site-packages; do cp /tmp/killer.py $d/sitecustomize.py; done",
+        )
+
+
+def left(cluster: Cluster, unit: str) -> str:
+    """The boundaries that have not killed yet."""
+    return cluster.shell(unit, f"cat {PLAN} 2>/dev/null || true")
+
+
+def test_given_hooks_that_die_at_every_step_when_restored_then_it_ends_healthy(cluster: Cluster):
+    cluster.put("kept", "before")
+    leader = cluster.leader()
+    taken = cluster.run("snapshot", leader).results["snapshot"]
+    cluster.put("kept", "after")
+    arm(
+        cluster,
+        cluster.units(),
+        ("Prepare", "Commit", "Stop", "SetAside", "Adopt", "Start", "Finish"),
+    )
+    cluster.run("restore", leader, path=taken["path"])
+    eventually(lambda: "before" in cluster.etcdctl(leader, "get kept 2>&1", ok=False), timeout=600)
+    cluster.wait_healthy(3, timeout=900)
+    assert len(cluster.hashes()) == 1
+    for unit in cluster.units():
+        assert "Adopt" not in left(cluster, unit)
+
+
+def test_given_hooks_that_die_at_every_step_when_it_grows_then_it_ends_healthy(cluster: Cluster):
+    cluster.juju.add_unit("etcd", num_units=2)
+    new = eventually(
+        lambda: (
+            [
+                u
+                for u in cluster.units()
+                if "Healthy" not in cluster.units()[u].workload_status.message
+            ]
+            or None
+        )
+    )
+    for unit in new:
+        eventually(
+            lambda unit=unit: (
+                "charm"
+                in cluster.shell(
+                    unit, f"ls /var/lib/juju/agents/unit-{unit.replace('/', '-')}", ok=False
+                )
+            ),
+            timeout=120,
+            every=0.3,
+        )
+    eventually(
+        lambda: all(
+            "site-packages"
+            in cluster.shell(
+                unit,
+                f"ls -d /var/lib/juju/agents/unit-{unit.replace('/', '-')}/charm/venv/lib/*/*",
+                ok=False,
+            )
+            for unit in new
+        ),
+        timeout=120,
+        every=0.3,
+    )
+    arm(cluster, new, ("AddLearner", "Join", "Promote"))
+    cluster.wait_healthy(5, timeout=900)
+    assert len(cluster.hashes()) == 1
+
+
+def test_given_hooks_that_die_at_every_step_when_it_shrinks_then_it_ends_healthy(
+    cluster: Cluster,
+):
+    leaving = sorted(cluster.units(), key=lambda name: int(name.split("/")[1]))[:2]
+    arm(cluster, leaving, ("MoveLeader", "RemoveMember", "Stop"))
+    cluster.juju.remove_unit(*leaving)
+    cluster.wait_healthy(3, timeout=900)
+    assert len(cluster.hashes()) == 1
+
+
+def test_given_hooks_that_die_at_every_step_when_it_recovers_then_it_ends_healthy(
+    cluster: Cluster,
+):
+    cluster.put("survives", "yes")
+    units = cluster.units()
+    survivor = cluster.leader()
+    dead = [name for name in units if name != survivor]
+    for name in dead:
+        cluster.juju.cli("chaos", "kill", units[name].machine)
+    cluster.juju.remove_unit(*dead, force=True)
+    eventually(lambda: list(cluster.units()) == [survivor], timeout=300)
+    eventually(lambda: "recover" in cluster.units()[survivor].workload_status.message, timeout=300)
+    arm(cluster, [survivor], ("Stop", "Prepare", "Commit", "SetAside", "Adopt", "Start"))
+    cluster.run("recover", survivor, confirm=True)
+    cluster.wait_healthy(1, timeout=900)
+    assert cluster.get("survives") == "yes"
