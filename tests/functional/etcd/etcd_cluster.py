@@ -7,6 +7,7 @@ import dataclasses
 import datetime
 import ipaddress
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -82,13 +83,28 @@ class Authority:
         return builder
 
 
+def _ports():
+    """Ports below those that the kernel hands out, of another stretch for each test worker."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+    stretch = list(range(20000 + worker * 1200, 20000 + (worker + 1) * 1200))
+    random.shuffle(stretch)  # another run may be under way
+    while True:
+        yield from stretch
+
+
+_PORTS = _ports()
+
+
 def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket(family)) for _ in range(count)]
-        for each in sockets:
-            each.bind((host, 0))
-        return [each.getsockname()[1] for each in sockets]
+    found: list[int] = []
+    while len(found) < count:
+        port = next(_PORTS)
+        with socket.socket(family) as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+            found.append(port)
+    return found
 
 
 class Node:

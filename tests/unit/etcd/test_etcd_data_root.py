@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import pytest
@@ -137,3 +138,25 @@ def test_given_revisions_when_bumped_then_no_live_one_is_met_again():
     assert 90 + snapshot.bump_for(100, 90) > 100
     assert snapshot.bump_for(100_000_000, 50_000_000) == 50_000_000 + 20_000_000
     assert snapshot.bump_for(0, 500) == 1_000_000
+
+
+def test_given_no_room_when_restoring_then_it_says_how_much_is_missing(tmp_path, monkeypatch):
+    file = tmp_path / "snapshot.db"
+    file.write_bytes(b"x" * 4096)
+    full = os.statvfs_result((4096, 4096, 100, 0, 0, 0, 0, 0, 0, 255))
+    monkeypatch.setattr(snapshot.os, "statvfs", lambda _: full)
+    with pytest.raises(errors.TargetError, match="0 MiB free, but 1 MiB are needed"):
+        snapshot.restore(file, tmp_path / "data", "etcd-0", "", "t", "")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["snapshot.db"]
+
+
+def test_given_a_tool_that_fails_when_restoring_then_nothing_is_left(tmp_path, monkeypatch):
+    file = tmp_path / "snapshot.db"
+    file.write_bytes(b"x" * 4096)
+    tool = tmp_path / "tool"
+    tool.write_text("#!/bin/sh\nmkdir -p $4\necho 'Error: no luck' >&2\nexit 1\n")
+    tool.chmod(0o755)
+    monkeypatch.setattr(snapshot, "_tool", lambda: [str(tool)])
+    with pytest.raises(errors.ToolError, match=r"cannot be restored: Error: no luck"):
+        snapshot.restore(file, tmp_path / "data", "etcd-0", "", "t", "")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["snapshot.db", "tool"]
