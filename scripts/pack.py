@@ -106,6 +106,10 @@ def _build(charm: pathlib.Path, name: str, recipe: image.Recipe, target: pathlib
     _say(f"Packing {name} with charmcraft, a minute the first time")
     begun = time.monotonic()
     project = BUILD / "projects" / name
+    for pattern in ("root-*", "tools-*"):
+        for old in BUILD.glob(pattern):
+            if not old.name.endswith(recipe.digest):
+                shutil.rmtree(old, ignore_errors=True)
     for folder in (project, target.parent, BUILD / "cache", BUILD / f"tools-{recipe.digest}"):
         folder.mkdir(parents=True, exist_ok=True)
     _copy(charm, project)
