@@ -204,6 +204,10 @@ class Actor:
     @do.register
     def _(self, step: steps.Restart) -> None:
         self._node.me = dataclasses.replace(self._node.me, turn_done=self._node.peers.turn()[1])
+        if self._node.storage is not None:
+            service.stop()
+            self._node.move()
+            service.ensure_unit(self._node.root.path)
         self._node.configure()
         service.restart(wait=START_WAIT)
 

@@ -72,9 +72,11 @@ class EtcdCharm(ops.CharmBase):
         try:
             if isinstance(event, (ops.InstallEvent, ops.StartEvent, ops.UpgradeCharmEvent)):
                 self._install()
-            if self.peers.related:
+            if isinstance(event, ops.StorageDetachingEvent) and not self.peers.dying:
+                service.stop()  # the next event finds no data, and joins anew on the old disk
+            elif self.peers.related:
                 self._reconcile(event)
-        except (settings.SettingsError, peers.PeerError) as error:
+        except (settings.SettingsError, peers.PeerError, errors.EtcdError) as error:
             self._status = ops.BlockedStatus(str(error))
         if PROBLEM.exists():
             self._status = ops.BlockedStatus(PROBLEM.read_text())
@@ -133,9 +135,11 @@ class EtcdCharm(ops.CharmBase):
             settings.SettingsError: the configuration cannot be used.
             peers.PeerError: the peer relation cannot be read.
         """
+        root, storage = self._data_roots()
         node = node_.Node(
             unit=self.unit.name,
-            root=data.Root(self._data_root()),
+            root=data.Root(root),
+            storage=storage,
             peers=self.peers,
             settings=self._settings(),
             certificates=store.Store(),
@@ -181,10 +185,13 @@ class EtcdCharm(ops.CharmBase):
             self.model.uuid,
         )
 
-    def _data_root(self) -> pathlib.Path:
+    def _data_roots(self) -> tuple[pathlib.Path, pathlib.Path | None]:
+        """Where the data is, and the storage that it has yet to move to."""
         for storage in self.model.storages["data"]:
-            return storage.location
-        return DATA_ROOT
+            if (DATA_ROOT / "current").exists():
+                return DATA_ROOT, storage.location
+            return storage.location, None
+        return DATA_ROOT, None
 
     def resource(self, name: str) -> pathlib.Path | None:
         """An attached resource; an empty file means none, as charms have it."""

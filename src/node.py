@@ -41,6 +41,7 @@ class Node:
         certificates: where its certificates are.
         charm_dir: where the charm is unpacked.
         me: this unit's part as the databag has it, changed by steps, published by `observe`.
+        storage: attached storage that the data has yet to move to, None when it is there.
         remote: gives the remote that backups go to; raises when there is none.
         newest_backup: asks the remote for the newest proven backup, as a record tells it.
         ready: package and certificates are there.
@@ -54,6 +55,7 @@ class Node:
     certificates: store.Store
     charm_dir: pathlib.Path
     me: view.Unit
+    storage: pathlib.Path | None = None
     remote: Callable[[], remotes.Remote] | None = None
     newest_backup: Callable[[], tuple[tuple[str, str], ...] | None] = lambda: None
     ready: bool = False
@@ -130,6 +132,20 @@ class Node:
             raise errors.UnreachableError("no unit runs a member of the cluster yet")
         with client.Client(endpoints, self.tls(), timeout=timeout) as open_client:
             yield open_client
+
+    def move(self) -> None:
+        """Move the data onto the attached storage; etcd is stopped, the member stays the same.
+
+        What the storage held is kept aside there; the old place is emptied last.
+
+        Raises:
+            errors.EtcdError: there is no room; everything is as it was.
+        """
+        if self.storage is None:
+            return
+        self.root.copy_to(data.Root(self.storage))
+        old, self.root, self.storage = self.root, data.Root(self.storage), None
+        old.forget()
 
     def configure(
         self,

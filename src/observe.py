@@ -60,7 +60,8 @@ def _etcd(node: node_.Node) -> view.Etcd:
     state = service.state()
     endpoints = node.endpoints() if node.ready else ()
     local_id = None
-    stale = state is view.Service.RUNNING and service.stale()
+    running = state is view.Service.RUNNING
+    stale = running and (node.storage is not None or service.stale())
     if node.local_url in endpoints:
         try:
             with node.client(local=True, timeout=3) as local:

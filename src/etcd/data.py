@@ -134,6 +134,34 @@ class Root:
         files.rename(part, self.current)
         return self.etcd_dir
 
+    def copy_to(self, other: Root) -> None:
+        """Copy the current data to another root, complete or not at all.
+
+        What is current there is kept aside first.
+
+        Raises:
+            errors.TargetError: there is no room.
+        """
+        other.ensure()
+        if not self.current.is_dir():
+            return
+        free, needed = other.free_bytes(), self.used_bytes()
+        if free < needed:
+            raise errors.TargetError(
+                f"{other.path} has {free // 2**20} MiB free, but the data needs "
+                f"{needed // 2**20 + 1} MiB: it stays in {self.path}; attach a larger storage"
+            )
+        other.set_aside("this unit's own data moved here")
+        part = other.path / "current.part"
+        shutil.copytree(self.current, part)
+        files.chown_tree(part, other.owner)
+        files.fsync_tree(part)
+        files.rename(part, other.current)
+
+    def forget(self) -> None:
+        """Delete the current data: there is a copy of it in another root."""
+        shutil.rmtree(self.current, ignore_errors=True)
+
     def prepared(self) -> tuple[str, ...]:
         """Tokens of complete prepared data."""
         return tuple(sorted(p.name for p in _folders(self.prepared_dir) if p.suffix != ".part"))
@@ -331,8 +359,11 @@ def has_data(data_dir: pathlib.Path) -> bool:
 
 
 def member_ids(data_dir: pathlib.Path) -> tuple[int, int] | None:
-    """(member ID, cluster ID) that the data was written by, None without data."""
-    return wal.member_ids(data_dir)
+    """(member ID, cluster ID) that the data was written by, None without readable data."""
+    try:
+        return wal.member_ids(data_dir)
+    except ValueError:
+        return None
 
 
 def disk_facts(data_dir: pathlib.Path) -> view.DiskFacts | None:
@@ -348,13 +379,16 @@ def disk_facts(data_dir: pathlib.Path) -> view.DiskFacts | None:
         None when there is no data.
 
     Raises:
-        errors.DataError: the database cannot be read.
+        errors.DataError: the log or the database cannot be read.
     """
     logs = wal.logs(data_dir)
     database = data_dir / "member" / "snap" / "db"
     if not logs and not database.exists():
         return None
-    term, index = wal.last_entry(data_dir)
+    try:
+        term, index = wal.last_entry(data_dir)
+    except ValueError as error:
+        raise errors.DataError(f"the log of {data_dir} cannot be read: {error}") from error
     revision = 0
     for attempt in range(3):  # a running etcd may change pages under our eyes
         try:
