@@ -109,17 +109,21 @@ OWN: tuple[Rule, ...] = (
 
 def plan(view: views.View) -> Plan:
     """Decide this unit's next steps."""
+    steps, keys = decide(view), clocks(view)
     state, message = status.describe(view)
-    keys = clocks(view)
     waiting_on = keys[0] if keys and state is not State.HEALTHY else ""
+    if not steps and state is not State.HEALTHY and not view.dying:
+        steps = (steps_.Wake(SLOW if state in _SLOW else QUICK),)
+    return Plan(steps, state, message, waiting_on, keys)
+
+
+def decide(view: views.View) -> Steps:
+    """The steps of the first rule that has any and keeps quorum, () when none has."""
     for rule in _rules(view):
         steps = rule(view)
         if steps and reading.keeps_quorum(view, steps):
-            return Plan(steps, state, message, waiting_on, keys)
-    if state is State.HEALTHY or view.dying:
-        return Plan((), state, message, waiting_on, keys)
-    wake = steps_.Wake(SLOW if state in _SLOW else QUICK)
-    return Plan((wake,), state, message, waiting_on, keys)
+            return steps
+    return ()
 
 
 def _rules(view: views.View) -> tuple[Rule, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 from cluster import generation as generations
 from cluster import steps as steps_
@@ -14,6 +15,7 @@ def quorum(voters: int) -> int:
     return voters // 2 + 1
 
 
+@functools.lru_cache(maxsize=1024)
 def number(unit: str) -> int:
     """The unit number of `etcd/3`."""
     return int(unit.rpartition("/")[2])
@@ -47,7 +49,7 @@ def is_member_of(member: views.Member, unit: views.Unit) -> bool:
     if unit.member_id == member.id:
         return True
     if member.name:
-        return member.name == generations.member_name(unit.name)
+        return member.name == unit.name.replace("/", "-")
     return unit.peer_url is not None and unit.peer_url in member.peer_urls
 
 

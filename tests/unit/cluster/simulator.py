@@ -311,7 +311,7 @@ class World:
         for other in self.machines.values():
             bag = hook.bags.get(other.name)
             if other is machine:
-                unit = self.publication(machine)
+                unit = self.publication(machine, not hook.dying)
             elif bag is None:
                 unit = views.Unit(other.name, alive=other.alive)
             else:
@@ -322,7 +322,7 @@ class World:
             leader=self.leader == machine.name,
             now=self.now + machine.skew,
             ready=machine.installed,
-            dying=not machine.alive,
+            dying=hook.dying,
             planned=self.planned_units(),
             units=tuple(units),
             generation=generation,
@@ -348,7 +348,7 @@ class World:
     def planned_units(self) -> int:
         return max(self.planned if self.generation is None else 0, len(self.machines))
 
-    def publication(self, machine: Machine) -> views.Unit:
+    def publication(self, machine: Machine, alive: bool = True) -> views.Unit:
         prepared = self.proposal.token if self.proposal else ""
         token = machine.current.token if machine.current else None
         known = {g.token for g in (self.generation, self.proposal) if g}
@@ -356,7 +356,7 @@ class World:
             machine.failure = None
         return views.Unit(
             machine.name,
-            alive=machine.alive,
+            alive=alive,
             peer_url=machine.url if machine.installed else None,
             client_url=machine.url if machine.installed else None,
             token=token,
@@ -444,6 +444,7 @@ class World:
 
     def hook(self, machine: Machine) -> Iterator[None]:
         hook = Hook(self)
+        hook.dying = not machine.alive
         machine.installed = True
         for _ in range(12):
             if hook.ended:
@@ -457,14 +458,14 @@ class World:
                 break
             for step in plan.steps:
                 yield
-                self.log(f"{machine.name} {step!r}"[:200])
+                if self.trace is not None:
+                    self.log(f"{machine.name} {step!r}")
                 try:
                     self.step(machine, hook, step, epoch, view)
                 except Refused as error:
                     self.log(f"{machine.name} refused: {error}")
-                    hook.ended = machine.alive
-                    if not machine.alive:
-                        self.now += 1
+                    hook.ended = not hook.dying
+                    self.now += hook.dying
                     break
                 if isinstance(step, s.Restart):
                     yield
@@ -474,8 +475,8 @@ class World:
                     hook.generation = step.generation
                     continue
                 if step.ends_hook or isinstance(step, s.Wake):
-                    hook.ended = machine.alive
-                    self.now += not machine.alive
+                    hook.ended = not hook.dying
+                    self.now += hook.dying
         yield
         self.flush(machine, hook)
 
@@ -486,7 +487,8 @@ class World:
                 return
             for key, value in hook.writes.items():
                 setattr(self, key, value)
-                self.log(f"{machine.name} wrote {key} = {value!r}"[:300])
+                if self.trace is not None:
+                    self.log(f"{machine.name} wrote {key} = {value!r}")
             if "proposal" in hook.writes and self.proposal is not None:
                 self.recover = None
             if "generation" in hook.writes and self.generation is not None:
@@ -496,7 +498,7 @@ class World:
         if machine.name in self.bags:
             self.older[machine.name] = self.bags[machine.name]
         self.bags[machine.name] = self.publication(machine)
-        if not machine.alive and not machine.running:
+        if hook.dying and not machine.running:
             self.machines.pop(machine.name)
             self.bags.pop(machine.name, None)
             self.ended.pop(machine.name, None)
@@ -510,7 +512,7 @@ class World:
     ) -> None:
         token = self.generation.token if self.generation else ""
         before = view.etcd.members is not None and bool(self.quorum(machine, token))
-        ordered = not machine.alive or (
+        ordered = hook.dying or (
             machine.current is not None
             and view.generation is not None
             and machine.current.token != view.generation.token
@@ -774,7 +776,7 @@ class World:
 class Hook:
     """What one hook saw at its start, and what it wants to write."""
 
-    __slots__ = ("bags", "ended", "generation", "proposal", "turn", "writes")
+    __slots__ = ("bags", "dying", "ended", "generation", "proposal", "turn", "writes")
 
     def __init__(self, world: World):
         self.generation, self.proposal = world.generation, world.proposal
@@ -787,6 +789,7 @@ class Hook:
                     self.bags[name] = bag
         self.writes: dict[str, object] = {}
         self.ended = False
+        self.dying = False  # only hooks that Juju starts for a removal are its teardown
 
 
 def member_id(url: str, token: str) -> int:
