@@ -439,7 +439,12 @@ def _hash(path: pathlib.Path, size: int, hashed: bool) -> str:
 def _status(path: pathlib.Path) -> dict[str, Any]:
     """What the tool says after reading every page."""
     command = [*_tool(), "snapshot", "status", str(path), "--write-out=json"]
-    completed = _run(command, f"{path} is damaged", path.stat().st_size)
+    try:
+        completed = _run(command, f"{path} is damaged", path.stat().st_size)
+    except errors.ToolError as error:
+        if not error.output:  # it did not run at all
+            raise
+        raise errors.BadHashError(str(error)) from error
     try:
         return dict(json.loads(completed.stdout))
     except ValueError as error:
@@ -487,6 +492,14 @@ def _run(command: list[str], failure: str, size: int) -> subprocess.CompletedPro
         raise errors.ToolError(f"{failure}: {command[0]} could not be run: {error}") from error
     if completed.returncode:
         output = (completed.stdout + completed.stderr).strip()
-        last = output.splitlines()[-1][:300] if output else "no reason given"
-        raise errors.ToolError(f"{failure}: {last}", output)
+        raise errors.ToolError(f"{failure}: {_told(output)}", output)
     return completed
+
+
+def _told(output: str) -> str:
+    """The line of a failed tool's output that tells most: its error or panic, else the last."""
+    lines = output.splitlines()
+    for line in lines:
+        if line.startswith(("Error:", "panic:", "fatal error:")):
+            return line[:300]
+    return lines[-1][:300] if lines else "no reason given"

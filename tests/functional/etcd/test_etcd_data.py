@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
+import random
 import shutil
 import signal
 
@@ -194,6 +196,33 @@ def test_given_a_damaged_file_when_verified_then_one_sentence_says_how(one):
         snapshot.verify(bad)
     with pytest.raises(errors.NewerError, match=r"taken from etcd 3\.\d.*but etcd 3\.3\.0"):
         snapshot.verify(good, (3, 3, 0))
+
+
+def test_given_any_damage_when_verified_then_nothing_but_our_errors_come_out(one, monkeypatch):
+    good = taken(one).read_bytes()[:-32]
+    monkeypatch.setattr(snapshot, "_status", lambda _: {})
+    dice = random.Random(7)
+    bad = one.folder / "bad.db"
+    for _ in range(400):
+        content = bytearray(good)
+        for _ in range(dice.choice((1, 3, 20))):
+            content[dice.randrange(len(content))] = dice.randrange(256)
+        if dice.random() < 0.3:
+            del content[dice.randrange(len(content)) :]
+        bad.write_bytes(content)
+        with contextlib.suppress(errors.SnapshotError):
+            snapshot.verify(bad, allow_missing_hash=True)
+
+
+def test_given_a_damaged_tree_when_verified_then_the_tool_finds_it(one):
+    content = bytearray(taken(one).read_bytes()[:-32])
+    with bolt.File(one.folder / "taken.db") as file:
+        leaf = file.bucket(b"key").offset  # type: ignore[union-attr]
+    content[leaf + 8 : leaf + 10] = b"\x10\x00"
+    bad = one.folder / "bad.db"
+    bad.write_bytes(content)
+    with pytest.raises(errors.SnapshotError, match="damaged"):
+        snapshot.verify(bad, allow_missing_hash=True)
 
 
 def test_given_a_member_database_when_verified_then_it_needs_leave_and_restores(one):
