@@ -120,8 +120,10 @@ def _both(*names: str) -> Iterator[None]:
 
 FOCUS = {
     "recovers from the worst disk": ("cut", "heal", "force_remove", "kill", "wait", "add"),
-    "leaves while another restarts": ("stale", "stale", "remove", "add"),
+    "restarts without its turn": ("stale", "stale", "heal", "leader"),
+    "leaves while another restarts": ("stale", "stale", "remove", "add", "add", "add"),
     "takes the old cluster's voters for the new one's": ("remove", "force_remove", "cut", "add"),
+    "lets the old cluster serve beside the new": ("restore", "add", "add", "wipe", "alarm"),
     "never removes a stuck learner": ("add", "add", "kill", "force_remove"),
 }
 """What befalls the world of a bug that shows rarely when everything does."""
