@@ -115,6 +115,33 @@ def test_given_credentials_when_used_on_the_host_then_keys_are_put_and_got(
         assert answer.returncode == 0, answer.stderr
 
 
+def test_given_a_unit_when_logged_in_then_etcd_admin_answers_as_the_actions_do(cluster: Cluster):
+    unit = cluster.leader()
+    assert "IS LEARNER" in cluster.shell(unit, "etcd-admin member list")
+    assert len(json.loads(cluster.shell(unit, "etcd-admin endpoint status -o json"))) == UNITS
+    assert "cluster is healthy" in cluster.shell(unit, "etcd-admin health")
+    assert "no alarm" in cluster.shell(unit, "etcd-admin alarm list")
+    assert "IS LEARNER" in cluster.run("member-list").results["members"]
+    assert len(json.loads(cluster.run("endpoint-status", format="json").results["endpoints"])) == 3
+
+
+def test_given_a_voter_when_leadership_is_moved_to_it_then_it_leads(cluster: Cluster):
+    (follower, *_) = [
+        each["Status"]["header"]["member_id"]
+        for each in cluster.statuses()
+        if each["Status"]["header"]["member_id"] != each["Status"]["leader"]
+    ]
+    cluster.run("move-leader", to=f"{follower:x}")
+    assert {each["Status"]["leader"] for each in cluster.statuses()} == {follower}
+
+
+def test_given_a_member_with_a_unit_when_its_removal_is_asked_then_it_is_refused(cluster: Cluster):
+    sentence = cluster.refusal("member-remove", member="etcd-0")
+    assert "juju remove-unit etcd/0" in sentence
+    assert "there is no member" in cluster.refusal("member-remove", member="nobody")
+    cluster.agree(UNITS)
+
+
 @pytest.mark.parametrize("name", ["", "a/b", "x" * 65])
 def test_given_a_common_name_that_cannot_be_used_when_asked_then_one_sentence_says_so(
     cluster: Cluster, name: str
