@@ -88,7 +88,7 @@ def _installed(package: str) -> bool:
 
 
 def install_etcd(
-    resource: pathlib.Path | None = None, data_root: pathlib.Path = DATA_ROOT
+    resource: pathlib.Path | None = None, data_root: pathlib.Path | None = None
 ) -> bool:
     """Install etcd, from the distribution or from a release; True when something changed.
 
@@ -97,11 +97,12 @@ def install_etcd(
 
     Args:
         resource: an upstream release tarball; None or an empty file for the distribution's.
-        data_root: the only place that etcd may write to.
+        data_root: the only place that etcd may write to; by default the one it has.
 
     Raises:
         errors.InstallError: with the reason; what was installed before still is.
     """
+    data_root = data_root or service.unit_root() or DATA_ROOT
     changed = False
     if resource is not None and resource.is_file() and resource.stat().st_size > 0:
         changed = _install_release(resource)

@@ -34,7 +34,7 @@ UNIT_FILE = pathlib.Path("/etc/systemd/system/etcd.service")
 STARTED = pathlib.Path("/run/etcd/started")
 INSTALLED = pathlib.Path("/usr/local/lib/etcd")  # symlink to the release from the resource
 TEMPLATES = pathlib.Path(__file__).resolve().parent.parent / "templates"
-STOP_SECONDS = 90
+STOP_SECONDS = 120  # over 5 s and two elections of 50 s, the longest that etcd allows
 GiB = 1024**3
 
 
@@ -168,6 +168,15 @@ def ensure_unit(data_root: pathlib.Path) -> bool:
     if changed:
         _systemctl("daemon-reload")
     return changed
+
+
+def unit_root() -> pathlib.Path | None:
+    """The data root that the unit file lets etcd write to, None without our unit file."""
+    with contextlib.suppress(OSError):
+        for line in UNIT_FILE.read_text().splitlines():
+            if line.startswith("ReadWritePaths="):
+                return pathlib.Path(line.partition("=")[2])
+    return None
 
 
 def start(wait: float = 0.0) -> bool:

@@ -198,6 +198,9 @@ def test_given_authentication_when_on_then_root_sees_all_and_others_are_told_why
         other.put("a", "2")
     with client.Client(online.endpoints, cluster.authority.issue("nobody"), 3) as other:
         assert other.members().members == online.members().members
+    cluster.nodes[0].stop()
+    salvaged = snapshot.salvage(cluster.nodes[0].data_dir, cluster.folder / "work", timeout=30)
+    assert salvaged.auth_enabled
 
 
 def test_given_a_cluster_when_reported_then_health_follows_what_happens_to_it(cluster):

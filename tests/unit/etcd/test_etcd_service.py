@@ -94,7 +94,9 @@ def test_given_a_configuration_when_ensured_twice_then_only_the_first_changes(ma
 
 
 def test_given_a_unit_file_when_ensured_then_it_is_hardened_and_cannot_start_unconfigured(machine):
+    assert service.unit_root() is None
     assert service.ensure_unit(pathlib.Path("/srv/etcd"))
+    assert service.unit_root() == pathlib.Path("/srv/etcd")
     assert not service.ensure_unit(pathlib.Path("/srv/etcd"))
     text = service.UNIT_FILE.read_text()
     for line in (
