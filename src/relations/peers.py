@@ -445,6 +445,7 @@ def _read_unit(name: str, bag: Mapping[str, str]) -> views.Unit:
             voters=tuple(str(voter) for voter in raw.get("voters", ())),
             voters_of=str(raw.get("voters_of", "")),
             joins=int(raw.get("joins", 0)),
+            member=str(raw.get("member", "")),
             turn_done=int(raw.get("turn_done", 0)),
         )
     except (
