@@ -174,11 +174,14 @@ class _Told:
         self._say = say
         self._what = what
         self._last = time.monotonic()
+        self._done = False
 
     def of(self, done: int, total: int) -> None:
         """So many bytes of so many."""
-        if self._say and (time.monotonic() - self._last >= _EVERY or 0 < total <= done):
-            self._last = time.monotonic()
+        finished = 0 < total <= done
+        late = time.monotonic() - self._last >= _EVERY
+        if self._say and not self._done and (late or finished):
+            self._last, self._done = time.monotonic(), finished
             of = f" of {total / 2**20:.1f}" if total else ""
             self._say(f"{done / 2**20:.1f}{of} MiB {self._what}")
 
