@@ -43,6 +43,7 @@ TTL = 15  # seconds after which a dead holder is replaced
 _LOOK = 5.0  # seconds between two looks at etcd and at the configuration
 _LIST = (60.0, 600.0)  # seconds between two looks at the remote, at least and at most
 _PAUSE = 60.0  # seconds at most between two looks while nothing answers
+_WRITE = 15.0  # seconds after which numbers that always move are written down
 _VACANT = 4 * TTL  # seconds without a holder after which the leader takes it as well
 _RECONNECT = 3600.0  # seconds after which certificates are read anew
 _ERRORS = (errors.EtcdError, remotes.RemoteError, OSError)
@@ -301,6 +302,7 @@ class Keeper:
         self._proof_after = 0.0
         self._failed = 0.0
         self._told = ""
+        self._written = 0.0
         self.status = Status.read(status)
 
     def step(self) -> float:
@@ -584,9 +586,13 @@ class Keeper:
     def _say(self, now: float, **changes: Any) -> None:
         """Write the status, and wake the charm when it is another one for `juju status`."""
         unit = self._config.unit if self._config else self.status.unit
-        self.status = dataclasses.replace(self.status, at=now, unit=unit, **changes)
-        self._status_file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        files.write(self._status_file, self.status.to_json(), 0o644)
+        before = self.status
+        self.status = dataclasses.replace(before, at=now, unit=unit, **changes)
+        moved = {"at": 0.0, "revision": 0, "next_at": 0.0}
+        same = dataclasses.replace(before, **moved) == dataclasses.replace(self.status, **moved)
+        if not same or now - self._written > _WRITE:
+            self._written = now
+            _write(self._status_file, self.status.to_json())
         trouble = self.status.trouble(now)
         if bool(trouble) != bool(self._told) and self._config:
             with contextlib.suppress(errors.EtcdError):
@@ -664,6 +670,15 @@ WantedBy=multi-user.target
 def _wake(config: Config) -> None:
     if config.charm_dir:
         host.wake(0, config.unit, pathlib.Path(config.charm_dir))
+
+
+def _write(path: pathlib.Path, text: str) -> None:
+    """Replace a file by one rename; not flushed, so as not to slow etcd's own disk."""
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text)
+    part.chmod(0o644)
+    part.replace(path)
 
 
 def _passing(error: Exception) -> bool:

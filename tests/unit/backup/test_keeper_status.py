@@ -1,0 +1,89 @@
+"""What the keeper tells the charm, as sentences."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+import keeper
+
+NOW = 1_795_000_000.0
+WELL = keeper.Status(
+    at=NOW,
+    unit="etcd/0",
+    role="holder",
+    interval=3600.0,
+    count=3,
+    newest="b",
+    newest_at=NOW - 600,
+    newest_revision=90,
+    newest_seconds=20.0,
+    revision=100,
+    proven="a",
+    proven_at=NOW - 7200,
+)
+
+
+def changed(**changes) -> keeper.Status:
+    return dataclasses.replace(WELL, **changes)
+
+
+def test_given_all_well_when_asked_then_no_trouble_and_the_numbers_in_words():
+    assert WELL.trouble(NOW) == ""
+    assert WELL.words(NOW) == (
+        "Newest backup 10 min old, 10 revisions behind; newest proven 2 h old; "
+        "at most 60 min can be lost"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"error": "no way", "failures": 3}, "Backups fail: no way"),
+        ({"error": "no way", "failures": 1, "newest_at": NOW - 9000}, "Backups fail: no way"),
+        ({"proof_error": "it is not"}, "The newest backup is not proven: it is not"),
+        ({"newest_at": NOW - 9000}, "The newest backup is 2 h old"),
+        ({"error": "no way", "failures": 1}, ""),
+        ({"newest_at": NOW - 9000, "unchanged_at": NOW - 60}, ""),
+        ({"role": "off", "error": "no way", "failures": 9}, ""),
+        ({"interval": 0.0, "newest_at": NOW - 1e6}, ""),
+    ],
+)
+def test_given_a_state_when_asked_then_the_sentence(changes, sentence):
+    assert changed(**changes).trouble(NOW) == sentence
+
+
+def test_given_a_status_when_written_and_read_then_the_same(tmp_path):
+    status = changed(problems=("x is not a backup's",))
+    (tmp_path / "status.json").write_text(status.to_json())
+    assert keeper.Status.read(tmp_path / "status.json") == status
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[]", '{"problems": 5}'])
+def test_given_no_readable_status_when_read_then_an_empty_one(tmp_path, text):
+    if text is not None:
+        (tmp_path / "status.json").write_text(text)
+    assert keeper.Status.read(tmp_path / "status.json") == keeper.Status()
+
+
+def test_given_no_backup_when_asked_then_said():
+    assert keeper.Status().words(NOW) == "Backups are off"
+    assert changed(newest="", error="full").words(NOW) == "No backup yet: full"
+
+
+def test_given_a_configuration_when_written_and_read_then_the_same_and_no_secret_in_it(tmp_path):
+    config = keeper.Config(
+        "etcd/0", "etcd-0", ("https://127.0.0.1:2379",), "https://127.0.0.1:2379", "ca", "cert",
+        "key", 1, "token", "folder", 30.0, "last=3",
+    )  # fmt: skip
+    (tmp_path / "keeper.json").write_text(config.to_json())
+    assert keeper.Config.read(tmp_path / "keeper.json") == config
+    with pytest.raises(ValueError, match="no backups are configured"):
+        keeper.Config.read(tmp_path / "none")
+
+
+def test_given_a_unit_file_when_rendered_then_it_runs_the_keeper_of_the_charm(tmp_path):
+    text = keeper.unit_text(tmp_path)
+    assert f"ExecStart={tmp_path}/venv/bin/python {tmp_path}/src/keeper.py" in text
+    assert "Restart=always" in text and "NoNewPrivileges=true" in text
