@@ -47,6 +47,7 @@ pack: machines ## Build the charm
 	@$(AS_ROOT) $(PYTHON) scripts/pack.py
 
 clean: demo-down ## Remove what was built here, and the demo
+	@[ ! -d build/home ] || $(AS_ROOT) env MINIJUJU_HOME=$(CURDIR)/build/home .venv/bin/minijuju down
 	@$(AS_ROOT) rm -rf build .venv .pytest_cache .ruff_cache .hypothesis *.charm
 
 setup:

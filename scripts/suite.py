@@ -17,6 +17,8 @@ import xml.etree.ElementTree as ElementTree
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 REPORTS = ROOT / "build" / "reports"
+HOME = ROOT / "build" / "home"
+"""The controller of the tests that `make` runs; nothing of it is left afterwards."""
 MODULES = {
     "unit": ["tests/unit"],
     "functional": ["tests/functional"],
@@ -42,8 +44,15 @@ def run(name: str, arguments: list[str]) -> int:
     venv = pathlib.Path(sys.executable).parent
     env["PATH"] = f"{ROOT / 'build/bin'}:{venv}:{env['PATH']}:{ROOT / 'build/etcd-3.5'}"
     print(f"== {name} tests", flush=True)
+    env.setdefault("MINIJUJU_HOME", str(HOME))
     begun = time.monotonic()
-    code = subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
+    try:
+        code = subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
+    finally:
+        if HOME.exists():
+            down = [str(venv / "minijuju"), "down"]
+            env["MINIJUJU_HOME"] = str(HOME)
+            subprocess.run(down, env=env, check=False, timeout=600, capture_output=True)
     print(f"== {name} tests: {time.monotonic() - begun:.0f} s", flush=True)
     return code
 
