@@ -131,8 +131,9 @@ class Agent(threading.Thread):
         except Gone:
             pass
         except Exception as error:
-            traceback.print_exc()
-            self._crash(error)
+            if self.unit_name in self.state.units:
+                traceback.print_exc()
+                self._crash(error)
         finally:
             self.ready = False
             for command in self.commands:
@@ -335,7 +336,6 @@ class Agent(threading.Thread):
                 self.state, self.unit_name, self.bags, self.home, hook=hook
             )
             unit.state.hook, unit.state.step = hook, "pending"
-            unit.state.context_id = self.context.id
             unit.resolved = ""
             if hook.name != "update-status":
                 self.agent_status("executing", f"running {hook.name} hook")
@@ -413,6 +413,8 @@ class Agent(threading.Thread):
             argv = self._script_argv(path)
         if argv is None:
             return self.SKIPPED
+        with self.store.transaction(quiet=True):
+            self.unit.state.context_id = context.id
         started = self.host.popen(
             argv,
             env=context.environment(),

@@ -85,11 +85,12 @@ def _connect(directory: pathlib.Path, start: bool) -> socket.socket:
             start_new_session=True,
             env={**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[1])},
         )
+    threading.Thread(target=process.wait, daemon=True).start()  # reaped, should we outlive it
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError):
             return _dial(directory)
-        if process.poll() not in (None, 0):
+        if process.returncode not in (None, 0):
             break
         time.sleep(0.02)
     raise errors.JujuError(f"the controller does not start; see {directory / 'daemon.log'}")

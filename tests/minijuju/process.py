@@ -23,12 +23,11 @@ class Running:
 
     def __init__(self, process: subprocess.Popen[bytes], context_id: str) -> None:
         self.process, self.context_id = process, context_id
-        self.interrupted = False
+        self._handle = os.pidfd_open(process.pid)
         self.timed_out = False
 
     def interrupt(self, number: int = signal.SIGKILL) -> None:
         """End the script and all that carries its context."""
-        self.interrupted = True
         kill_context(self.context_id, number)
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
@@ -39,7 +38,7 @@ class Running:
         After `timeout` seconds the script is killed and `timed_out` set.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        handle = os.pidfd_open(self.process.pid)
+        handle = self._handle
         buffers: dict[str, bytearray] = {}
         with contextlib.ExitStack() as stack:
             stack.callback(os.close, handle)

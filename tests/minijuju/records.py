@@ -141,6 +141,7 @@ class AgentState:
     step: str = ""
     """While `hook` is set: `queued` (not begun) or `pending` (failed, or the agent died in it)."""
     context_id: str = ""
+    """The last script's context: what still carries it after a restart is a stray."""
     deployed: bool = False
     installed: bool = False
     started: bool = False
@@ -388,7 +389,6 @@ class Task:
     completed: float | None = None
     parallel: bool = False
     execution_group: str = ""
-    context_id: str = ""
 
     @property
     def done(self) -> bool:
