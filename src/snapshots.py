@@ -201,7 +201,8 @@ def opened(node: node_.Node, proposal: generations.Generation) -> Generator[Sour
     directory = workdir(node)
     if proposal.source is generations.Source.SURVIVOR:
         try:
-            yield Source(snapshot.salvage(node.root.etcd_dir, directory).path)
+            info = snapshot.salvage(node.root.etcd_dir, directory)
+            yield Source(info.path, snapshot.bump_for(info.revision, info.revision))
         finally:
             shutil.rmtree(directory, ignore_errors=True)
         return
