@@ -9,6 +9,9 @@ from cluster import view as views
 
 Steps = tuple[steps_.Step, ...]
 
+RETRY = "retry"
+"""The clock of a failure: a survivor that could not be used is not tried again at once."""
+
 
 def found(view: views.View) -> Steps | None:
     """Leader: commit the first generation when all planned units are there, or at the bound."""
@@ -99,10 +102,10 @@ def _reattached(view: views.View) -> Steps | None:
 def _best(view: views.View, holders: list[views.Unit]) -> Steps | None:
     facts = {u.name: reading.facts_of(view, u) for u in holders}
     known = {name: f for name, f in facts.items() if f is not None}
-    failed = {u.name for u in holders if u.failure is not None}
+    retry = view.waited(RETRY) > view.policy.answer_wait
     if not known or len(known) < len(facts):
         return None
-    sound = [u for u in holders if u.name not in failed and u.peer_url is not None]
+    sound = [u for u in holders if u.peer_url and (retry or u.failure is None)]
     if not sound:
         return None
     return _propose_survivor(view, max(sound, key=lambda u: known[u.name]))

@@ -104,6 +104,7 @@ OWN: tuple[Rule, ...] = (
     joining.make_room,
     joining.join,
     upkeep.restart,
+    running.start_again,
 )
 
 
@@ -148,6 +149,8 @@ def clocks(view: views.View) -> tuple[str, ...]:
         keys.append(reading.confirm_key(generation))
     if generation is not None and view.etcd.members is None:
         keys.append("silent")
+    if view.proposal is None and any(u.failure for u in view.units):
+        keys.append(founding.RETRY)
     learner = reading.learner(view)
     if learner is not None:
         keys.append(joining.stuck_key(learner))

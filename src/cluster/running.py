@@ -8,7 +8,6 @@ from cluster import steps as steps_
 from cluster import view as views
 
 Steps = tuple[steps_.Step, ...]
-_STOPPED = (views.Service.STOPPED, views.Service.FAILED)
 
 
 def replace(view: views.View) -> Steps | None:
@@ -92,20 +91,28 @@ def _old_may_serve(view: views.View, generation: generations.Generation) -> bool
 
 def start(view: views.View) -> Steps | None:
     """Start etcd on data of the committed generation."""
-    generation = view.generation
-    if (
-        generation is None
-        or not view.ready
-        or view.disk.broken
-        or view.disk.token != generation.token
-        or view.etcd.service not in _STOPPED
-        or reading.frozen(view)
-        or _is_survivor(view)
-    ):
+    if not _startable(view) or view.etcd.service is not views.Service.STOPPED:
         return None
-    if view.etcd.service is views.Service.FAILED:
-        return (steps_.Start(), steps_.Wake(10.0))
     return (steps_.Start(),)
+
+
+def start_again(view: views.View) -> Steps | None:
+    """Try an etcd once more that gave up, after everything else that this unit can do."""
+    if not _startable(view) or view.etcd.service is not views.Service.FAILED:
+        return None
+    return (steps_.Start(), steps_.Wake(10.0))
+
+
+def _startable(view: views.View) -> bool:
+    generation = view.generation
+    return (
+        generation is not None
+        and view.ready
+        and not view.disk.broken
+        and view.disk.token == generation.token
+        and not reading.frozen(view)
+        and not _is_survivor(view)
+    )
 
 
 def freeze(view: views.View) -> Steps | None:

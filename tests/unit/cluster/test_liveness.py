@@ -1,0 +1,169 @@
+"""What Juju's events and the plan's own wake-ups get done, with no `update-status` at all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cluster import generation as generations
+from cluster import plan as plans
+from cluster import steps as s
+from cluster import view as views
+from unit.cluster import simulator
+
+RETRY = 5.0
+"""Seconds until a hook that ended at a refusal is run again."""
+
+
+class Events:
+    """Runs hooks when Juju would: databags or units changed, or a wake-up is due."""
+
+    def __init__(self, world: simulator.World):
+        self.world = world
+        self.seen: dict[str, Any] = {}
+        self.wakes: dict[str, float] = {}
+        world.flaky = False
+
+    def picture(self, name: str) -> Any:
+        world = self.world
+        others = tuple((n, b) for n, b in sorted(world.bags.items()) if n != name)
+        units = tuple((m.name, m.alive) for m in world.machines.values())
+        return others, units, world.generation, world.proposal, world.turn, world.leader
+
+    def run(self, seconds: float) -> float:
+        """Until nothing is owed any more; the simulated seconds that took."""
+        world, begin = self.world, self.world.now
+        while world.now - begin < seconds:
+            owed = [n for n in world.machines if self.owed(n)]
+            if not owed and not self.wakes:
+                return world.now - begin
+            for name in owed:
+                if name not in world.machines:
+                    continue
+                self.seen[name] = self.picture(name)
+                self.wakes.pop(name, None)
+                world.full_hook(name)
+                self.note(name)
+            world.tick()
+            world.now += 1
+        raise AssertionError({n: p.message for n, p in world.ended.items()})
+
+    def owed(self, name: str) -> bool:
+        due = self.wakes.get(name, float("inf")) <= self.world.now
+        return due or self.seen.get(name) != self.picture(name)
+
+    def note(self, name: str) -> None:
+        plan = self.world.ended.get(name)
+        for step in plan.steps if plan else ():
+            if isinstance(step, s.Wake):
+                self.wakes[name] = self.world.now + step.seconds
+        if plan and plan.steps and name not in self.wakes:
+            self.wakes[name] = self.world.now + RETRY
+
+
+def settled(world: simulator.World) -> set[tuple[plans.State, str]]:
+    return {(p.state, p.message) for n, p in world.ended.items() if n in world.machines}
+
+
+def healthy(count: int) -> set[tuple[plans.State, str]]:
+    return {(plans.State.HEALTHY, f"Healthy with {count} known peers")}
+
+
+def started(units: int, **policy: Any) -> tuple[simulator.World, Events]:
+    world = simulator.World(7, units, policy=views.Policy(**policy))
+    events = Events(world)
+    events.run(120)
+    return world, events
+
+
+@pytest.mark.parametrize("units", [1, 2, 3, 5, 7, 9])
+def test_given_new_units_when_only_events_run_hooks_then_founded_together(units: int) -> None:
+    world = simulator.World(7, units)
+    seconds = Events(world).run(120)
+    assert settled(world) == healthy(units)
+    assert seconds <= 15
+    assert world.generation is not None
+    assert len(world.generation.founders) == units
+
+
+def test_given_one_unit_when_eight_are_added_then_all_join_and_hooks_stay_few() -> None:
+    world, events = started(1)
+    before = world.hook_count
+    for _ in range(8):
+        world.add_unit()
+    assert events.run(600) <= 240
+    assert settled(world) == healthy(9)
+    # Each join is announced to every unit: that is Juju's N events for each of N units.
+    assert world.hook_count - before <= 9 * 9 * 6
+
+
+@pytest.mark.parametrize("leaving", [(2,), (0, 1), (0, 1, 2, 3)])
+def test_given_five_units_when_some_leave_at_once_then_their_members_go_too(
+    leaving: tuple[int, ...],
+) -> None:
+    world, events = started(5)
+    for number in leaving:
+        world.remove_unit(f"etcd/{number}")
+    events.run(300)
+    assert settled(world) == healthy(5 - len(leaving))
+
+
+def test_given_a_dead_machine_when_force_removed_and_replaced_then_healthy() -> None:
+    world, events = started(3)
+    world.machines["etcd/1"].up = world.machines["etcd/1"].running = False
+    world.force_remove("etcd/1")
+    world.add_unit()
+    events.run(300)
+    assert settled(world) == healthy(3)
+
+
+def test_given_a_configuration_change_when_all_restart_then_one_after_another() -> None:
+    world, events = started(5)
+    for machine in world.machines.values():
+        machine.stale = True
+        events.seen.pop(machine.name)
+    events.run(300)
+    assert settled(world) == healthy(5)
+    assert not any(m.stale for m in world.machines.values())
+
+
+@pytest.mark.parametrize("unable", [None, "etcd/2"])
+def test_given_a_restore_when_proposed_then_all_have_it_or_none(unable: str | None) -> None:
+    world, events = started(3)
+    old = world.generation
+    assert old is not None
+    if unable:
+        world.machines[unable].unable = True
+    founders = tuple(generations.Founder(m.name, m.url) for m in world.machines.values())
+    world.proposal = generations.Generation(
+        old.number + 1, "restored", generations.Source.BACKUP, founders
+    )
+    events.run(300)
+    assert settled(world) == healthy(3)
+    tokens = {m.current.token for m in world.machines.values() if m.current}
+    assert tokens == {old.token if unable else "restored"}
+
+
+def test_given_two_of_three_removed_when_allowed_then_the_survivor_founds_anew() -> None:
+    world, events = started(3, recover_quorum_loss=True)
+    for name in ("etcd/0", "etcd/2"):
+        world.machines[name].up = world.machines[name].running = False
+        world.force_remove(name)
+    world.add_unit()
+    events.run(300)
+    assert settled(world) == healthy(2)
+    assert world.generation is not None
+    assert world.generation.source is generations.Source.SURVIVOR
+
+
+def test_given_every_disk_lost_when_allowed_then_the_backup_founds_anew() -> None:
+    world, events = started(3, recover_total_loss=True)
+    for machine in world.machines.values():
+        machine.current, machine.prepared, machine.kept = None, {}, {}
+        machine.running, machine.failed = False, True
+        events.seen.pop(machine.name)
+    events.run(300)
+    assert settled(world) == healthy(3)
+    assert world.generation is not None
+    assert world.generation.source is generations.Source.BACKUP
