@@ -19,6 +19,8 @@ PATIENCE = 60.0
 """Seconds until an expected event counts as missing."""
 BOOT_PATIENCE = 240.0
 """Seconds until new units must be there; a real cloud needs minutes."""
+RECENT_LINES = 200
+"""Lines of the debug-log that are read at first; all of them where these hold nothing known."""
 QUIET = (0.8, 4.0)
 """Seconds without any event after which nothing more is expected: from minijuju, from others."""
 
@@ -94,9 +96,13 @@ class Event:
     __repr__ = __str__
 
 
-def parse(log: str) -> list[Event]:
-    """The probes' events out of a debug-log, ordered by their beginning."""
-    events: dict[str, Event] = {}
+def absorb(log: str, known: dict[str, Event]) -> bool:
+    """Add to the known events what a debug-log tells of probes.
+
+    Returns:
+        Whether the log reaches back to something that was known before.
+    """
+    overlaps = False
     ends: list[dict[str, Any]] = []
     for line in log.splitlines():
         _, mark, text = line.partition("PROBE {")
@@ -106,7 +112,10 @@ def parse(log: str) -> list[Event]:
         if record["phase"] == "end":
             ends.append(record)
             continue
-        events[record["id"]] = Event(
+        if record["id"] in known:
+            overlaps = True
+            continue
+        known[record["id"]] = Event(
             id=record["id"],
             unit=record["unit"],
             name=record["event"],
@@ -114,10 +123,10 @@ def parse(log: str) -> list[Event]:
             **{key: record[key] for key in ("env", "cwd", "uid", "charm", "seen")},
         )
     for record in ends:
-        if record["id"] in events:
-            event = events[record["id"]]
+        if record["id"] in known:
+            event = known[record["id"]]
             event.end, event.calls, event.code = record["at"], record["calls"], record["code"]
-    return sorted(events.values(), key=lambda event: event.begin)
+    return overlaps
 
 
 class Prober:
@@ -126,6 +135,7 @@ class Prober:
     def __init__(self, juju: jubilant.Juju, on_minijuju: bool) -> None:
         self.juju = juju
         self.on_minijuju = on_minijuju
+        self._known: dict[str, Event] = {}
 
     # -- reading
 
@@ -139,9 +149,11 @@ class Prober:
             after: a `mark`; events known then are left out.
             updates: whether ``update-status`` counts too.
         """
+        if not absorb(self.juju.debug_log(limit=RECENT_LINES), self._known):
+            absorb(self.juju.debug_log(limit=0), self._known)
         return [
             event
-            for event in parse(self.juju.debug_log(limit=0))
+            for event in sorted(self._known.values(), key=lambda event: event.begin)
             if event.id not in after
             and (not units or event.unit in units or event.unit.rpartition("/")[0] in units)
             and (updates or event.name != "update-status")
