@@ -92,6 +92,7 @@ class EtcdCharm(ops.CharmBase):
             host.write_file(PROBLEM, str(error))
             return
         PROBLEM.unlink(missing_ok=True)
+        host.wake_on_failure(self.unit.name, self.charm_dir)
         version = ".".join(map(str, service.version()))
         self.unit.set_workload_version(version)
         log.info("etcd is installed, version %s", version)

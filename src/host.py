@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 RELEASES = pathlib.Path("/usr/local/lib")
 COMMANDS = pathlib.Path("/usr/local/bin")
 SYSTEM_UNITS = pathlib.Path("/etc/systemd/system")
+FAILED_UNIT = "etcd-failed.service"
 DATA_ROOT = pathlib.Path("/var/lib/etcd")
 _PROGRAMS = ("etcd", "etcdctl", "etcdutl")
 _REQUIRED = ("etcd", "etcdctl")
@@ -373,6 +374,19 @@ def wake(seconds: float, unit: str, charm_dir: pathlib.Path) -> None:
             f"--description=Wake the charm of {unit}",
             *command,
         ]
+    )
+
+
+def wake_on_failure(unit: str, charm_dir: pathlib.Path) -> bool:
+    """Let systemd run the charm when etcd gives up (`OnFailure=`); True when that is new."""
+    program, *words = [*_juju_exec(), unit, wake_script(charm_dir)]
+    # systemd expands `%` and `$` in a command line.
+    quoted = [shlex.quote(word).replace("%", "%%").replace("$", "$$") for word in words]
+    return ensure_service(
+        FAILED_UNIT,
+        "# Written by the charm; changes made here are lost.\n"
+        f"[Unit]\nDescription=Tell the charm of {unit} that etcd gave up\n\n"
+        f"[Service]\nType=oneshot\nExecStart={program} {' '.join(quoted)}\n",
     )
 
 

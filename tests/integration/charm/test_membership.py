@@ -108,6 +108,31 @@ def test_given_a_wiped_disk_when_etcd_restarts_then_the_member_joins_anew(
     assert len(cluster.hashes()) == 1
 
 
+def test_given_a_corrupt_database_when_etcd_gives_up_then_the_member_is_made_anew(
+    cluster: Cluster, tmp_path: pathlib.Path
+):
+    folder = cluster.credentials(tmp_path)
+    units = cluster.units()
+    hurt = next(name for name in units if not units[name].leader)
+    with running(addresses(cluster), folder) as load:
+        load.endpoints = [f"https://{units[u].public_address}:2379" for u in units if u != hurt]
+        cluster.shell(
+            hurt,
+            "systemctl kill -s KILL etcd; f=/var/lib/etcd/current/etcd/member/snap/db; "
+            "dd if=/dev/urandom of=$f bs=4096 count=8 conv=notrunc 2>/dev/null",
+        )
+        eventually(
+            lambda: (
+                "its database is corrupt"
+                in cluster.shell(hurt, "cat /var/lib/etcd/kept/*/kept.json", ok=False)
+            ),
+            timeout=240,
+        )
+        cluster.wait_healthy(3, timeout=300)
+    assert load.missing(endpoints(cluster)) == []
+    assert len(cluster.hashes()) == 1
+
+
 @pytest.mark.minijuju
 def test_given_all_machines_reboot_when_they_are_up_then_the_cluster_is_as_it_was(
     cluster: Cluster,
