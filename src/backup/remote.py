@@ -837,7 +837,10 @@ _CAUSES: tuple[tuple[Kind, str], ...] = (
     ),
     (Kind.CONFIG, r"didn't find section|couldn't find type|unknown backend|can't be blank"),
     (Kind.CONFIG, r"unable to decrypt configuration|Failed to (load|parse) config|unknown flag"),
-    (Kind.CONFIG, r"need (user|pass|bucket|url)|password not set|must be set|obscure"),
+    (
+        Kind.CONFIG,
+        r"InvalidBucketName|need (user|pass|bucket|url)|password not set|must be set|obscure",
+    ),
     (Kind.CREDENTIALS, r"InvalidAccessKeyId|SignatureDoesNotMatch|InvalidToken|ExpiredToken"),
     (Kind.CREDENTIALS, r"NoCredentialProviders|no valid credential|unable to authenticate"),
     (Kind.CREDENTIALS, r"\b401\b|Unauthorized|invalid_grant|Login incorrect|bad credentials"),

@@ -8,6 +8,9 @@ import datetime
 import ipaddress
 import os
 import pathlib
+import pwd
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -313,3 +316,107 @@ def _healthy(online: clients.Client) -> bool:
     except errors.EtcdError:
         return False
     return True
+
+
+SWIFT_KEY, SWIFT_SECRET = "test:tester", "testing"
+
+_SWIFT = """[DEFAULT]
+bind_ip = 127.0.0.1
+bind_port = {port}
+user = {user}
+swift_dir = {folder}
+devices = {folder}/srv
+mount_check = false
+workers = 1
+{more}"""
+
+_SWIFT_STORE = """[pipeline:main]
+pipeline = {kind}-server
+[app:{kind}-server]
+use = egg:swift#{kind}
+"""
+
+_SWIFT_PROXY = """cert_file = {cert}
+key_file = {key}
+[pipeline:main]
+pipeline = catch_errors cache s3api tempauth slo dlo proxy-server
+[app:proxy-server]
+use = egg:swift#proxy
+account_autocreate = true
+[filter:catch_errors]
+use = egg:swift#catch_errors
+[filter:cache]
+use = egg:swift#memcache
+memcache_servers = 127.0.0.1:1
+[filter:s3api]
+use = egg:swift#s3api
+[filter:tempauth]
+use = egg:swift#tempauth
+user_test_tester = {secret} .admin
+[filter:slo]
+use = egg:swift#slo
+[filter:dlo]
+use = egg:swift#dlo
+"""
+
+
+def swift_programs() -> pathlib.Path | None:
+    """Where OpenStack Swift's programs are, if they are: SWIFT_BIN, this environment, PATH."""
+    beside = pathlib.Path(sys.executable).parent
+    found = shutil.which("swift-proxy-server") or ""
+    for folder in (os.environ.get("SWIFT_BIN", ""), beside, pathlib.Path(found).parent):
+        if folder and (pathlib.Path(folder) / "swift-proxy-server").exists():
+            return pathlib.Path(folder)
+    return None
+
+
+@dataclasses.dataclass
+class Swift:
+    """Swift with one device and its S3 API over TLS, all on loopback."""
+
+    port: int
+    ca: str
+    processes: list[subprocess.Popen]
+
+    def end(self) -> None:
+        for process in self.processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def swift(folder: pathlib.Path, authority: Authority, programs: pathlib.Path) -> Swift:
+    (folder / "srv" / "d1").mkdir(parents=True)
+    (folder / "swift.conf").write_text(
+        "[swift-hash]\nswift_hash_path_prefix = a\nswift_hash_path_suffix = b\n"
+        "[storage-policy:0]\nname = one\ndefault = yes\n"
+    )
+    pair = authority.issue("swift")
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    ports = {kind: port() for kind in ("account", "container", "object", "proxy")}
+    made = Swift(ports["proxy"], authority.pem.read_text(), [])
+    for kind, number in ports.items():
+        more = _SWIFT_STORE.format(kind=kind)
+        if kind == "proxy":
+            more = _SWIFT_PROXY.format(cert=pair.cert, key=pair.key, secret=SWIFT_SECRET)
+        else:
+            builder = [str(programs / "swift-ring-builder"), str(folder / f"{kind}.builder")]
+            device = f"--region 1 --zone 1 --ip 127.0.0.1 --port {number} --device d1 --weight 1"
+            for step in ("create 2 1 0", f"add {device}", "rebalance"):
+                done = subprocess.run(
+                    [*builder, *step.split()], capture_output=True, timeout=60, check=False
+                )
+                assert done.returncode in (0, 1), done.stdout  # 1: a warning
+        config = folder / f"{kind}.conf"
+        config.write_text(_SWIFT.format(port=number, user=user, folder=folder, more=more))
+        made.processes.append(
+            subprocess.Popen(
+                [str(programs / f"swift-{kind}-server"), str(config)],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        )
+    for process, number in zip(made.processes, ports.values(), strict=True):
+        wait_for(number, process, seconds=40)
+    return made

@@ -31,10 +31,14 @@ def s3_server(
 
 
 @pytest.fixture
-def bucket(s3_server: parts.S3Server, request: pytest.FixtureRequest) -> str:
-    name = "b" + str(abs(hash(request.node.nodeid)))
-    (s3_server.folder / name).mkdir()
-    return name
+def bucket_name(request: pytest.FixtureRequest) -> str:
+    return "b" + str(abs(hash(request.node.nodeid)))
+
+
+@pytest.fixture
+def bucket(s3_server: parts.S3Server, bucket_name: str) -> str:
+    (s3_server.folder / bucket_name).mkdir()
+    return bucket_name
 
 
 @pytest.fixture
@@ -47,6 +51,33 @@ def proxy(s3_server: parts.S3Server) -> Iterator[parts.FaultProxy]:
 @pytest.fixture
 def s3(s3_server: parts.S3Server, bucket: str) -> remote.Remote:
     return remote.Remote(parts.s3_settings(bucket, s3_server.port, s3_server.ca))
+
+
+@pytest.fixture(scope="session")
+def swift_server(
+    tmp_path_factory: pytest.TempPathFactory, authority: parts.Authority
+) -> Iterator[parts.Swift]:
+    programs = parts.swift_programs()
+    if programs is None:
+        pytest.skip("OpenStack Swift is not installed: set SWIFT_BIN, or run uv with --with swift")
+    server = parts.swift(tmp_path_factory.mktemp("swift"), authority, programs)
+    yield server
+    server.end()
+
+
+@pytest.fixture
+def swift(swift_server: parts.Swift, bucket_name: str) -> remote.Remote:
+    made = remote.Remote(
+        parts.s3_settings(
+            bucket_name,
+            swift_server.port,
+            swift_server.ca,
+            access_key=parts.SWIFT_KEY,
+            secret_key=parts.SWIFT_SECRET,
+        )
+    )
+    made.check()
+    return made
 
 
 @pytest.fixture
@@ -73,7 +104,7 @@ def crypt(tmp_path: pathlib.Path) -> remote.Remote:
     return remote.Remote(remote.from_config("secret:", config))
 
 
-@pytest.fixture(params=["s3", "local", "crypt"])
+@pytest.fixture(params=["s3", "swift", "crypt", "local"])
 def any_remote(request: pytest.FixtureRequest) -> remote.Remote:
     return request.getfixturevalue(request.param)
 
