@@ -56,11 +56,12 @@ def juju_binary(
     found = shutil.which(chosen) if chosen else shutil.which("minijuju", path=_scripts())
     if not found:
         pytest.exit(f"{chosen or 'minijuju'} is not installed", returncode=3)
-    folder = tmp_path_factory.mktemp("bin")
-    link = folder / "juju"
-    link.symlink_to(pathlib.Path(found).absolute())
+    link = pathlib.Path(found).absolute()
+    if link.name != "juju":  # a snap's juju must keep its place, or it cannot be told from others
+        link = tmp_path_factory.mktemp("bin") / "juju"
+        link.symlink_to(pathlib.Path(found).absolute())
     before = os.environ["PATH"]
-    os.environ["PATH"] = f"{folder}{os.pathsep}{before}"
+    os.environ["PATH"] = f"{link.parent}{os.pathsep}{before}"
     yield link
     os.environ["PATH"] = before
 
