@@ -22,8 +22,12 @@ DEFAULT_POOL = "rootfs"
 
 
 def parse(directive: str, meta: charm.StorageMeta) -> tuple[str, int, int]:
-    """A directive `[pool,][count,][size]` as (pool, count, MiB)."""
-    pool, count, size = DEFAULT_POOL, meta.least if meta.multiple else 1, meta.size
+    """A directive `[pool,][count,][size]` as (pool, count, MiB).
+
+    Who names a pool or a size wants the storage: without a count, one instance at least.
+    """
+    least = meta.least if meta.multiple else 1
+    pool, count, size = DEFAULT_POOL, max(least, 1) if directive else least, meta.size
     for word in filter(None, directive.split(",")):
         if re.fullmatch(r"[0-9]+", word):
             count = int(word)
