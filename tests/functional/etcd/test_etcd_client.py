@@ -101,6 +101,7 @@ def test_given_three_members_when_the_first_endpoint_dies_then_the_next_answers(
     online = cluster.client()
     online.put("a", "1")
     cluster.nodes[0].stop(9)
+    cluster.await_healthy(nodes=cluster.nodes[1:])  # an election, when it was the leader
     online.put("a", "2")
     membership = online.observe()
     assert sorted((m.name, m.healthy) for m in membership.members) == [
