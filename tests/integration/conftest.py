@@ -7,9 +7,11 @@ pytest-jubilant's own; here we put the chosen binary on PATH under the name ``ju
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import shutil
+import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -40,13 +42,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "minijuju: needs something that only minijuju can do")
 
 
-@pytest.fixture(scope="session")
-def on_minijuju(pytestconfig: pytest.Config) -> bool:
-    """Whether the Juju under test is minijuju."""
-    binary = pytestconfig.getoption("--juju-binary")
-    return not binary or pathlib.Path(binary).name == "minijuju"
-
-
 @pytest.fixture(scope="session", autouse=True)
 def juju_binary(
     pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
@@ -68,6 +63,19 @@ def juju_binary(
 
 def _scripts() -> str:
     return str(pathlib.Path(sys.executable).parent)
+
+
+@pytest.fixture(scope="session")
+def on_minijuju(juju_binary: pathlib.Path) -> bool:
+    """Whether the Juju under test is minijuju."""
+    told = subprocess.run(
+        [juju_binary, "version", "--all", "--format", "json"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return json.loads(told.stdout).get("git-commit") == "minijuju"
 
 
 @pytest.fixture(autouse=True)
