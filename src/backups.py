@@ -52,6 +52,8 @@ class Backups:
         A remote is tried by a write, a read back and a delete before it is used.
         """
         settings = self._chosen.settings
+        if self._chosen.state is choice.State.WAITING:
+            return self._chosen.sentence  # what was used before goes on being used
         if settings is None:
             keeper.ensure(self._node.charm_dir, self._config(), None)
             return self._chosen.sentence
@@ -113,7 +115,7 @@ class Backups:
                 found = proof.prove(fetched.path, self._workdir / "proof", manifest, cluster)
         finally:
             fetched.path.unlink(missing_ok=True)
-        catalog.mark_proven(manifest, time.time())
+        catalog.mark_proven(manifest, time.time(), hashed=(found.hash, found.compacted))
         return manifest, found
 
     def delete(self, wanted: str) -> catalogs.Manifest:

@@ -86,7 +86,7 @@ class EtcdCharm(ops.CharmBase):
         self.unit.status = ops.MaintenanceStatus("Installing etcd")
         try:
             host.install_etcd(self.resource("etcd"))
-            host.apt_install("rclone")
+            host.apt_install("rclone", "zstd")
         except errors.InstallError as error:
             host.ensure_dir(PROBLEM.parent)
             host.write_file(PROBLEM, str(error))
