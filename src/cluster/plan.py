@@ -148,7 +148,7 @@ def clocks(view: views.View) -> tuple[str, ...]:
     if generation is not None and not generation.confirmed:
         keys.append(reading.confirm_key(generation))
     if generation is not None and view.etcd.members is None:
-        keys.append("silent")
+        keys.append(reading.silent_key(generation))
     if view.proposal is None and any(u.failure for u in view.units):
         keys.append(founding.RETRY)
     learner = reading.learner(view)

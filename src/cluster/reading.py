@@ -187,9 +187,25 @@ def may_recover(view: views.View) -> bool:
     return view.policy.recover_quorum_loss or unseen
 
 
+def silent_key(generation: generations.Generation) -> str:
+    """The clock of a committed generation whose cluster does not answer."""
+    return f"silent:{generation.number}"
+
+
+def unanswered(view: views.View) -> bool:
+    """Whether no quorum has answered for so long that it is not a mere election or restart."""
+    if view.generation is None or view.etcd.members is not None:
+        return False
+    return view.waited(silent_key(view.generation)) > view.policy.answer_wait
+
+
 def frozen(view: views.View) -> bool:
-    """Whether data stands still to be compared: nobody starts etcd until a survivor is chosen."""
-    return lost_by_juju(view) and may_recover(view) and view.proposal is None
+    """Whether data stands still to be compared: nobody starts etcd until a survivor is chosen.
+
+    Not at once: a member that comes back within the bound may make a quorum that no account of
+    the voters knows of yet.
+    """
+    return unanswered(view) and lost_by_juju(view) and may_recover(view) and not view.proposal
 
 
 def facts_of(view: views.View, unit: views.Unit) -> views.DiskFacts | None:

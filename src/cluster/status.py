@@ -173,7 +173,7 @@ def _no_quorum(view: views.View) -> Status | None:
         and not reading.overdue(view)
     ):
         return State.FOUNDING, "founding the cluster"
-    if view.waited("silent") <= view.policy.answer_wait:
+    if not reading.unanswered(view):
         return State.DEGRADED, "waiting for a quorum of members to answer"
     silent = [u.name for u in view.units if u.name != view.me and not u.started]
     names = ", ".join(silent) or "the other units"

@@ -63,7 +63,7 @@ def _restart_without_quorum(view: views.View) -> Steps | None:
         return None
     if view.etcd.service is not views.Service.RUNNING:
         return None
-    if view.waited("silent") <= view.policy.answer_wait:
+    if not reading.unanswered(view):
         return None
     return (steps_.Restart(), steps_.Wake(10.0))
 

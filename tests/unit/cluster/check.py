@@ -363,9 +363,10 @@ def play(
     return ""
 
 
-def _play(seed: int) -> tuple[int, str]:
+def _play(job: tuple[int, tuple[str, ...]]) -> tuple[int, str]:
+    seed, verbs = job
     try:
-        return seed, play(seed)
+        return seed, play(seed, verbs=verbs)
     except Exception as error:
         return seed, f"{type(error).__name__}: {error}"
 
@@ -376,10 +377,12 @@ def main() -> int:
     parser.add_argument("--histories", type=int, default=100_000)
     parser.add_argument("--first", type=int, default=0, help="first seed")
     parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
+    parser.add_argument("--verbs", default="", help="only these, by comma: " + ", ".join(VERBS))
     parser.add_argument("--show", type=int, help="print the history of this seed and stop")
     options = parser.parse_args()
+    verbs = tuple(filter(None, options.verbs.split(",")))
     if options.show is not None:
-        history = History(options.show, trace=True)
+        history = History(options.show, verbs=verbs, trace=True)
         try:
             history.run()
         except simulator.Violation as violation:
@@ -388,9 +391,9 @@ def main() -> int:
         return 0
     begin = time.monotonic()
     broken: list[tuple[int, str]] = []
-    seeds = range(options.first, options.first + options.histories)
+    jobs = [(options.first + n, verbs) for n in range(options.histories)]
     with multiprocessing.Pool(options.workers) as pool:
-        for seed, why in pool.imap_unordered(_play, seeds, chunksize=100):
+        for seed, why in pool.imap_unordered(_play, jobs, chunksize=100):
             if why:
                 broken.append((seed, why))
     seconds = time.monotonic() - begin

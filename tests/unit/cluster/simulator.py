@@ -559,8 +559,12 @@ class World:
         newest = max(datas, key=lambda d: d.index)
         ids = {r.id for r in newest.members if not r.learner}
         present = sum(1 for m in self.machines.values() if m.current and m.current.member in ids)
-        if present >= reading.quorum(len(ids)):
-            raise Violation("recovery from a survivor beside a quorum that Juju has")
+        if present < reading.quorum(len(ids)):
+            return
+        if chosen.index < self.acked.get(token, 0):
+            raise Violation("recovery that loses what a quorum of units still has")
+        if any(self.quorum(m, token) for m in self.machines.values()):
+            raise Violation("recovery beside a quorum that runs")
 
     def do_Commit(self, machine: Machine, hook: Hook, step: s.Commit) -> None:  # noqa: N802
         generation = step.generation

@@ -445,6 +445,7 @@ class TestQuorumLost:
         """Two of three units were removed."""
         v = view(etcd=silent(), policy=views.Policy(recover_quorum_loss=True))
         v = changed(v, 0, voters=("etcd/0", "etcd/1", "etcd/2"), voters_of="one")
+        v = dataclasses.replace(v, since=(("silent:1", 10_000.0 - 61),))
         return dataclasses.replace(v, units=v.units[:1], **values)
 
     def test_given_units_removed_when_allowed_then_stops_to_compare_then_proposes(self) -> None:
@@ -455,6 +456,9 @@ class TestQuorumLost:
         assert propose.proposal is not None
         assert propose.proposal.source is generations.Source.SURVIVOR
         assert propose.proposal.founders == founders(0)
+
+    def test_given_units_removed_when_just_silent_then_waits_for_an_answer(self) -> None:
+        assert do(self.lost(since=(("silent:1", 10_000.0 - 59),))) == []
 
     def test_given_units_removed_when_not_allowed_then_names_the_command(self) -> None:
         v = self.lost(policy=views.Policy())
