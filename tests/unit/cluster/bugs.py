@@ -125,10 +125,11 @@ def _both(*names: str) -> Iterator[None]:
 
 
 FOCUS = {
+    "stops a corrupt voter before removing it": ("alarm", "alarm", "kill", "wipe", "heal"),
     "recovers although the majority is only silent": ("cut", "kill", "revive", "wait"),
     "recovers from the worst disk": ("cut", "heal", "force_remove", "kill", "wait", "add"),
     "restarts without its turn": ("stale", "stale", "heal", "leader"),
-    "leaves while another restarts": ("stale", "stale", "remove", "add", "add", "add"),
+    "leaves while another restarts": ("stale", "stale", "kill", "remove", "add", "wait"),
     "lets the old cluster serve beside the new": ("restore", "add", "add", "wipe", "alarm"),
     "never removes a stuck learner": ("add", "add", "kill", "force_remove"),
 }
