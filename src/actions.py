@@ -111,6 +111,7 @@ class Actions(ops.Object):
             skip_backup=params["skip-backup"],
         )
         self._charm.peers.set_proposal(proposal)
+        self._charm.peers.set_state("withdrawn", "")
         return {
             "generation": str(proposal.number),
             "revision": dict(proposal.detail)["revision"],

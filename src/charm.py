@@ -19,6 +19,7 @@ import node as node_
 import settings
 import trust
 from backup import catalog, choice
+from cluster import generation as generations
 from etcd import data, errors, service
 from relations import certificates, db, peers, s3
 from tls import store
@@ -121,7 +122,7 @@ class EtcdCharm(ops.CharmBase):
         problem = self.backups(node).ensure() if node.ready else ""
         place = admin.Place(node.endpoints(), node.settings.quota_bytes)
         admin.ensure(node.charm_dir, place)
-        self._status = _status(verdict, trusted, problem)
+        self._status = _status(verdict, trusted, problem, self._aftermath())
 
     def _on_collect_unit_status(self, event: ops.CollectStatusEvent) -> None:
         if self._status is not None:
@@ -150,6 +151,17 @@ class EtcdCharm(ops.CharmBase):
         node.remote = lambda: self.backups(node).remote()
         node.newest_backup = lambda: self.backups(node).newest_proven()
         return node
+
+    def _aftermath(self) -> str:
+        """Why the last restore did not come to be, until the next one; the leader says it."""
+        if not self.unit.is_leader():
+            return ""
+        committed = self.peers.generation()
+        if committed is not None and committed.source is generations.Source.PREVIOUS:
+            reason = dict(committed.detail).get("reason", "")
+            return f"the last restore failed and was undone: {reason}"
+        reason = self.peers.state().get("withdrawn", "")
+        return f"the last restore was given up, nothing was changed: {reason}" if reason else ""
 
     def _settings(self) -> settings.Settings:
         return settings.Settings.parse(self.config)
@@ -203,14 +215,17 @@ class EtcdCharm(ops.CharmBase):
         return path if path.stat().st_size else None
 
 
-def _status(verdict: policy.Plan, trusted: trust.Trust, problem: str) -> ops.StatusBase:
+def _status(
+    verdict: policy.Plan, trusted: trust.Trust, problem: str, aftermath: str
+) -> ops.StatusBase:
     if trusted.wrong:
         return ops.BlockedStatus(trusted.message)
     if not trusted.ready:
         return ops.WaitingStatus(trusted.message)
     if problem and verdict.status == "active":
         return ops.BlockedStatus(problem)
-    return ops.StatusBase.from_name(verdict.status, verdict.message)
+    words = "; ".join(filter(None, [verdict.message, aftermath]))
+    return ops.StatusBase.from_name(verdict.status, words)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ class Cluster:
             units = status.apps[self.app].units.values()
             return len(units) == count and all(
                 unit.workload_status.current == "active"
-                and unit.workload_status.message == message
+                and unit.workload_status.message.partition(";")[0] == message
                 and unit.juju_status.current == "idle"
                 for unit in units
             )

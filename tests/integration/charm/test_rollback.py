@@ -1,0 +1,71 @@
+"""A restore that cannot end well puts the old cluster back, on every unit."""
+
+from __future__ import annotations
+
+import pytest
+from cluster_under_test import Cluster, eventually
+
+UNITS = 3
+SPOIL = (
+    "systemd-run --quiet --unit=spoil --property=RuntimeMaxSec=120 sh -c '"
+    "while ! ls -d /var/lib/etcd/prepared/*/etcd/member/snap 2>/dev/null | grep -v part; "
+    "do sleep 0.05; done; "
+    "for f in /var/lib/etcd/prepared/*/etcd/member/snap/db; do "
+    "dd if=/dev/urandom of=$f bs=4096 count=8 conv=notrunc; done'"
+)
+
+
+@pytest.fixture(scope="module")
+def cluster(juju, etcd_charm) -> Cluster:
+    """Three units."""
+    juju.deploy(etcd_charm, "etcd", num_units=UNITS)
+    deployed = Cluster(juju)
+    deployed.wait_healthy(UNITS)
+    return deployed
+
+
+def test_given_prepared_data_that_spoils_when_restored_then_the_old_cluster_is_back(
+    cluster: Cluster,
+):
+    cluster.put("kept", "before")
+    leader = cluster.leader()
+    taken = cluster.run("snapshot", leader).results["snapshot"]
+    cluster.put("kept", "after")
+    before = cluster.members(leader)["header"]["cluster_id"]
+    spoiled = next(unit for unit in cluster.units() if unit != leader)
+    cluster.shell(spoiled, SPOIL)
+
+    cluster.run("restore", leader, path=taken["path"])
+    eventually(
+        lambda: (
+            '"number": 3'
+            in cluster.juju.cli("show-unit", leader, "--format", "json").replace("\\", "")
+        ),
+        timeout=300,
+    )
+    cluster.wait_healthy(UNITS, timeout=420)
+    assert cluster.members(leader)["header"]["cluster_id"] == before
+    assert cluster.get("kept") == "after"
+    assert "was undone" in cluster.units()[cluster.leader()].workload_status.message
+    assert len(cluster.hashes()) == 1
+
+
+def test_given_a_unit_without_room_when_restored_then_nothing_stops_and_it_is_said(
+    cluster: Cluster,
+):
+    leader = cluster.leader()
+    taken = cluster.run("snapshot", leader).results["snapshot"]
+    before = cluster.members(leader)["header"]["cluster_id"]
+    full = next(unit for unit in cluster.units() if unit != leader)
+    cluster.shell(
+        full, "fallocate -l $(($(df --output=avail -B1 / | tail -1) - 40000000)) /ballast"
+    )
+    try:
+        cluster.run("restore", leader, path=taken["path"])
+        eventually(
+            lambda: "bytes free" in cluster.units()[leader].workload_status.message, timeout=240
+        )
+    finally:
+        cluster.shell(full, "rm -f /ballast")
+    cluster.wait_healthy(UNITS)
+    assert cluster.members(leader)["header"]["cluster_id"] == before
