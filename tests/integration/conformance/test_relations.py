@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -55,6 +55,13 @@ def _of(events: list[probers.Event], unit: str, endpoint: str) -> list[probers.E
 def _relation(prober: probers.Prober, unit: str, endpoint: str) -> str:
     (found,) = prober.ask(unit, "relation-ids", endpoint, "--format=json")
     return found
+
+
+def _greet(prober: probers.Prober) -> None:
+    """Have something in the near application's databag."""
+    leader = prober.leader(NEAR)
+    relation = _relation(prober, leader, "source")
+    prober.do(leader, ["relation-set", "--app", "-r", relation, "greeting=hello"])
 
 
 def test_trap_38_given_a_unit_when_it_enters_scope_then_its_bag_holds_what_it_never_wrote(
@@ -210,6 +217,8 @@ def test_given_a_own_app_bag_when_read_then_only_the_leader_may_except_among_pee
     (other,) = prober.others(NEAR, leader)
     source = _relation(prober, leader, "source")
     mates = _relation(prober, leader, "mates")
+    _greet(prober)
+    prober.do(leader, ["relation-set", "--app", "-r", mates, "told=everyone"])
     words = ("relation-get", "--format=json", "--app")
     assert prober.ask(leader, *words, "-r", source, "-", NEAR)["greeting"] == "hello"
     code, _, error = prober.tool(other, *words, "-r", source, "-", NEAR)
@@ -267,6 +276,7 @@ def test_trap_39_given_a_new_endpoint_when_not_yet_upgraded_then_its_hooks_wait(
 def leaving(prober: probers.Prober) -> tuple[str, list[probers.Event]]:
     """A unit that is not the leader is removed; its name, and all events of that."""
     prober.plan(FAR, sink_relation_broken=[OWN_BAG])
+    _greet(prober)
     prober.settle()
     unit = prober.others(FAR, prober.leader(FAR))[-1]
     mark = prober.mark()
@@ -330,9 +340,9 @@ def test_trap_11_given_a_removed_unit_when_broken_then_own_data_is_readable_and_
     assert broken.remote_app["greeting"] == "hello"
 
 
-def test_trap_37_given_a_relation_when_remade_then_new_id_empty_bags_and_no_old_secret(
-    prober: probers.Prober,
-) -> None:
+@pytest.fixture(scope="module")
+def remade(prober: probers.Prober) -> dict[str, Any]:
+    """The relation is removed and made again; what was read, and the events of each half."""
     giver, taker = prober.leader(NEAR), prober.leader(FAR)
     old = _relation(prober, giver, "source")
     (secret,) = prober.do(
@@ -341,40 +351,60 @@ def test_trap_37_given_a_relation_when_remade_then_new_id_empty_bags_and_no_old_
         f"secret-grant --relation {old} $id; echo -n $id",
     )
     uri = secret["out"]
-    assert prober.ask(taker, "secret-get", uri, "--format=json") == {"token": "abc"}
+    before = prober.tool(taker, "secret-get", uri, "--format=json")
     mark = prober.mark()
     prober.juju.remove_relation(f"{NEAR}:source", f"{FAR}:sink")
     for unit in prober.units(NEAR):
         prober.expect(unit, "source-relation-broken", mark)
     for unit in prober.units(FAR):
         prober.expect(unit, "sink-relation-broken", mark)
-    departed = [event for event in prober.events(after=mark) if event.name.endswith("departed")]
-    assert departed
-    for event in departed:
-        assert event.env["JUJU_DEPARTING_UNIT"] == event.env["JUJU_REMOTE_UNIT"]
-    code, _, error = prober.tool(taker, "secret-get", uri, "--format=json")
-    assert (code, "permission denied" in error) == (1, True)
+    removed = prober.events(after=mark)
+    after = prober.tool(taker, "secret-get", uri, "--format=json")
     mark = prober.mark()
     prober.juju.integrate(f"{NEAR}:source", f"{FAR}:sink")
     for unit in prober.units(FAR):
         _joined_all(prober, unit, mark)
     prober.settle()
-    new = _relation(prober, giver, "source")
-    assert int(new.partition(":")[2]) > int(old.partition(":")[2])
-    for event in prober.events(FAR, after=mark):
-        if event.name == "sink-relation-joined":
-            assert event.remote_app == {}
-            assert set(event.remote) <= {"private-address", "ingress-address", "egress-subnets"}
+    return {
+        "relations": (old, _relation(prober, giver, "source")),
+        "secret": (before, after),
+        "removed": removed,
+        "made": prober.events(FAR, after=mark),
+    }
+
+
+def test_trap_09_given_a_relation_when_removed_then_each_side_sees_the_other_depart(
+    remade: dict[str, Any],
+) -> None:
+    departed = [event for event in remade["removed"] if event.name.endswith("departed")]
+    assert departed
+    for event in departed:
+        assert event.env["JUJU_DEPARTING_UNIT"] == event.env["JUJU_REMOTE_UNIT"]
 
 
 def test_trap_11_given_a_removed_relation_when_broken_then_it_is_not_listed(
-    prober: probers.Prober,
+    remade: dict[str, Any],
 ) -> None:
-    broken = [event for event in prober.events(NEAR) if event.name == "source-relation-broken"]
-    assert broken
+    broken = [event for event in remade["removed"] if event.name.endswith("broken")]
+    assert {event.name for event in broken} == {"source-relation-broken", "sink-relation-broken"}
     for event in broken:
         assert event.env["JUJU_RELATION_ID"] not in event.told("relation-ids")
         assert event.told("relation-list") == []
+
+
+def test_trap_37_given_a_relation_when_remade_then_new_id_empty_bags_and_no_old_secret(
+    remade: dict[str, Any],
+) -> None:
+    old, new = (int(name.partition(":")[2]) for name in remade["relations"])
+    assert new > old
+    before, after = remade["secret"]
+    assert json.loads(before[1]) == {"token": "abc"}
+    assert (after[0], "permission denied" in after[2]) == (1, True)
+    joined = [event for event in remade["made"] if event.name == "sink-relation-joined"]
+    assert joined
+    for event in joined:
+        assert event.remote_app == {}
+        assert set(event.remote) <= {"private-address", "ingress-address", "egress-subnets"}
 
 
 def test_given_relations_when_related_wrongly_then_the_command_line_refuses(
