@@ -1,4 +1,4 @@
-"""Kills the charm's process at step boundaries; put into a unit's venv as `sitecustomize`.
+"""Kills the charm's process at step boundaries; a `.pth` in a unit's venv imports it.
 
 `/run/etcd-crash` holds one boundary a line, `before AddLearner` or `after AddLearner`. Each is
 taken out and kills the process once.

@@ -35,7 +35,7 @@ def arm(cluster: Cluster, units: Iterable[str], steps: Iterable[str]) -> None:
             unit,
             f"printf '{boundaries}\\n' > {PLAN}; for d in "
             f"/var/lib/juju/agents/unit-{unit.replace('/', '-')}/charm/venv/lib/python3*/"
-            "site-packages; do cp /tmp/killer.py $d/sitecustomize.py; done",
+            "site-packages; do cp /tmp/killer.py $d/; echo import killer > $d/killer.pth; done",
         )
 
 
