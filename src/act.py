@@ -41,6 +41,7 @@ def settle(node: node_.Node, *, leader: bool, recover: str | None = None) -> pol
     A leaving unit gets more patience, within the policy's own bound: it has no later hook.
     """
     dying = node.peers.dying
+    node.recall()
     verdict = _round(node, leader=leader, recover=recover)
     for _ in range(LEAVING_ROUNDS if dying else ROUNDS):
         try:
@@ -56,6 +57,8 @@ def settle(node: node_.Node, *, leader: bool, recover: str | None = None) -> pol
         if any(isinstance(step, steps.Wake) for step in verdict.steps) and not dying:
             break
         verdict = _round(node, leader=leader, recover=recover)
+    else:
+        _wake(node, RETRY)
     node.peers.publish(node.me)
     return verdict
 
@@ -74,10 +77,13 @@ def _do_one(node: node_.Node, step: steps.Step) -> None:
         StepError: it could not be done; what was there before is still there.
     """
     log.info("step: %s", step)
+    begun = node.me.begun
     try:
         Actor(node).do(step)
     except (errors.EtcdError, OSError) as error:
         log.warning("%s: %s", type(step).__name__, error)
+        if node.root.disk().token is None:
+            node.begin(begun)  # nothing was started after all
         token = _token(step)
         if token:
             node.me = dataclasses.replace(node.me, failure=(token, str(error)))
@@ -122,9 +128,11 @@ class Actor:
 
     @do.register
     def _(self, step: steps.Commit) -> None:
+        proposal = self._node.peers.proposal()
         self._node.peers.set_generation(step.generation)
-        self._node.peers.set_proposal(None)
-        self._node.peers.set_state("withdrawn", "")
+        if proposal is not None and proposal.token == step.generation.token:
+            self._node.peers.set_proposal(None)
+            self._node.peers.set_state("withdrawn", "")
 
     @do.register
     def _(self, step: steps.Prepare) -> None:
@@ -199,11 +207,11 @@ class Actor:
         """Say for ever that this unit has started the committed generation's data once."""
         committed = self._node.peers.generation()
         if committed is not None:
-            self._node.me = dataclasses.replace(self._node.me, begun=committed.number)
+            self._node.begin(committed.number)
 
     @do.register
     def _(self, step: steps.Restart) -> None:
-        self._node.me = dataclasses.replace(self._node.me, turn_done=self._node.peers.turn()[1])
+        self._node.use_turn(self._node.peers.turn()[1])
         if self._node.storage is not None:
             service.stop()
             self._node.move()
@@ -219,11 +227,8 @@ class Actor:
 
     @do.register
     def _(self, step: steps.Promote) -> None:
-        try:
-            with self._node.client() as client:
-                client.promote(step.member_id)
-        except errors.NotInSyncError:
-            log.info("learner %x is not in sync yet", step.member_id)
+        with self._node.client() as client:
+            client.promote(step.member_id)
 
     @do.register
     def _(self, step: steps.RemoveMember) -> None:
@@ -264,7 +269,7 @@ class Actor:
                 if client.alarms():
                     client.disarm()
         for kept in self._node.root.kept():
-            if kept.stamp is None or kept.stamp.token == record.token:
+            if kept.stamp is None or kept.stamp.generation >= record.number:
                 continue
             if record.skip_backup:
                 self._node.root.drop(kept)

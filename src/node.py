@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tls import store
 
 SINCE = pathlib.Path("/run/etcd-charm/since.json")
+LOCAL = pathlib.Path("/var/lib/etcd-charm")
 JOINS = pathlib.Path("/run/etcd-charm/joins.json")
 FINISHED = "finished"
 JOINS_WITHIN = 3600  # seconds that an attempt to join is counted
@@ -199,10 +200,45 @@ class Node:
     def remember(self, clocks: tuple[str, ...], now: float) -> None:
         """Keep the clocks that policy runs, and forget the others."""
         before = self.since()
-        wanted = {clock: before.get(clock, now) for clock in clocks}
+        wanted = {clock: min(before.get(clock, now), now) for clock in clocks}
         if wanted != before:
             SINCE.parent.mkdir(parents=True, exist_ok=True)
             SINCE.write_text(json.dumps(wanted))
+
+    def begin(self, number: int) -> None:
+        """Note on the machine's own disk that data of this generation was started here.
+
+        It outlives the data and a hook that dies before its databag is flushed.
+        """
+        self._note(begun=number)
+
+    def use_turn(self, number: int) -> None:
+        """Note that this turn to restart was used."""
+        self._note(turn_done=number)
+
+    def recall(self) -> None:
+        """Add what is noted on the machine to what the databag says of this unit."""
+        noted = self._noted()
+        self.me = dataclasses.replace(
+            self.me,
+            begun=max(self.me.begun, noted.get("begun", 0)),
+            turn_done=max(self.me.turn_done, noted.get("turn_done", 0)),
+        )
+
+    def _note(self, **numbers: int) -> None:
+        self.me = dataclasses.replace(self.me, **numbers)
+        host.ensure_dir(LOCAL)
+        host.write_file(self._notes, json.dumps({**self._noted(), **numbers}))
+
+    def _noted(self) -> dict[str, int]:
+        try:
+            return dict(json.loads(self._notes.read_text()))
+        except (OSError, ValueError):
+            return {}
+
+    @property
+    def _notes(self) -> pathlib.Path:
+        return LOCAL / f"{self.member}.json"
 
     def joins(self) -> int:
         """How often this unit was added as a learner in the last hour."""

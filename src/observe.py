@@ -106,7 +106,8 @@ def _disk(node: node_.Node, etcd: view.Etcd) -> view.Disk:
 
 def _tell(node: node_.Node, etcd: view.Etcd, disk: view.Disk) -> None:
     """Publish this unit's part of the picture."""
-    proposal = node.peers.proposal()
+    proposal, committed = node.peers.proposal(), node.peers.generation()
+    live = {record.token for record in (proposal, committed) if record is not None}
     voters, voters_of = node.me.voters, node.me.voters_of
     committed = node.peers.generation()
     if etcd.members is not None and committed is not None:
@@ -118,6 +119,8 @@ def _tell(node: node_.Node, etcd: view.Etcd, disk: view.Disk) -> None:
         peer_url=node.peer_url if node.ready else node.me.peer_url,
         client_url=node.client_url if node.ready else node.me.client_url,
         token=disk.token,
+        member=disk.member,
+        failure=node.me.failure if node.me.failure and node.me.failure[0] in live else None,
         member_id=etcd.local_id,
         started=etcd.local_id is not None,
         prepared=proposal.token if proposal and proposal.token in disk.prepared else None,

@@ -126,9 +126,13 @@ class Root:
     def new_current(self, stamp: Stamp) -> pathlib.Path:
         """An empty, stamped `current/`; answers etcd's directory in it.
 
+        One that etcd never began to write in is replaced.
+
         Raises:
             errors.DataError: there is current data.
         """
+        if self.current.is_dir() and self._untouched():
+            shutil.rmtree(self.current)
         self._refuse_current()
         part = self._fresh(self.path / "current.part", stamp)
         files.rename(part, self.current)
@@ -306,10 +310,11 @@ class Root:
             broken: why etcd cannot use the current data, "" when nothing is known.
             facts: read how far the data got, too.
         """
-        token = None
+        token, member = None, ""
         try:
             stamp = self.stamp()
-            token = stamp.token if stamp else None
+            if stamp is not None and not self._untouched():
+                token, member = stamp.token, stamp.member
         except errors.DataError as error:
             broken = broken or str(error)
             token = ""
@@ -319,8 +324,13 @@ class Root:
                 read = disk_facts(self.etcd_dir)
             except errors.DataError as error:
                 broken = broken or str(error)
+                read = view.DiskFacts(0, 0, 0)
         kept = tuple(dict.fromkeys(k.stamp.token for k in self.kept() if k.stamp))
-        return view.Disk(token, self.prepared(), kept, read, broken)
+        return view.Disk(token, self.prepared(), kept, read, broken, member=member)
+
+    def _untouched(self) -> bool:
+        """Whether etcd has not written anything in the current data yet."""
+        return not any(path.is_file() for path in self.etcd_dir.rglob("*"))
 
     def _part(self, token: str) -> pathlib.Path:
         return self.prepared_dir / f"{token}.part"

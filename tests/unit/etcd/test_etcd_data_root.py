@@ -33,6 +33,10 @@ def test_given_an_empty_root_when_data_is_begun_then_it_is_stamped_once(root):
     assert root.stamp() is None
     assert root.new_current(ONE) == root.etcd_dir
     assert root.etcd_dir.is_dir() and root.stamp() == ONE
+    assert root.disk().token is None  # a crash before etcd began leaves nothing to start from
+    assert root.new_current(ONE) == root.etcd_dir
+    (root.etcd_dir / "file").write_text("written by etcd")
+    assert root.disk().token == ONE.token
     with pytest.raises(errors.DataError, match="already"):
         root.new_current(TWO)
     changed = data.Stamp(ONE.token, 3, 78, "etcd-0")
@@ -41,7 +45,7 @@ def test_given_an_empty_root_when_data_is_begun_then_it_is_stamped_once(root):
 
 
 def test_given_prepared_data_when_adopted_then_the_old_can_be_put_back(root):
-    root.new_current(ONE)
+    (root.new_current(ONE) / "file").write_text("of one")
     prepare(root, TWO)
     assert root.prepared() == (TWO.token,)
     with pytest.raises(errors.DataError, match="already"):
