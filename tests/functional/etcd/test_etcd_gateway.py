@@ -86,6 +86,9 @@ def test_given_a_frozen_member_when_looked_at_then_the_timeout_holds(cluster, no
     online.status()
     node = cluster.nodes[0]
     node.process.send_signal(19)
+    threads = pathlib.Path(f"/proc/{node.process.pid}/task")
+    while not all("\nState:\tT" in (t / "status").read_text() for t in threads.iterdir()):
+        time.sleep(0.01)  # the signal reaches one thread after another
     began = time.monotonic()
     with pytest.raises(errors.UnreachableError, match="did not answer within"):
         online.members()
