@@ -31,6 +31,11 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory) -> Iterator[pathlib.Path]:
     """A folder with the snapshot and the database of an etcd that no charm knows."""
@@ -58,7 +63,7 @@ def bare(tmp_path_factory) -> Iterator[pathlib.Path]:
         subprocess.run(argv, check=True, env=env, capture_output=True, timeout=30)
 
     try:
-        eventually(lambda: socket.create_connection(("127.0.0.1", client), 1), timeout=30)
+        eventually(lambda: listening(client), timeout=30)
         for number in range(50):
             etcdctl("put", f"moved/{number}", "in")
         etcdctl("snapshot", "save", str(folder / "snapshot.db"))

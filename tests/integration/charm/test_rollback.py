@@ -32,8 +32,9 @@ def test_given_prepared_data_that_spoils_when_restored_then_the_old_cluster_is_b
     taken = cluster.run("snapshot", leader).results["snapshot"]
     cluster.put("kept", "after")
     before = cluster.members(leader)["header"]["cluster_id"]
-    spoiled = next(unit for unit in cluster.units() if unit != leader)
-    cluster.shell(spoiled, SPOIL)
+    for unit in cluster.units():
+        if unit != leader:  # one would only be replaced: two cost the new cluster its quorum
+            cluster.shell(unit, SPOIL)
 
     cluster.run("restore", leader, path=taken["path"])
     eventually(
@@ -41,7 +42,7 @@ def test_given_prepared_data_that_spoils_when_restored_then_the_old_cluster_is_b
             '"number": 3'
             in cluster.juju.cli("show-unit", leader, "--format", "json").replace("\\", "")
         ),
-        timeout=300,
+        timeout=420,
     )
     cluster.wait_healthy(UNITS, timeout=420)
     assert cluster.members(leader)["header"]["cluster_id"] == before
