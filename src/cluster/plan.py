@@ -86,6 +86,7 @@ LOCAL: tuple[Rule, ...] = (
     running.halt,
     running.replace,
     replacing.prepare,
+    replacing.give_up,
     running.freeze,
     running.mend,
     running.begin,

@@ -294,3 +294,14 @@ def turn_of_another(view: views.View) -> bool:
 def somebody_leaves(view: views.View) -> bool:
     """Whether a unit is being removed, and may take its voter out at any moment."""
     return any(not u.alive for u in view.units)
+
+
+def gave_up(view: views.View) -> bool:
+    """Whether this unit has said that the committed, unconfirmed generation failed here."""
+    generation, failure = view.generation, me(view).failure
+    return (
+        generation is not None
+        and not generation.confirmed
+        and failure is not None
+        and failure[0] == generation.token
+    )

@@ -111,6 +111,26 @@ def prepare(view: views.View) -> Steps | None:
     return (steps_.Prepare(proposal), steps_.Wake(1.0))
 
 
+def give_up(view: views.View) -> Steps | None:
+    """Founder of an unconfirmed restore: data that proves unusable undoes it for everybody.
+
+    The leader returns to the old data at once, instead of at the deadline.
+    """
+    generation = view.generation
+    if (
+        generation is None
+        or generation.confirmed
+        or generation.source not in _REPLACING
+        or not generation.founder(view.me)
+        or view.disk.token != generation.token
+        or not view.disk.broken
+        or not reading.detail_of(generation, "previous_token")
+        or reading.gave_up(view)
+    ):
+        return None
+    return (steps_.Fail(generation.token, view.disk.broken),)
+
+
 def discard(view: views.View) -> Steps | None:
     """Remove what was prepared for proposals that did not come to be."""
     wanted = {g.token for g in (view.proposal, view.generation) if g is not None}

@@ -140,6 +140,8 @@ def mend(view: views.View) -> Steps | None:
     """Put unusable data aside while the rest has quorum; the unit comes back as a learner."""
     if view.etcd.members is None or not reading.committed(view, reading.me(view)):
         return None
+    if reading.gave_up(view):
+        return None
     member = reading.mine(view)
     if member is None:
         return (steps_.Stop(), steps_.SetAside("its member was removed from the cluster"))

@@ -561,3 +561,25 @@ class TestStates:
     )
     def test_given_a_disagreement_when_asked_then_never_active(self, broken: views.View) -> None:
         assert plans.plan(broken).status != "active"
+
+
+def test_given_unusable_restored_data_when_planned_then_the_founder_says_so_once() -> None:
+    restored = dataclasses.replace(
+        record(0, 1, 2),
+        number=2,
+        source=generations.Source.BACKUP,
+        confirmed=False,
+        detail=(("previous_number", "1"), ("previous_token", "old")),
+    )
+    disk = views.Disk(token=restored.token, broken="its database is corrupt")
+    broken = view(1, generation=restored, disk=disk, etcd=silent(views.Service.FAILED))
+    assert plans.plan(broken).steps == (s.Fail(restored.token, "its database is corrupt"),)
+    said = changed(broken, 1, failure=(restored.token, "its database is corrupt"))
+    assert not any(isinstance(step, s.Fail) for step in plans.plan(said).steps)
+    leader = dataclasses.replace(
+        said, me="etcd/0", leader=True, disk=views.Disk(restored.token), etcd=silent()
+    )
+    (commit,) = plans.plan(leader).steps
+    assert isinstance(commit, s.Commit)
+    assert commit.generation.source is generations.Source.PREVIOUS
+    assert commit.generation.token == "old"
