@@ -156,12 +156,14 @@ class EtcdCharm(ops.CharmBase):
         """Why the last restore did not come to be, until the next one; the leader says it."""
         if not self.unit.is_leader():
             return ""
-        committed = self.peers.generation()
-        if committed is not None and committed.source is generations.Source.PREVIOUS:
-            reason = dict(committed.detail).get("reason", "")
-            return f"the last restore failed and was undone: {reason}"
         reason = self.peers.state().get("withdrawn", "")
-        return f"the last restore was given up, nothing was changed: {reason}" if reason else ""
+        if reason:
+            return f"the last restore was given up, nothing was changed: {reason}"
+        committed = self.peers.generation()
+        if committed is None or committed.source is not generations.Source.PREVIOUS:
+            return ""
+        reason = dict(committed.detail).get("reason", "")
+        return f"the last restore failed and was undone: {reason}"
 
     def _settings(self) -> settings.Settings:
         return settings.Settings.parse(self.config)

@@ -211,8 +211,8 @@ def opened(node: node_.Node, proposal: generations.Generation) -> Generator[Sour
     need = int(detail.get("size", "0")) * 2 + MARGIN
     if node.root.free_bytes() < need:
         raise errors.TargetError(
-            f"{node.unit} has {node.root.free_bytes()} bytes free beside its data and the restore "
-            f"needs {need}: the cluster was left as it was; make room and restore again"
+            f"{node.root.free_bytes()} bytes are free beside the data and the restore needs {need}: "
+            "the cluster was left as it was; make room and restore again"
         )
     if detail.get("unit") == node.unit:
         yield Source(pathlib.Path(detail["path"]), bump, skip)

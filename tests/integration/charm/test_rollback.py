@@ -64,7 +64,8 @@ def test_given_a_unit_without_room_when_restored_then_nothing_stops_and_it_is_sa
     try:
         cluster.run("restore", leader, path=taken["path"])
         eventually(
-            lambda: "bytes free" in cluster.units()[leader].workload_status.message, timeout=240
+            lambda: "the restore needs" in cluster.units()[leader].workload_status.message,
+            timeout=240,
         )
     finally:
         cluster.shell(full, "rm -f /ballast")
