@@ -209,9 +209,10 @@ def opened(node: node_.Node, proposal: generations.Generation) -> Generator[Sour
     bump = int(detail.get("bump", "0"))
     skip = detail.get("hashed") == "False"
     need = int(detail.get("size", "0")) * 2 + MARGIN
-    if node.root.free_bytes() < need:
+    free = node.root.free_bytes()
+    if free < need:
         raise errors.TargetError(
-            f"{node.root.free_bytes()} bytes are free beside the data and the restore needs {need}: "
+            f"{free} bytes are free beside the data and the restore needs {need}: "
             "the cluster was left as it was; make room and restore again"
         )
     if detail.get("unit") == node.unit:
