@@ -190,6 +190,8 @@ def _restore_by_hand(cluster: Cluster, path: str) -> float:
         ),
         units,
     )
+    for unit in units:
+        _until_replaced(cluster, unit, -1)
     cluster.wait_healthy(UNITS, timeout=600)
     return taken
 
