@@ -10,9 +10,9 @@ import time
 from typing import TYPE_CHECKING
 
 import host
-import keeper
+import keeper_service
 from backup import catalog as catalogs
-from backup import choice, create, proof, restore
+from backup import choice, create, orders, proof, restore
 from backup import remote as remotes
 from etcd import client as clients
 from etcd import errors, report, snapshot
@@ -55,7 +55,7 @@ class Backups:
         if self._chosen.state is choice.State.WAITING:
             return self._chosen.sentence  # what was used before goes on being used
         if settings is None:
-            keeper.ensure(self._node.charm_dir, self._config(), None)
+            keeper_service.ensure(self._node.charm_dir, self._config(), None)
             return self._chosen.sentence
         try:
             if not self._was_checked(settings):
@@ -64,8 +64,8 @@ class Backups:
                 host.write_file(CHECKED, settings.fingerprint)
         except remotes.RemoteError as error:
             return f"Backups are not taken: {error}"
-        keeper.ensure(self._node.charm_dir, self._config(), settings)
-        return keeper.Status.read().trouble(time.time())
+        keeper_service.ensure(self._node.charm_dir, self._config(), settings)
+        return orders.Status.read().trouble(time.time())
 
     def remote(self) -> remotes.Remote:
         """The remote that was chosen.
@@ -158,7 +158,7 @@ class Backups:
 
     def words(self) -> str:
         """One sentence on freshness, for `health`."""
-        return keeper.Status.read().words(time.time())
+        return orders.Status.read().words(time.time())
 
     def _stored(self, manifest: catalogs.Manifest, cluster_name: str = "") -> restore.Stored:
         folder = catalogs.folder(cluster_name=cluster_name) if cluster_name else self._folder
@@ -171,11 +171,11 @@ class Backups:
     def _workdir(self) -> pathlib.Path:
         return self._node.root.path / "backup"
 
-    def _config(self) -> keeper.Config:
+    def _config(self) -> orders.Config:
         node, settings = self._node, self._node.settings
         committed = node.peers.generation()
         tls = node.tls()
-        return keeper.Config(
+        return orders.Config(
             unit=node.unit,
             member=node.member,
             endpoints=tuple(sorted(node.endpoints())),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 import keeper as keepers
-from backup import catalog, proof, schedule
+from backup import catalog, orders, proof, schedule
 
 if TYPE_CHECKING:
     import pathlib
@@ -23,7 +24,7 @@ class Unit:
         self.folder = folder / f"unit-{number}"
         self.folder.mkdir()
         self.woken = 0
-        self.config = keepers.Config(
+        self.config = orders.Config(
             unit=f"etcd/{number}",
             member=f"etcd-{number}",
             endpoints=(etcd.endpoint,),
@@ -49,17 +50,17 @@ class Unit:
             wake=self.wake,
         )
 
-    def wake(self, _: keepers.Config) -> None:
+    def wake(self, _: orders.Config) -> None:
         self.woken += 1
 
-    def write(self, config: keepers.Config) -> None:
+    def write(self, config: orders.Config) -> None:
         (self.folder / "keeper.json").write_text(config.to_json())
 
-    def step(self) -> keepers.Status:
+    def step(self) -> orders.Status:
         self.keeper.step()
-        return keepers.Status.read(self.folder / "status.json")
+        return orders.Status.read(self.folder / "status.json")
 
-    def until(self, what, seconds: float = 20.0) -> keepers.Status:
+    def until(self, what, seconds: float = 20.0) -> orders.Status:
         deadline = time.monotonic() + seconds
         while not what(status := self.step()):
             assert time.monotonic() < deadline, status
@@ -92,7 +93,7 @@ def test_given_a_schedule_when_time_passes_then_backups_are_taken_and_proven(
     status = unit.until(lambda s: s.newest)
     assert status.role == "holder" and status.error == "" and status.count == 1
     monkeypatch.setattr(schedule, "_RETRY", (0.1, 0.1))
-    unit.write(keepers.dataclasses.replace(unit.config, interval=30.0))
+    unit.write(dataclasses.replace(unit.config, interval=30.0))
     proven = unit.until(lambda s: s.proven)
     assert proven.proven == status.newest and proven.proof_error == ""
     (manifest,) = catalog.Catalog(remote, "here").read().manifests
@@ -112,9 +113,7 @@ def test_given_nothing_written_when_due_then_skipped_and_said(unit, etcd):
 
 
 def test_given_retention_when_backups_are_taken_then_old_ones_go(unit, etcd, remote):
-    unit.write(
-        keepers.dataclasses.replace(unit.config, retention="last=2", interval=0.2, prove_every=0)
-    )
+    unit.write(dataclasses.replace(unit.config, retention="last=2", interval=0.2, prove_every=0))
     seen: set[str] = set()
     for number in range(4):
         write(etcd, str(number))
@@ -148,14 +147,14 @@ def test_given_a_proof_that_fails_when_due_then_said_and_not_proven(unit, monkey
 
     monkeypatch.setattr(proof, "prove", fail)
     unit.until(lambda s: s.newest)
-    unit.write(keepers.dataclasses.replace(unit.config, interval=30.0))
+    unit.write(dataclasses.replace(unit.config, interval=30.0))
     status = unit.until(lambda s: s.proof_error)
     assert "not proven" in status.trouble(time.time()) and status.proven == ""
 
 
 def test_given_no_remote_or_no_interval_when_looking_then_off(unit):
     unit.until(lambda s: s.newest)
-    unit.write(keepers.dataclasses.replace(unit.config, interval=0.0))
+    unit.write(dataclasses.replace(unit.config, interval=0.0))
     assert unit.step().role == "off"
     assert unit.step().trouble(time.time() + 1e6) == ""
     (unit.folder / "keeper.json").unlink()
@@ -170,7 +169,7 @@ def test_given_a_garbled_configuration_when_looking_then_one_sentence(unit, text
 
 
 def test_given_no_etcd_when_looking_then_blind_and_no_exception(unit):
-    config = keepers.dataclasses.replace(
+    config = dataclasses.replace(
         unit.config, local="https://127.0.0.1:9", endpoints=("https://127.0.0.1:9",)
     )
     unit.write(config)

@@ -6,10 +6,11 @@ import dataclasses
 
 import pytest
 
-import keeper
+import keeper_service
+from backup import orders
 
 NOW = 1_795_000_000.0
-WELL = keeper.Status(
+WELL = orders.Status(
     at=NOW,
     unit="etcd/0",
     role="holder",
@@ -25,7 +26,7 @@ WELL = keeper.Status(
 )
 
 
-def changed(**changes) -> keeper.Status:
+def changed(**changes) -> orders.Status:
     return dataclasses.replace(WELL, **changes)
 
 
@@ -57,33 +58,33 @@ def test_given_a_state_when_asked_then_the_sentence(changes, sentence):
 def test_given_a_status_when_written_and_read_then_the_same(tmp_path):
     status = changed(problems=("x is not a backup's",))
     (tmp_path / "status.json").write_text(status.to_json())
-    assert keeper.Status.read(tmp_path / "status.json") == status
+    assert orders.Status.read(tmp_path / "status.json") == status
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "[]", '{"problems": 5}'])
 def test_given_no_readable_status_when_read_then_an_empty_one(tmp_path, text):
     if text is not None:
         (tmp_path / "status.json").write_text(text)
-    assert keeper.Status.read(tmp_path / "status.json") == keeper.Status()
+    assert orders.Status.read(tmp_path / "status.json") == orders.Status()
 
 
 def test_given_no_backup_when_asked_then_said():
-    assert keeper.Status().words(NOW) == "Backups are off"
+    assert orders.Status().words(NOW) == "Backups are off"
     assert changed(newest="", error="full").words(NOW) == "No backup yet: full"
 
 
 def test_given_a_configuration_when_written_and_read_then_the_same_and_no_secret_in_it(tmp_path):
-    config = keeper.Config(
+    config = orders.Config(
         "etcd/0", "etcd-0", ("https://127.0.0.1:2379",), "https://127.0.0.1:2379", "ca", "cert",
         "key", 1, "token", "folder", 30.0, "last=3",
     )  # fmt: skip
     (tmp_path / "keeper.json").write_text(config.to_json())
-    assert keeper.Config.read(tmp_path / "keeper.json") == config
+    assert orders.Config.read(tmp_path / "keeper.json") == config
     with pytest.raises(ValueError, match="no backups are configured"):
-        keeper.Config.read(tmp_path / "none")
+        orders.Config.read(tmp_path / "none")
 
 
 def test_given_a_unit_file_when_rendered_then_it_runs_the_keeper_of_the_charm(tmp_path):
-    text = keeper.unit_text(tmp_path)
+    text = keeper_service.unit_text(tmp_path)
     assert f"ExecStart={tmp_path}/venv/bin/python {tmp_path}/src/keeper.py" in text
     assert "Restart=always" in text and "NoNewPrivileges=true" in text

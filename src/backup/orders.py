@@ -1,0 +1,235 @@
+"""The two files between the charm and its keeper: what the keeper is told, and what it says."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+from backup import catalog as catalogs
+from backup import remote as remotes
+
+CONFIG = pathlib.Path("/etc/etcd/keeper.json")
+REMOTE = pathlib.Path("/etc/etcd/remote.json")
+STATUS = pathlib.Path("/var/lib/etcd-keeper/status.json")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What the charm tells the keeper; no secrets.
+
+    Attributes:
+        unit: `etcd/0`.
+        member: `etcd-0`.
+        endpoints: client URLs of all members.
+        local: client URL of this unit's.
+        ca: path of the authority of servers.
+        cert: path of the administrator's certificate.
+        key: path of its key.
+        generation: number of the committed generation.
+        token: its token.
+        folder: the cluster's folder on the remote.
+        interval: seconds between two backups, 0 is off.
+        retention: as configured.
+        prove_every: prove each such backup, 0 for none.
+        workdir: where snapshots wait and are proven, on a disk with room.
+        charm_dir: where the charm is, to be woken.
+        memory: bytes that a proof may take.
+        remote: file with the remote's settings, "" where there is none.
+        mark: changes with the content of `remote`, so that a change is seen.
+    """
+
+    unit: str
+    member: str
+    endpoints: tuple[str, ...]
+    local: str
+    ca: str
+    cert: str
+    key: str
+    generation: int
+    token: str
+    folder: str
+    interval: float
+    retention: str
+    prove_every: int = 1
+    workdir: str = "/var/lib/etcd-keeper/work"
+    charm_dir: str = ""
+    memory: int = 1 << 30
+    remote: str = str(REMOTE)
+    mark: str = ""
+
+    def to_json(self) -> str:
+        """The file's text."""
+        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Config:
+        """Read the file's text.
+
+        Raises:
+            ValueError: it is not what the charm writes.
+        """
+        try:
+            raw: dict[str, Any] = json.loads(text)
+            known = {field.name for field in dataclasses.fields(cls)}
+            values: dict[str, Any] = {key: raw[key] for key in known if key in raw}
+            values["endpoints"] = tuple(raw["endpoints"])
+            return cls(**values)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"the keeper's configuration cannot be used: {error}") from error
+
+    @classmethod
+    def read(cls, path: pathlib.Path = CONFIG) -> Config:
+        """What the charm told this unit's keeper.
+
+        Raises:
+            ValueError: nothing, or nothing that can be used; in one sentence.
+        """
+        try:
+            return cls.from_json(path.read_text())
+        except OSError as error:
+            raise ValueError(
+                f"no backups are configured on this unit: {path} cannot be read"
+            ) from error
+
+    def catalog(self, folder: str = "", cache: pathlib.Path | None = None) -> catalogs.Catalog:
+        """The backups of this cluster, or of another one on the same remote.
+
+        Raises:
+            remotes.RemoteError: there is no remote, or its settings cannot be read.
+        """
+        return catalogs.Catalog(self.root(), folder or self.folder, cache)
+
+    def root(self) -> remotes.Remote:
+        """The remote that clusters share.
+
+        Raises:
+            remotes.RemoteError: there is none, or its settings cannot be read.
+        """
+        if not self.remote:
+            raise remotes.RemoteError(
+                remotes.Kind.CONFIG,
+                "no remote is configured: relate s3-credentials or set backup-remote",
+            )
+        try:
+            text = pathlib.Path(self.remote).read_text()
+        except OSError as error:
+            raise remotes.RemoteError(
+                remotes.Kind.CONFIG, f"{self.remote} cannot be read: {error.strerror}"
+            ) from error
+        return remotes.Remote(remotes.Settings.from_json(text))
+
+    @property
+    def own_workdir(self) -> pathlib.Path:
+        """The keeper's part of `workdir`: actions work beside it."""
+        return pathlib.Path(self.workdir, "keeper")
+
+    @property
+    def off(self) -> bool:
+        """There is nothing to do."""
+        return not self.remote or self.interval <= 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """What the keeper tells the charm; times in seconds since the epoch, 0 for never.
+
+    Attributes:
+        at: when this was written.
+        unit: by whom.
+        role: `off`, `holder`, `candidate`, or `blind` when etcd or the remote did not answer.
+        holder: member that takes the backups, "" for nobody.
+        interval: seconds between two backups, as configured.
+        count: backups on the remote.
+        newest: id of the newest one of this cluster.
+        newest_at: when it was taken.
+        newest_revision: its revision.
+        newest_seconds: how long it took until it was stored.
+        revision: the cluster's revision now: the difference is what would be lost.
+        proven: id of the newest one that was proven.
+        proven_at: when that one was taken.
+        next_at: when the next is due.
+        unchanged_at: when a backup was last skipped since nothing had changed.
+        failures: failed tries in a row.
+        error: why the last try failed, "" when it did not.
+        proof_error: why the newest proof failed, "" when it did not.
+        problems: what is wrong on the remote, one sentence each.
+    """
+
+    at: float = 0.0
+    unit: str = ""
+    role: str = "off"
+    holder: str = ""
+    interval: float = 0.0
+    count: int = 0
+    newest: str = ""
+    newest_at: float = 0.0
+    newest_revision: int = 0
+    newest_seconds: float = 0.0
+    revision: int = 0
+    proven: str = ""
+    proven_at: float = 0.0
+    next_at: float = 0.0
+    unchanged_at: float = 0.0
+    failures: int = 0
+    error: str = ""
+    proof_error: str = ""
+    problems: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """The file's text."""
+        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def read(cls, path: pathlib.Path = STATUS) -> Status:
+        """What the keeper of this unit said last; an empty one when it said nothing."""
+        try:
+            raw: dict[str, Any] = json.loads(path.read_text())
+            known = {field.name for field in dataclasses.fields(cls)}
+            values: dict[str, Any] = {key: raw[key] for key in known if key in raw}
+            values["problems"] = tuple(raw.get("problems", ()))
+            return cls(**values)
+        except (OSError, ValueError, TypeError, AttributeError):
+            return cls()
+
+    @property
+    def worst_case(self) -> float:
+        """Seconds of writes that a loss of everything may cost, as configured and measured."""
+        return self.interval + self.newest_seconds
+
+    def trouble(self, now: float) -> str:
+        """The sentence for `juju status`, "" while backups are as they should be."""
+        if self.role == "off" or not self.interval:
+            return ""
+        safe = max(self.newest_at, self.unchanged_at)
+        late = now - safe > 2 * self.interval + max(2 * self.newest_seconds, 60.0)
+        if self.error and (late or self.failures >= 3):
+            return f"Backups fail: {self.error}"
+        if self.proof_error:
+            return f"The newest backup is not proven: {self.proof_error}"
+        if safe and late:
+            return f"The newest backup is {_age(now - self.newest_at)} old"
+        return ""
+
+    def words(self, now: float) -> str:
+        """One sentence for people, as `health` says it."""
+        if self.role == "off":
+            return "Backups are off"
+        if not self.newest:
+            return "No backup yet" + (f": {self.error}" if self.error else "")
+        text = f"Newest backup {_age(now - self.newest_at)} old"
+        lag = self.revision - self.newest_revision
+        if self.revision and lag >= 0:
+            text += f", {lag} revisions behind"
+        proven = f"{_age(now - self.proven_at)} old" if self.proven else "none"
+        return f"{text}; newest proven {proven}; at most {_age(self.worst_case)} can be lost"
+
+
+def _age(seconds: float) -> str:
+    """`42 s`, `12 min`, `5 h`, `3 days`."""
+    seconds = max(seconds, 0.0)
+    for limit, unit, size in ((120, "s", 1), (7200, "min", 60), (172800, "h", 3600)):
+        if seconds < limit:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86400:.0f} days"

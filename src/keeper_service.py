@@ -1,0 +1,80 @@
+"""The keeper as a service of this unit: its files, its systemd unit."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import host
+from backup import orders
+from etcd import files
+
+if TYPE_CHECKING:
+    import pathlib
+
+    from backup import remote as remotes
+
+UNIT = "etcd-keeper.service"
+
+
+def ensure(
+    charm_dir: pathlib.Path, config: orders.Config, settings: remotes.Settings | None
+) -> bool:
+    """Tell this unit's keeper what to do, and have it run; True when anything changed.
+
+    Args:
+        charm_dir: where the charm is.
+        config: what to tell it; `remote`, `mark` and `charm_dir` are filled in here.
+        settings: how to reach the remote, None where there is none.
+    """
+    for path in (orders.CONFIG.parent, orders.STATUS.parent):
+        path.mkdir(mode=0o755, parents=True, exist_ok=True)
+    changed = False
+    if settings:
+        changed = files.write(orders.REMOTE, settings.to_json(), 0o600)
+    else:
+        orders.REMOTE.unlink(missing_ok=True)
+    config = dataclasses.replace(
+        config,
+        charm_dir=str(charm_dir),
+        remote=str(orders.REMOTE) if settings else "",
+        mark=settings.fingerprint if settings else "",
+    )
+    changed = files.write(orders.CONFIG, config.to_json(), 0o644) or changed
+    changed = host.ensure_service(UNIT, unit_text(charm_dir)) or changed
+    if not host.service_active(UNIT):
+        host.restart_service(UNIT)
+    return changed
+
+
+def unit_text(charm_dir: pathlib.Path) -> str:
+    """The service's systemd unit."""
+    return f"""# Written by the charm; changes made here are lost.
+[Unit]
+Description=etcd-keeper, backups of etcd on schedule
+After=network-online.target etcd.service
+Wants=network-online.target
+ConditionPathExists={orders.CONFIG}
+ConditionPathExists={charm_dir}/src/keeper.py
+
+[Service]
+ExecStart={charm_dir}/venv/bin/python {charm_dir}/src/keeper.py
+Environment=PYTHONPATH={charm_dir}/lib:{charm_dir}/src
+Environment=PYTHONUNBUFFERED=1
+Restart=always
+RestartSec=5
+TimeoutStopSec=20
+UMask=0077
+Nice=10
+IOSchedulingClass=best-effort
+IOSchedulingPriority=7
+OOMScoreAdjust=300
+NoNewPrivileges=true
+ProtectControlGroups=true
+ProtectKernelModules=true
+ProtectKernelTunables=true
+RestrictRealtime=true
+
+[Install]
+WantedBy=multi-user.target
+"""
