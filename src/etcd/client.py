@@ -530,30 +530,33 @@ class Client:
         request = _rpc().PutRequest(key=_bytes(key), value=_bytes(value), lease=lease)
         return int(self._call("kvstub", "Put", request).header.revision)
 
-    def delete(self, key: str | bytes) -> bool:
-        """Delete a key; False when there was none."""
-        request = _rpc().DeleteRangeRequest(key=_bytes(key))
-        return bool(self._call("kvstub", "DeleteRange", request).deleted)
+    def delete(self, key: str | bytes) -> int:
+        """Delete a key; answers the store's new revision, 0 when there was no such key."""
+        response = self._call("kvstub", "DeleteRange", _rpc().DeleteRangeRequest(key=_bytes(key)))
+        return int(response.header.revision) if response.deleted else 0
 
-    def create(self, key: str | bytes, value: str | bytes, lease: int = 0) -> bool:
-        """Write a key that does not exist; False when it does."""
+    def create(self, key: str | bytes, value: str | bytes, lease: int = 0) -> int:
+        """Write a key that does not exist; answers the new revision, 0 when it does exist."""
         return self.replace(key, value, 0, lease)
 
     def replace(
         self, key: str | bytes, value: str | bytes, mod_revision: int, lease: int = 0
-    ) -> bool:
-        """Write a key last changed at `mod_revision` (0: that does not exist); False otherwise."""
+    ) -> int:
+        """Write a key last changed at `mod_revision` (0: that does not exist).
+
+        Answers the store's new revision, 0 when the key is another than that.
+        """
         rpc = _rpc()
         put = rpc.PutRequest(key=_bytes(key), value=_bytes(value), lease=lease)
         return self._txn(key, mod_revision, rpc.RequestOp(request_put=put))
 
-    def withdraw(self, key: str | bytes, mod_revision: int) -> bool:
-        """Delete a key last changed at `mod_revision`; False when it changed since."""
+    def withdraw(self, key: str | bytes, mod_revision: int) -> int:
+        """Delete a key last changed at `mod_revision`; answers as `replace` does."""
         rpc = _rpc()
         delete = rpc.DeleteRangeRequest(key=_bytes(key))
         return self._txn(key, mod_revision, rpc.RequestOp(request_delete_range=delete))
 
-    def _txn(self, key: str | bytes, mod_revision: int, operation: Any) -> bool:
+    def _txn(self, key: str | bytes, mod_revision: int, operation: Any) -> int:
         rpc = _rpc()
         compare = rpc.Compare(
             result=rpc.Compare.EQUAL,
@@ -562,7 +565,8 @@ class Client:
             mod_revision=mod_revision,
         )
         request = rpc.TxnRequest(compare=[compare], success=[operation])
-        return bool(self._call("kvstub", "Txn", request, repeatable=False).succeeded)
+        response = self._call("kvstub", "Txn", request, repeatable=False)
+        return int(response.header.revision) if response.succeeded else 0
 
     # Leases
 

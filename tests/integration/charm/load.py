@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import itertools
 import pathlib
+import secrets
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -15,36 +16,70 @@ from etcd import client, errors
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-PREFIX = "load/"
+    from cluster import view
+
+KEYS = 200
+"""Keys of one client at a time: it comes back to each of them with another kind of write."""
+SYNC = 2.0
+"""Seconds between two looks at the member list, as etcd's own clients take them."""
+ANSWER = 3.0
+"""Seconds that a client waits for an answer."""
 
 
-@dataclasses.dataclass
-class Load:
-    """Several clients that put, create and delete keys of their own until they are stopped.
+@dataclasses.dataclass(frozen=True, order=True)
+class Write:
+    """A write that etcd acknowledged.
 
     Attributes:
-        endpoints: client URLs; may be replaced while it runs.
-        tls: a client certificate.
-        clients: how many clients.
-        rate: writes per second of each client at most.
-        limit: writes of each client at most, so that it stops by itself.
+        revision: the store's revision that it made.
+        key: what was written.
+        value: what it became, None when it was deleted.
+        at: when it was acknowledged, monotonic seconds.
     """
 
-    endpoints: Sequence[str]
-    tls: client.TLSFiles
-    clients: int = 3
-    rate: float = 40.0
-    limit: int = 40_000
-    acknowledged: dict[str, str | None] = dataclasses.field(default_factory=dict)
-    unknown: set[str] = dataclasses.field(default_factory=set)
-    times: list[float] = dataclasses.field(default_factory=list)
+    revision: int
+    key: str
+    value: str | None
+    at: float
 
-    def __post_init__(self) -> None:
+
+class Load:
+    """Several clients that write to keys of their own until they are stopped.
+
+    They put and delete, and do both in transactions that compare the key's revision with the one
+    that they left there. Each speaks to one endpoint at a time, so that no write is sent twice,
+    turns to the next when that one does not answer, and follows the member list. A key whose
+    write got no answer is not used again: the write may still be on its way.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        tls: client.TLSFiles,
+        clients: int = 3,
+        rate: float = 40.0,
+        limit: int = 40_000,
+    ) -> None:
+        """Get ready to write.
+
+        Args:
+            endpoints: client URLs to begin with.
+            tls: a client certificate.
+            clients: how many clients.
+            rate: writes per second of each client at most.
+            limit: writes of each client at most, so that it stops by itself.
+        """
+        self.endpoints = tuple(endpoints)
+        self.prefix = f"load-{secrets.token_hex(3)}/"
+        self.writes: list[Write] = []
+        self.refused: list[str] = []
+        self._doubtful: dict[str, str | None] = {}
+        self._tls = tls
         self._stop = threading.Event()
-        self._lock = threading.Lock()
+        writers = [_Writer(self, number, rate, limit) for number in range(clients)]
         self._threads = [
-            threading.Thread(target=self._write, args=(number,), daemon=True)
-            for number in range(self.clients)
+            threading.Thread(target=writer.run, args=(tls, self._stop), daemon=True)
+            for writer in writers
         ]
 
     def start(self) -> None:
@@ -65,53 +100,133 @@ class Load:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    @property
+    def times(self) -> list[float]:
+        """When writes were acknowledged, monotonic seconds."""
+        return [write.at for write in self.writes]
+
     def longest_gap(self, since: float = 0.0) -> float:
         """Longest time between two acknowledged writes, seconds (monotonic times)."""
         times = sorted(at for at in self.times if at >= since)
         return max((b - a for a, b in itertools.pairwise(times)), default=0.0)
 
-    def missing(self, endpoints: Sequence[str] = ()) -> list[str]:
-        """Acknowledged writes that the cluster does not have, in words."""
-        with client.Client(endpoints or self.endpoints, self.tls, timeout=20) as online:
-            held = {kv.key.decode(): kv.value.decode() for kv in online.get_prefix(PREFIX)}
-        wrong = []
-        for key, value in self.acknowledged.items():
-            if key in self.unknown:
-                continue
-            if held.get(key) != value:
-                wrong.append(f"{key}: wrote {value!r}, holds {held.get(key)!r}")
+    def lost(self, revision: int) -> int:
+        """How many acknowledged writes are younger than `revision`."""
+        return sum(write.revision > revision for write in self.writes)
+
+    def missing(self, endpoints: Sequence[str] = (), revision: int | None = None) -> list[str]:
+        """What the cluster does not hold as it was acknowledged, in words.
+
+        Args:
+            endpoints: where to ask; by default the members that were seen last.
+            revision: younger writes are announced as lost, and must be: none of them may be
+                there. None: nothing may be lost.
+        """
+        with client.Client(endpoints or self.endpoints, self._tls, timeout=20) as online:
+            held = {kv.key.decode(): kv.value.decode() for kv in online.get_prefix(self.prefix)}
+        expected: dict[str, str | None] = {}
+        for write in sorted(self.writes):
+            if revision is None or write.revision <= revision:
+                expected[write.key] = write.value
+            else:
+                expected.setdefault(write.key, None)
+        wrong = list(self.refused)
+        for key, value in expected.items():
+            found = held.get(key)
+            if found != value and (key not in self._doubtful or found != self._doubtful[key]):
+                wrong.append(f"{key}: wrote {value!r}, holds {found!r}")
         return wrong
 
-    def _write(self, number: int) -> None:
-        endpoints: Sequence[str] = ()
-        with contextlib.ExitStack() as stack:
-            online = None
-            for count in range(self.limit):
-                if self._stop.wait(1 / self.rate):
-                    return
-                if online is None or endpoints != self.endpoints:
-                    endpoints = self.endpoints
-                    turned = [*endpoints[number % len(endpoints) :], *endpoints]
-                    online = stack.enter_context(
-                        client.Client(list(dict.fromkeys(turned)), self.tls, timeout=3)
-                    )
-                self._one(online, f"{PREFIX}{number}/{count % 2000}", f"{count}")
+    def acknowledge(self, write: Write) -> None:
+        """Etcd answered: it has this write."""
+        self.writes.append(write)
 
-    def _one(self, online: client.Client, key: str, value: str) -> None:
-        delete = int(value) % 7 == 6
+    def doubt(self, key: str, value: str | None) -> None:
+        """Etcd did not answer: `key` may have become `value`, or may yet."""
+        self._doubtful[key] = value
+
+    def follow(self, members: Iterable[view.Member]) -> None:
+        """Take the endpoints from the member list."""
+        urls = [url for m in members if not m.learner for url in m.client_urls]
+        self.endpoints = tuple(urls) or self.endpoints
+
+
+class _Writer:
+    """One client of a load, with keys of its own."""
+
+    def __init__(self, load: Load, number: int, rate: float, limit: int) -> None:
+        self._load = load
+        self._number = number
+        self._pause = 1 / rate
+        self._limit = limit
+        self._count = 0
+        self._keys: dict[int, str] = {}
+        self._revisions: dict[str, int] = {}
+
+    def run(self, tls: client.TLSFiles, stop: threading.Event) -> None:
+        """Write through one endpoint after the other until told to stop."""
+        turn = self._number
+        while self._count < self._limit and not stop.is_set():
+            endpoints = self._load.endpoints
+            with client.Client([endpoints[turn % len(endpoints)]], tls, timeout=ANSWER) as online:
+                self._use(online, stop)
+            turn += 1
+
+    def _use(self, online: client.Client, stop: threading.Event) -> None:
+        """Write through this endpoint until it does not answer, or is a voter's no more."""
+        synced = time.monotonic()
+        while self._count < self._limit and not stop.wait(self._pause):
+            self._count += 1
+            if not self._write(online):
+                return
+            if time.monotonic() > synced + SYNC:
+                synced = time.monotonic()
+                if not self._sync(online):
+                    return
+
+    def _sync(self, online: client.Client) -> bool:
         try:
-            if delete:
-                online.delete(key)
-            else:
-                online.put(key, value)
+            self._load.follow(online.members().members)
         except errors.EtcdError:
-            with self._lock:
-                self.unknown.add(key)
-            return
-        with self._lock:
-            self.acknowledged[key] = None if delete else value
-            self.unknown.discard(key)
-            self.times.append(time.monotonic())
+            return False
+        return online.endpoints[0] in self._load.endpoints
+
+    def _write(self, online: client.Client) -> bool:
+        """One write; whether it was answered."""
+        slot, value = self._count % KEYS, f"{self._count}"
+        key = self._keys.setdefault(slot, f"{self._load.prefix}{self._number}/{slot}")
+        last = self._revisions.get(key, 0)
+        kind = (self._count + self._count // KEYS * 5) % 6  # a key meets each kind in turn
+        becomes = None if last and kind in (2, 5) else value
+        try:
+            revision = _send(online, kind, key, becomes, last)
+        except errors.EtcdError as error:
+            if getattr(error, "sent", True):
+                self._load.doubt(key, becomes)
+                self._keys[slot] = f"{key}+"
+            return False
+        if revision:
+            self._revisions[key] = revision if becomes else 0
+            self._load.acknowledge(Write(revision, key, becomes, time.monotonic()))
+        else:
+            self._load.refused.append(f"{key}: what revision {last} wrote is not there")
+            self._keys[slot] = f"{key}+"
+        return True
+
+
+def _send(online: client.Client, kind: int, key: str, value: str | None, last: int) -> int:
+    """A put, a transaction or a deletion; answers its revision, 0 when etcd held something else.
+
+    Args:
+        online: how to reach etcd.
+        kind: even for a plain write, odd for one that compares.
+        key: what to write.
+        value: what it becomes, None to delete it.
+        last: the revision that wrote the key last, 0 when there is no such key.
+    """
+    if value is None:
+        return online.withdraw(key, last) if kind % 2 else online.delete(key)
+    return online.replace(key, value, last) if kind % 2 else online.put(key, value)
 
 
 @contextlib.contextmanager
