@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import pathlib
 import secrets
 import shutil
 import signal
-import socket
-import subprocess
 import time
 from typing import TYPE_CHECKING
 
 from etcd import client as clients
-from etcd import errors, service, snapshot
-from tls import authority
+from etcd import errors, scratch, snapshot
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Generator
 
     from backup import catalog
-
-_SPARED = ("PATH", "LANG", "TMPDIR")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +86,7 @@ def prove(
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(mode=0o700, parents=True)
     try:
-        with _scratch(path, directory, limits, began) as (online, endpoint, watch):
+        with _restored(path, directory, limits, began) as (online, endpoint, watch):
             revision = online.revision()
             if manifest is not None and revision != manifest.revision:
                 raise ProofError(
@@ -155,94 +150,27 @@ class _Watch:
 
 
 @contextlib.contextmanager
-def _scratch(
+def _restored(
     path: pathlib.Path, directory: pathlib.Path, limits: Limits, began: float
 ) -> Generator[tuple[clients.Client, str, _Watch]]:
     """A running one-member etcd restored from a snapshot, and a client of it."""
-    tls = _certificates(directory)
-    client_url, peer_url = (service.url("127.0.0.1", port) for port in _free_ports())
-    token = secrets.token_hex(16)
-    config = service.Config(
-        name="proof",
-        data_dir=directory / "data",
-        version=service.version(),
-        listen_client_urls=(client_url,),
-        advertise_client_urls=(client_url,),
-        listen_peer_urls=(peer_url,),
-        advertise_peer_urls=(peer_url,),
-        server_tls=tls,
-        peer_tls=tls,
-        token=token,
-        quota_bytes=64 * service.GiB,
-        log_level="warn",
-        gateway=False,
-    )
+    config = scratch.config("proof", directory, token=secrets.token_hex(16))
+    peer_url = config.advertise_peer_urls[0]
     try:
-        snapshot.restore(path, config.data_dir, "proof", f"proof={peer_url}", token, peer_url)
+        snapshot.restore(
+            path, config.data_dir, "proof", f"proof={peer_url}", config.token, peer_url
+        )
     except errors.ToolError as error:
         raise ProofError(f"{path.name} cannot be restored: {error}") from error
-    configuration = directory / "etcd.conf.yaml"
-    configuration.write_text(service.render(config))
-    environment = {name: os.environ[name] for name in _SPARED if name in os.environ}
-    environment["GOMEMLIMIT"] = f"{limits.memory >> 20}MiB"
-    with (directory / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [str(service.binary("etcd")), "--config-file", str(configuration)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=environment,
-        )
+    member = scratch.start(config, memory=limits.memory)
     try:
         with contextlib.suppress(OSError):  # the first to go when memory is short
-            pathlib.Path(f"/proc/{process.pid}/oom_score_adj").write_text("1000")
-        watch = _Watch(process, limits, began)
-        with clients.Client([client_url], tls, timeout=5.0) as online:
-            _await(process, online, watch, directory / "log")
-            yield online, client_url, watch
+            pathlib.Path(f"/proc/{member.process.pid}/oom_score_adj").write_text("1000")
+        watch = _Watch(member.process, limits, began)
+        with member.client() as online:
+            member.await_healthy(online, watch.check)
+            yield online, member.endpoint, watch
+    except scratch.ScratchError as error:
+        raise ProofError(f"the restored backup does not start: {error}") from error
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-
-
-def _await(
-    process: subprocess.Popen[bytes],
-    online: clients.Client,
-    watch: _Watch,
-    log: pathlib.Path,
-) -> None:
-    """Wait until the scratch etcd answers, within the limits."""
-    while True:
-        watch.check()
-        if process.poll() is not None:
-            lines = log.read_text(errors="replace").splitlines()
-            found = service.reason(lines)
-            why = found.sentence if found else f"etcd ends with {process.returncode}"
-            raise ProofError(f"the restored backup does not start: {why}")
-        try:
-            online.health()
-        except errors.UnreachableError:
-            time.sleep(0.1)
-        except errors.NoQuorumError:
-            time.sleep(0.1)
-        else:
-            return
-
-
-def _certificates(directory: pathlib.Path) -> clients.TLSFiles:
-    """Certificates of an authority that lives as long as the proof, for loopback and CN=root."""
-    own = authority.Authority.create("proof", days=2)
-    pair = own.sign("root", ["127.0.0.1"], days=1)
-    files = clients.TLSFiles(directory / "ca.pem", directory / "cert.pem", directory / "key.pem")
-    for file, content in ((files.ca, own.ca), (files.cert, pair.cert), (files.key, pair.key)):
-        file.touch(mode=0o600)
-        file.write_bytes(content)
-    return files
-
-
-def _free_ports() -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(2)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        member.stop(signal.SIGKILL)

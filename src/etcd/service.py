@@ -154,7 +154,6 @@ def ensure_unit(data_root: pathlib.Path) -> bool:
     Args:
         data_root: the only place that etcd may write to.
     """
-    architecture = {"x86_64": "", "aarch64": "arm64", "ppc64le": "ppc64le", "s390x": "s390x"}
     text = _template("etcd.service.j2").render(
         data_root=data_root,
         config=CONFIG,
@@ -162,12 +161,18 @@ def ensure_unit(data_root: pathlib.Path) -> bool:
         binary=binary("etcd", must_exist=False),
         fingerprint=_fingerprint_command(),
         stop_seconds=STOP_SECONDS,
-        unsupported_arch=architecture.get(platform.machine(), ""),
+        unsupported_arch=unsupported_arch(),
     )
     changed = files.write(UNIT_FILE, text, 0o644)
     if changed:
         _systemctl("daemon-reload")
     return changed
+
+
+def unsupported_arch() -> str:
+    """What etcd wants in ETCD_UNSUPPORTED_ARCH to run on this machine, "" for nothing."""
+    wanted = {"aarch64": "arm64", "ppc64le": "ppc64le", "s390x": "s390x"}
+    return wanted.get(platform.machine(), "")
 
 
 def unit_root() -> pathlib.Path | None:

@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
 import hashlib
-import ipaddress
 import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
-from etcd import bolt, client, data, errors, files, service, wal
+from etcd import bolt, client, data, errors, files, scratch, service, wal
 
 if TYPE_CHECKING:
     import pathlib
@@ -211,133 +207,44 @@ def salvage(data_dir: pathlib.Path, workdir: pathlib.Path, timeout: float = 600.
     if not data.has_data(data_dir):
         raise errors.DataError(f"there is no etcd data in {data_dir} to recover from")
     workdir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    scratch = workdir / "scratch"
-    if scratch.exists():
-        shutil.rmtree(scratch)
+    folder = workdir / "scratch"
+    if folder.exists():
+        shutil.rmtree(folder)
     size = sum(p.stat().st_size for p in data_dir.rglob("*") if p.is_file())
     _refuse_full(workdir, 2 * size)
     target = workdir / "salvage.db"
     try:
-        scratch.mkdir(mode=0o700)
-        shutil.copytree(data_dir, scratch / "data")
+        folder.mkdir(mode=0o700)
+        shutil.copytree(data_dir, folder / "data")
         try:
-            wal.commit_tail(scratch / "data")
+            wal.commit_tail(folder / "data")
         except ValueError as error:
             raise errors.DataError(f"{data_dir} cannot be recovered from: {error}") from error
-        with _alone(scratch, timeout) as online:
+        with _alone(folder, timeout) as online:
             online.snapshot(target, timeout=max(timeout, size / _SLOW_DISK))
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
     return verify(target)
 
 
 @contextlib.contextmanager
-def _alone(scratch: pathlib.Path, timeout: float) -> Generator[client.Client]:
-    """A running etcd on `scratch/data`, forced to be a cluster of one, and a client of it."""
-    tls = _own_tls(scratch)
-    client_url, peer_url = (service.url("127.0.0.1", port) for port in _free_ports(2))
-    config = service.Config(
-        name="salvage",
-        data_dir=scratch / "data",
-        version=service.version(),
-        listen_client_urls=(client_url,),
-        advertise_client_urls=(client_url,),
-        listen_peer_urls=(peer_url,),
-        advertise_peer_urls=(peer_url,),
-        server_tls=tls,
-        peer_tls=tls,
-        gateway=False,
-        quota_bytes=64 * service.GiB,
-    )
-    configuration = scratch / "etcd.conf.yaml"
-    configuration.write_text(service.render(config, force_new_cluster=True))
-    log = scratch / "log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [str(service.binary("etcd")), "--config-file", str(configuration)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=_environment(),
-        )
-    try:
-        with client.Client([client_url], tls, timeout=5.0) as online:
-            _await_alone(process, online, log, timeout)
-            yield online
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _await_alone(
-    process: subprocess.Popen[bytes], online: client.Client, log: pathlib.Path, timeout: float
-) -> None:
+def _alone(folder: pathlib.Path, timeout: float) -> Generator[client.Client]:
+    """A running etcd on `folder/data`, forced to be a cluster of one, and a client of it."""
     until = time.monotonic() + timeout
-    while True:
-        if process.poll() is not None:
-            lines = log.read_text(errors="replace").splitlines()
-            found = service.reason(lines)
-            why = found.sentence if found else "it does not start"
-            raise errors.DataError(f"the data cannot be recovered from: {why}")
-        try:
-            online.health()
-        except errors.EtcdError as error:
-            if time.monotonic() > until:
-                raise errors.DataError(
-                    f"the copied data did not come up within {timeout:.0f} s: {error}"
-                ) from error
-            time.sleep(0.2)
-        else:
-            return
 
+    def in_time() -> None:
+        if time.monotonic() > until:
+            raise errors.DataError(f"the copied data did not come up within {timeout:.0f} s")
 
-def _own_tls(folder: pathlib.Path) -> client.TLSFiles:
-    """A key and a self-signed certificate for loopback, trusted by itself, good for two days."""
-    from cryptography import x509  # costly, and only a recovery needs it
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509 import oid
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(oid.NameOID.COMMON_NAME, "root")])
-    now = datetime.datetime.now(datetime.timezone.utc)
-    day = datetime.timedelta(days=1)
-    usages = [oid.ExtendedKeyUsageOID.SERVER_AUTH, oid.ExtendedKeyUsageOID.CLIENT_AUTH]
-    loopback = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - day)
-        .not_valid_after(now + 2 * day)
-        .add_extension(x509.SubjectAlternativeName([loopback]), critical=False)
-        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = certificate.public_bytes(serialization.Encoding.PEM)
-    files.write(folder / "cert.pem", pem, 0o600)
-    secret = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    files.write(folder / "key.pem", secret, 0o600)
-    return client.TLSFiles(folder / "cert.pem", folder / "cert.pem", folder / "key.pem")
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+    member = scratch.start(scratch.config("salvage", folder), force_new_cluster=True)
+    try:
+        with member.client() as online:
+            member.await_healthy(online, in_time)
+            yield online
+    except scratch.ScratchError as error:
+        raise errors.DataError(f"the data cannot be recovered from: {error}") from error
+    finally:
+        member.stop()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
-import ipaddress
 import os
 import pathlib
 import pwd
@@ -16,88 +14,25 @@ import subprocess
 import sys
 import threading
 import time
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from typing import TYPE_CHECKING
 
 from backup import remote
-from etcd import client as clients
-from etcd import errors, service
+from etcd import scratch, service
+
+if TYPE_CHECKING:
+    from functional import signing
 
 ACCESS = "AKIDEXAMPLEFORTESTS"
 SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 
 
 def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return scratch.free_ports(1)[0]
 
 
 def modern_rclone() -> pathlib.Path:
     """The rclone with `serve s3`, whatever rclone is under test."""
     return pathlib.Path(sys.executable).parent / "rclone"
-
-
-@dataclasses.dataclass(frozen=True)
-class Pair:
-    cert: pathlib.Path
-    key: pathlib.Path
-
-
-class Authority:
-    """A certificate authority of its own, for one test."""
-
-    def __init__(self, folder: pathlib.Path, name: str) -> None:
-        self.folder = folder
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        self.pem = folder / f"{name}-ca.pem"
-        cert = (
-            self._builder(self._name, self._key)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .sign(self._key, hashes.SHA256())
-        )
-        self.pem.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
-
-    def _builder(self, subject, key):
-        now = datetime.datetime.now(datetime.timezone.utc)
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-        )
-
-    def issue(self, name: str) -> Pair:
-        key = ec.generate_private_key(ec.SECP256R1())
-        names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
-        cert = (
-            self._builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key)
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .add_extension(
-                x509.ExtendedKeyUsage(
-                    [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-                ),
-                critical=False,
-            )
-            .sign(self._key, hashes.SHA256())
-        )
-        pair = Pair(self.folder / f"{name}.pem", self.folder / f"{name}.key")
-        pair.cert.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
-        pair.key.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-        return pair
 
 
 def wait_for(port: int, process: subprocess.Popen, seconds: float = 10.0) -> None:
@@ -128,7 +63,7 @@ class S3Server:
     process: subprocess.Popen
 
 
-def s3_server(folder: pathlib.Path, authority: Authority) -> S3Server:
+def s3_server(folder: pathlib.Path, authority: signing.Authority) -> S3Server:
     """`rclone serve s3`: a real S3 server, with signatures and TLS, on loopback."""
     data = folder / "s3"
     data.mkdir()
@@ -250,72 +185,35 @@ def s3_settings(bucket: str, port: int, ca: str, **changes: str) -> remote.Setti
     return remote.from_s3(remote.S3(ca_chain=(ca,), **given))
 
 
-@dataclasses.dataclass
-class Etcd:
-    """A one-member cluster of the installed etcd on loopback, over TLS."""
-
-    folder: pathlib.Path
-    endpoint: str
-    tls: clients.TLSFiles
-    process: subprocess.Popen
-
-    def client(self, timeout: float = 5.0) -> clients.Client:
-        return clients.Client([self.endpoint], self.tls, timeout=timeout)
-
-
-def cluster(folder: pathlib.Path, authority: Authority, members: int = 1) -> list[Etcd]:
-    """As many members, founded together."""
-    pair = authority.issue("root")
-    tls = clients.TLSFiles(authority.pem, pair.cert, pair.key)
-    urls = [tuple(f"https://127.0.0.1:{port()}" for _ in range(2)) for _ in range(members)]
+def cluster(
+    folder: pathlib.Path, authority: signing.Authority, members: int = 1
+) -> list[scratch.Member]:
+    """As many members of the installed etcd on loopback, founded together."""
+    tls = authority.issue("root")
     token = os.urandom(8).hex()
-    started = []
-    for number, (client_url, peer_url) in enumerate(urls):
+    configs = []
+    for number in range(members):
         own = folder / str(number)
         own.mkdir()
-        config = service.Config(
-            name=f"etcd-{number}",
-            data_dir=own / "data",
-            version=service.version(),
-            listen_client_urls=(client_url,),
-            advertise_client_urls=(client_url,),
-            listen_peer_urls=(peer_url,),
-            advertise_peer_urls=(peer_url,),
-            server_tls=tls,
-            peer_tls=tls,
-            token=token,
-            initial_cluster=",".join(f"etcd-{n}={peer}" for n, (_, peer) in enumerate(urls)),
-            initial=service.Initial.NEW,
-            log_level="error",
-            gateway=False,
-        )
-        (own / "etcd.conf.yaml").write_text(service.render(config))
-        with (own / "log").open("wb") as log:
-            process = subprocess.Popen(
-                [str(service.binary("etcd")), "--config-file", str(own / "etcd.conf.yaml")],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        started.append(Etcd(own, client_url, tls, process))
+        configs.append(scratch.config(f"etcd-{number}", own, tls, token=token))
+    founders = ",".join(f"{c.name}={c.advertise_peer_urls[0]}" for c in configs)
+    new = {"initial_cluster": founders, "initial": service.Initial.NEW}
+    started = [scratch.start(dataclasses.replace(c, **new)) for c in configs]
     deadline = time.monotonic() + 30
-    for each in started:
-        with each.client(timeout=2.0) as online:
-            while not _healthy(online):
-                if time.monotonic() > deadline or each.process.poll() is not None:
-                    for other in started:
-                        end(other.process)
-                    raise RuntimeError((each.folder / "log").read_text())
-                time.sleep(0.1)
-    return started
 
+    def in_time() -> None:
+        if time.monotonic() > deadline:
+            raise RuntimeError("the members do not become healthy")
 
-def _healthy(online: clients.Client) -> bool:
     try:
-        online.health()
-    except errors.EtcdError:
-        return False
-    return True
+        for each in started:
+            with each.client(timeout=2.0) as online:
+                each.await_healthy(online, in_time)
+    except BaseException:
+        for each in started:
+            each.stop()
+        raise
+    return started
 
 
 SWIFT_KEY, SWIFT_SECRET = "test:tester", "testing"
@@ -385,7 +283,7 @@ class Swift:
             process.wait()
 
 
-def swift(folder: pathlib.Path, authority: Authority, programs: pathlib.Path) -> Swift:
+def swift(folder: pathlib.Path, authority: signing.Authority, programs: pathlib.Path) -> Swift:
     (folder / "srv" / "d1").mkdir(parents=True)
     (folder / "swift.conf").write_text(
         "[swift-hash]\nswift_hash_path_prefix = a\nswift_hash_path_suffix = b\n"

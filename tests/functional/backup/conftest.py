@@ -10,20 +10,23 @@ import backup_parts as parts
 import pytest
 
 from backup import remote
+from functional import signing
 
 if TYPE_CHECKING:
     import pathlib
     from collections.abc import Iterator
 
+    from etcd import scratch
+
 
 @pytest.fixture(scope="session")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> parts.Authority:
-    return parts.Authority(tmp_path_factory.mktemp("authority"), "test")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> signing.Authority:
+    return signing.Authority(tmp_path_factory.mktemp("authority"), "test")
 
 
 @pytest.fixture(scope="session")
 def s3_server(
-    tmp_path_factory: pytest.TempPathFactory, authority: parts.Authority
+    tmp_path_factory: pytest.TempPathFactory, authority: signing.Authority
 ) -> Iterator[parts.S3Server]:
     server = parts.s3_server(tmp_path_factory.mktemp("s3"), authority)
     yield server
@@ -55,7 +58,7 @@ def s3(s3_server: parts.S3Server, bucket: str) -> remote.Remote:
 
 @pytest.fixture(scope="session")
 def swift_server(
-    tmp_path_factory: pytest.TempPathFactory, authority: parts.Authority
+    tmp_path_factory: pytest.TempPathFactory, authority: signing.Authority
 ) -> Iterator[parts.Swift]:
     programs = parts.swift_programs()
     if programs is None:
@@ -111,18 +114,18 @@ def any_remote(request: pytest.FixtureRequest) -> remote.Remote:
 
 @pytest.fixture(scope="session")
 def etcd(
-    tmp_path_factory: pytest.TempPathFactory, authority: parts.Authority
-) -> Iterator[parts.Etcd]:
+    tmp_path_factory: pytest.TempPathFactory, authority: signing.Authority
+) -> Iterator[scratch.Member]:
     (started,) = parts.cluster(tmp_path_factory.mktemp("etcd"), authority)
     yield started
-    parts.end(started.process)
+    started.stop()
 
 
 @pytest.fixture(scope="session")
 def three(
-    tmp_path_factory: pytest.TempPathFactory, authority: parts.Authority
-) -> Iterator[list[parts.Etcd]]:
+    tmp_path_factory: pytest.TempPathFactory, authority: signing.Authority
+) -> Iterator[list[scratch.Member]]:
     started = parts.cluster(tmp_path_factory.mktemp("three"), authority, members=3)
     yield started
     for each in started:
-        parts.end(each.process)
+        each.stop()

@@ -14,13 +14,15 @@ from backup import catalog, orders, proof, schedule
 if TYPE_CHECKING:
     import pathlib
 
-    import backup_parts as parts
+    from etcd import scratch
 
 
 class Unit:
     """A keeper with its files, as on one unit."""
 
-    def __init__(self, etcd: parts.Etcd, folder: pathlib.Path, number: int = 0, **changes) -> None:
+    def __init__(
+        self, etcd: scratch.Member, folder: pathlib.Path, number: int = 0, **changes
+    ) -> None:
         self.folder = folder / f"unit-{number}"
         self.folder.mkdir()
         self.woken = 0
@@ -29,9 +31,9 @@ class Unit:
             member=f"etcd-{number}",
             endpoints=(etcd.endpoint,),
             local=etcd.endpoint,
-            ca=str(etcd.tls.ca),
-            cert=str(etcd.tls.cert),
-            key=str(etcd.tls.key),
+            ca=str(etcd.config.server_tls.ca),
+            cert=str(etcd.config.server_tls.cert),
+            key=str(etcd.config.server_tls.key),
             generation=1,
             token="t",
             folder="here",
@@ -82,7 +84,7 @@ def unit(etcd, remote, tmp_path, monkeypatch):
     made.keeper.close()
 
 
-def write(etcd: parts.Etcd, text: str = "x") -> int:
+def write(etcd: scratch.Member, text: str = "x") -> int:
     with etcd.client() as client:
         return client.put("/key", text * 100)
 

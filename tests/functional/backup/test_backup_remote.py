@@ -13,6 +13,7 @@ import backup_parts as parts
 import pytest
 
 from backup import remote
+from functional import signing
 
 
 def blob(path: pathlib.Path, size: int) -> bytes:
@@ -110,7 +111,7 @@ def test_given_wrong_settings_when_checked_then_one_sentence(s3_server, bucket, 
 
 
 def test_given_another_authority_when_checked_then_it_says_so(s3_server, bucket, tmp_path):
-    foreign = parts.Authority(tmp_path, "foreign").pem.read_text()
+    foreign = signing.Authority(tmp_path, "foreign").pem.read_text()
     with pytest.raises(remote.RemoteError) as caught:
         remote.Remote(parts.s3_settings(bucket, s3_server.port, foreign)).check()
     assert caught.value.kind is remote.Kind.CA
@@ -264,7 +265,7 @@ def test_given_a_share_when_a_peer_fetches_then_it_gets_the_file(authority, tmp_
             share.url, tmp_path / "got", len(data), other.cert, other.key, authority.pem
         )
         assert (tmp_path / "got").read_bytes() == data
-        stranger = parts.Authority(tmp_path, "stranger").issue("unit-9")
+        stranger = signing.Authority(tmp_path, "stranger").issue("unit-9")
         with pytest.raises(remote.RemoteError) as caught:
             remote.fetch_share(
                 share.url, tmp_path / "no", len(data), stranger.cert, stranger.key, authority.pem

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
-import ipaddress
 import os
 import random
 import signal
@@ -14,73 +12,11 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509 import oid
-
-from etcd import client, errors, service
+from etcd import client, errors, scratch, service
+from functional import signing
 
 if TYPE_CHECKING:
     import pathlib
-
-
-class Authority:
-    """A certificate authority that signs for loopback."""
-
-    def __init__(self, folder: pathlib.Path, name: str = "test") -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.name = x509.Name([x509.NameAttribute(oid.NameOID.COMMON_NAME, f"{name} CA")])
-        certificate = self._builder(self.name, self.key.public_key(), True).sign(
-            self.key, hashes.SHA256()
-        )
-        self.ca = folder / "ca.pem"
-        self.ca.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-
-    def issue(self, common_name: str) -> client.TLSFiles:
-        folder = self.folder / common_name
-        folder.mkdir(exist_ok=True)
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(oid.NameOID.COMMON_NAME, common_name)])
-        certificate = self._builder(subject, key.public_key(), False).sign(
-            self.key, hashes.SHA256()
-        )
-        files = client.TLSFiles(self.ca, folder / "cert.pem", folder / "key.pem")
-        files.cert.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        files.key.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-        return files
-
-    def _builder(self, subject, public_key, ca):
-        now = datetime.datetime.now(datetime.timezone.utc)
-        usages = [oid.ExtendedKeyUsageOID.SERVER_AUTH, oid.ExtendedKeyUsageOID.CLIENT_AUTH]
-        names = [
-            x509.DNSName("localhost"),
-            x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
-            x509.IPAddress(ipaddress.ip_address("::1")),
-        ]
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self.name)
-            .public_key(public_key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-        )
-        if not ca:
-            builder = builder.add_extension(
-                x509.SubjectAlternativeName(names), critical=False
-            ).add_extension(x509.ExtendedKeyUsage(usages), critical=False)
-        return builder
 
 
 def _ports():
@@ -120,43 +56,23 @@ class Node:
         self.peer_url = service.url(host, peer_port)
         self.data_dir = folder / "data"
         self.log = folder / "log"
-        self.process: subprocess.Popen[bytes] | None = None
-        self.config = service.Config(
-            name=name,
-            data_dir=self.data_dir,
-            version=service.version(),
-            listen_client_urls=(self.client_url,),
-            advertise_client_urls=(self.client_url,),
-            listen_peer_urls=(self.peer_url,),
-            advertise_peer_urls=(self.peer_url,),
-            server_tls=tls,
-            peer_tls=tls,
-            **{"gateway": False, **options},
-        )
+        self.member: scratch.Member | None = None
+        urls = (self.client_url, self.peer_url)
+        options = {"log_level": "info", "quota_bytes": 8 * service.GiB, **options}
+        self.config = scratch.config(name, folder, tls, urls, **options)
 
     def start(self, **changes) -> Node:
-        path = self.folder / "etcd.conf.yaml"
-        path.write_text(service.render(dataclasses.replace(self.config, **changes)))
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("ETCD")}
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [str(service.binary("etcd")), "--config-file", str(path)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment,
-            )
+        self.member = scratch.start(dataclasses.replace(self.config, **changes))
         return self
 
-    def stop(self, how: int = signal.SIGTERM) -> None:
-        process, self.process = self.process, None
-        if process is not None and process.poll() is None:
-            process.send_signal(how)
-            try:
-                process.wait(15)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    @property
+    def process(self) -> subprocess.Popen[bytes] | None:
+        return self.member.process if self.member else None
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        member, self.member = self.member, None
+        if member is not None:
+            member.stop(how)
 
     def wait_end(self, seconds: float = 20) -> list[str]:
         assert self.process is not None
@@ -169,7 +85,7 @@ class Cluster:
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.folder = folder
-        self.authority = Authority(folder / "tls")
+        self.authority = signing.Authority(folder / "tls")
         self.tls = self.authority.issue("root")
         self.nodes: list[Node] = []
         self.clients: list[client.Client] = []
