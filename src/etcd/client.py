@@ -3,12 +3,14 @@
 It stands on `etcd3` 0.12.0, which gives the TLS channel, the stubs and the messages, and adds what
 that package lacks: learners, promotion, moving the leader, the fields that etcd grew since, and
 failover between endpoints. `etcd3` does not import with a current protobuf unless the pure Python
-implementation is chosen first, and its import costs more than a hook: it happens at the first
-change, or when the gateway cannot tell (`gateway`).
+implementation is chosen first, and its import costs more than a hook, and more memory than the
+keeper: it happens at the first change of members or of the store, or when the gateway cannot tell
+(`gateway`).
 """
 
 from __future__ import annotations
 
+import base64
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -20,7 +22,7 @@ import threading
 import time
 import urllib.parse
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from cluster import view
 from etcd import errors, files, gateway, wire
@@ -514,16 +516,17 @@ class Client:
 
     def get(self, key: str | bytes, serializable: bool = False) -> KeyValue | None:
         """A key's value, or None when there is no such key."""
-        request = _rpc().RangeRequest(key=_bytes(key), serializable=serializable)
-        response = self._call("kvstub", "Range", request)
-        return _key_value(response.kvs[0]) if response.kvs else None
+        fields = {"key": _bytes(key), "serializable": serializable}
+        found = self._request("Range", fields).get("kvs")
+        return _key_value(found[0]) if found else None
 
     def get_prefix(self, prefix: str | bytes, limit: int = 0) -> tuple[KeyValue, ...]:
         """All keys that begin with `prefix`, in order, at most `limit` (0: all)."""
         start = _bytes(prefix) or b"\0"
         end = _prefix_end(_bytes(prefix))
         request = _rpc().RangeRequest(key=start, range_end=end, limit=limit)
-        return tuple(_key_value(kv) for kv in self._call("kvstub", "Range", request).kvs)
+        response = self._call("kvstub", "Range", request)
+        return tuple(_key_value(facts) for facts in _range_facts(response)["kvs"])
 
     def put(self, key: str | bytes, value: str | bytes, lease: int = 0) -> int:
         """Write a key; answers the store's new revision."""
@@ -546,54 +549,36 @@ class Client:
 
         Answers the store's new revision, 0 when the key is another than that.
         """
-        rpc = _rpc()
-        put = rpc.PutRequest(key=_bytes(key), value=_bytes(value), lease=lease)
-        return self._txn(key, mod_revision, rpc.RequestOp(request_put=put))
+        fields = {"key": _bytes(key), "value": _bytes(value), "lease": lease}
+        return self._txn(key, mod_revision, "request_put", fields)
 
     def withdraw(self, key: str | bytes, mod_revision: int) -> int:
         """Delete a key last changed at `mod_revision`; answers as `replace` does."""
-        rpc = _rpc()
-        delete = rpc.DeleteRangeRequest(key=_bytes(key))
-        return self._txn(key, mod_revision, rpc.RequestOp(request_delete_range=delete))
+        return self._txn(key, mod_revision, "request_delete_range", {"key": _bytes(key)})
 
-    def _txn(self, key: str | bytes, mod_revision: int, operation: Any) -> int:
-        rpc = _rpc()
-        compare = rpc.Compare(
-            result=rpc.Compare.EQUAL,
-            target=rpc.Compare.MOD,
-            key=_bytes(key),
-            mod_revision=mod_revision,
-        )
-        request = rpc.TxnRequest(compare=[compare], success=[operation])
-        response = self._call("kvstub", "Txn", request, repeatable=False)
-        return int(response.header.revision) if response.succeeded else 0
+    def _txn(
+        self, key: str | bytes, mod_revision: int, operation: str, fields: dict[str, Any]
+    ) -> int:
+        compare = {"target": "MOD", "key": _bytes(key), "mod_revision": mod_revision}
+        request = {"compare": [compare], "success": [{operation: fields}]}
+        answer = self._request("Txn", request, repeatable=False)
+        return int(answer["header"]["revision"]) if answer.get("succeeded") else 0
 
     # Leases
 
     def grant(self, ttl: int) -> int:
         """A lease of `ttl` seconds; answers its ID."""
-        response = self._call("leasestub", "LeaseGrant", _rpc().LeaseGrantRequest(TTL=ttl))
-        return int(response.ID)
+        return int(self._request("LeaseGrant", {"TTL": ttl})["ID"])
 
     def keep_alive(self, lease: int) -> int:
         """Renew a lease; answers its seconds to live, 0 when it is gone."""
-        request = _rpc().LeaseKeepAliveRequest(ID=lease)
-
-        def ask(endpoint: str, timeout: float) -> int:
-            stub = self._connect(endpoint).leasestub
-            with _translated(endpoint, timeout):
-                stream = stub.LeaseKeepAlive(iter([request]), timeout=timeout)
-                for response in stream:
-                    stream.cancel()
-                    return max(int(response.TTL), 0)
-            return 0
-
-        return self._failover(ask)
+        answer = self._request("LeaseKeepAlive", {"ID": lease})
+        return max(int(answer.get("TTL", 0)), 0)
 
     def revoke(self, lease: int) -> None:
         """End a lease and delete its keys; one that is gone is no error."""
         try:
-            self._call("leasestub", "LeaseRevoke", _rpc().LeaseRevokeRequest(ID=lease))
+            self._request("LeaseRevoke", {"ID": lease})
         except errors.RefusedError as error:
             if "lease not found" not in error.reason:
                 raise
@@ -684,22 +669,12 @@ class Client:
             what: a key of `_LOOKS`.
             timeout: seconds.
         """
-        light = self._gateway(endpoint)
-        if light is not None:
-            path, body = _LOOKS[what]
-            began = time.monotonic()
-            try:
-                return light.ask(path, body, timeout, what in _NEED_LEADER)
-            except gateway.StatusError as error:
-                raise translate(endpoint, error.code, error.details, timeout) from error
-            except gateway.UnusableError:
-                self._gateways[endpoint] = None
-                light.close()
-                timeout = max(timeout - (time.monotonic() - began), 0.1)
-            except TimeoutError as error:
-                raise translate(endpoint, "DEADLINE_EXCEEDED", "", timeout) from error
-            except OSError as error:
-                raise translate(endpoint, "UNAVAILABLE", str(error), timeout) from error
+        began = time.monotonic()
+        path, body = _LOOKS[what]
+        facts = self._lightly(endpoint, path, body, timeout, what in _NEED_LEADER)
+        if facts is not None:
+            return facts
+        timeout = max(timeout - (time.monotonic() - began), 0.1)
         rpc = _rpc()
         if what == "read":
             answer = self._send(
@@ -719,6 +694,81 @@ class Client:
             return _alarm_facts(answer)
         request = rpc.MemberListRequest.FromString(b"\x08\x01" if what == "members" else b"")
         return _members(self._send(endpoint, "clusterstub", "MemberList", request, timeout))
+
+    def _request(
+        self, method: str, fields: dict[str, Any], repeatable: bool = True
+    ) -> dict[str, Any]:
+        """One request on keys or leases to the cluster, in the shape of the gateway's answers.
+
+        Args:
+            method: a key of `_PATHS`.
+            fields: the request's, by etcd's names.
+            repeatable: it may be sent twice.
+        """
+        path, body = _PATHS[method], _json(fields)
+
+        def ask(endpoint: str, timeout: float) -> dict[str, Any]:
+            began = time.monotonic()
+            facts = self._lightly(endpoint, path, body, timeout, True, repeatable)
+            if facts is not None:
+                return facts
+            left = max(timeout - (time.monotonic() - began), 0.1)
+            return self._heavily(endpoint, method, fields, left)
+
+        return self._failover(ask, repeatable=repeatable)
+
+    def _heavily(
+        self, endpoint: str, method: str, fields: dict[str, Any], timeout: float
+    ) -> dict[str, Any]:
+        """What `_request` asks, through gRPC."""
+        rpc = _rpc()
+        if method == "Range":
+            request = rpc.RangeRequest(**fields)
+            return _range_facts(
+                self._send(endpoint, "kvstub", method, request, timeout, _HAS_LEADER)
+            )
+        if method == "Txn":
+            request = _txn_request(rpc, fields)
+            answer = self._send(endpoint, "kvstub", method, request, timeout, _HAS_LEADER)
+            return {"header": _header(answer), "succeeded": answer.succeeded}
+        if method == "LeaseKeepAlive":
+            stub = self._connect(endpoint).leasestub
+            with _translated(endpoint, timeout):
+                requests = iter([rpc.LeaseKeepAliveRequest(**fields)])
+                stream = stub.LeaseKeepAlive(requests, timeout=timeout)
+                for response in stream:
+                    stream.cancel()
+                    return {"TTL": response.TTL}
+            return {}
+        request = getattr(rpc, f"{method}Request")(**fields)
+        answer = self._send(endpoint, "leasestub", method, request, timeout, _HAS_LEADER)
+        return {"ID": answer.ID} if method == "LeaseGrant" else {}
+
+    def _lightly(
+        self,
+        endpoint: str,
+        path: str,
+        body: dict[str, Any],
+        timeout: float,
+        need_leader: bool,
+        repeatable: bool = True,
+    ) -> dict[str, Any] | None:
+        """The gateway's answer; None where gRPC has to be asked."""
+        light = self._gateway(endpoint)
+        if light is None:
+            return None
+        try:
+            return light.ask(path, body, timeout, need_leader, repeatable)
+        except gateway.StatusError as error:
+            raise translate(endpoint, error.code, error.details, timeout) from error
+        except gateway.UnusableError:
+            self._gateways[endpoint] = None
+            light.close()
+            return None
+        except TimeoutError as error:
+            raise translate(endpoint, "DEADLINE_EXCEEDED", "", timeout) from error
+        except OSError as error:
+            raise translate(endpoint, "UNAVAILABLE", str(error), timeout) from error
 
     def _gateway(self, endpoint: str) -> gateway.Gateway | None:
         """The light way to an endpoint; None when gRPC is loaded already, or has to do it."""
@@ -950,11 +1000,64 @@ def _probe_range(rpc: Any) -> Any:
     return rpc.RangeRequest(key=b"health", keys_only=True, limit=1)
 
 
-def _key_value(kv: Any) -> KeyValue:
+def _key_value(facts: dict[str, Any]) -> KeyValue:
     return KeyValue(
-        kv.key, kv.value, int(kv.create_revision), int(kv.mod_revision), int(kv.version),
-        int(kv.lease),
-    )  # fmt: skip
+        base64.b64decode(facts["key"]),
+        base64.b64decode(facts.get("value", "")),
+        *(int(facts.get(name, 0)) for name in _KEY_NUMBERS),
+    )
+
+
+# Requests: the gateway's path.
+_PATHS = {
+    "Range": "/v3/kv/range",
+    "Txn": "/v3/kv/txn",
+    "LeaseGrant": "/v3/lease/grant",
+    "LeaseKeepAlive": "/v3/lease/keepalive",
+    "LeaseRevoke": "/v3/lease/revoke",
+}
+_KEY_NUMBERS = ("create_revision", "mod_revision", "version", "lease")
+
+
+def _json(fields: Any) -> Any:
+    """A request as the gateway wants it: bytes in base64, 64-bit numbers as text."""
+    if isinstance(fields, dict):
+        return {name: _json(value) for name, value in cast("dict[str, Any]", fields).items()}
+    if isinstance(fields, list):
+        return [_json(value) for value in cast("list[Any]", fields)]
+    if isinstance(fields, bytes):
+        return base64.b64encode(fields).decode()
+    return str(fields) if type(fields) is int else fields
+
+
+def _txn_request(rpc: Any, fields: dict[str, Any]) -> Any:
+    """The message of `Client._txn`'s request."""
+    kinds = {
+        "request_put": rpc.PutRequest,
+        "request_delete_range": rpc.DeleteRangeRequest,
+    }
+    compare = [
+        rpc.Compare(result=rpc.Compare.EQUAL, **{**each, "target": rpc.Compare.MOD})
+        for each in fields["compare"]
+    ]
+    success = [
+        rpc.RequestOp(**{kind: kinds[kind](**given) for kind, given in each.items()})
+        for each in fields["success"]
+    ]
+    return rpc.TxnRequest(compare=compare, success=success)
+
+
+def _range_facts(response: Any) -> dict[str, Any]:
+    return {
+        "kvs": [
+            {
+                "key": base64.b64encode(kv.key),
+                "value": base64.b64encode(kv.value),
+                **{name: getattr(kv, name) for name in _KEY_NUMBERS},
+            }
+            for kv in response.kvs
+        ]
+    }
 
 
 # Looks: the gateway's path and request; gRPC's answers are brought into the same shape.

@@ -1,9 +1,10 @@
 """Looking at etcd through its JSON gateway, without gRPC.
 
-Importing `etcd3` with its protobuf costs more than a whole hook of a small charm. A hook on a
-healthy cluster only looks, so `client.Client` looks this way first, and turns to gRPC for
-everything else: for every change, and whenever the gateway cannot answer as gRPC would (it is
-switched off, it cannot dial itself, authentication is on: it does not know a certificate's name).
+Importing `etcd3` with its protobuf costs more than a whole hook of a small charm, and more memory
+than the rest of the keeper. A hook on a healthy cluster only looks, and the keeper does little but
+hold a key. So `client.Client` asks this way first for looks, single keys and leases, and turns to
+gRPC for everything else, and whenever the gateway cannot answer as gRPC would (it is switched off,
+it cannot dial itself, authentication is on: it does not know a certificate's name).
 """
 
 from __future__ import annotations
@@ -59,21 +60,28 @@ class Gateway:
         self._connection = http.client.HTTPSConnection(
             parts.hostname or "", parts.port or 2379, context=tls
         )
+        self._served = False
 
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
 
     def ask(
-        self, path: str, body: dict[str, Any], timeout: float, need_leader: bool
+        self,
+        path: str,
+        body: dict[str, Any],
+        timeout: float,
+        need_leader: bool,
+        repeatable: bool = True,
     ) -> dict[str, Any]:
         """POST a request, answer etcd's JSON; 64-bit numbers are strings in it.
 
         Args:
             path: `/v3/...`.
-            body: the request, which may be sent twice.
+            body: the request.
             timeout: seconds.
             need_leader: refuse at once where no leader is known.
+            repeatable: it may be sent twice.
 
         Raises:
             StatusError: etcd refused.
@@ -84,15 +92,24 @@ class Gateway:
         if need_leader:
             headers["Grpc-Metadata-hasleader"] = "true"
         try:
+            if not repeatable:  # a kept connection may have ended: nobody could tell what was done
+                self._connect(timeout)
+        except ssl.SSLError as error:
+            raise UnusableError(str(error)) from error
+        try:
             status, text = self._exchange(path, json.dumps(body), headers, timeout)
+        except ConnectionError:
+            raise
         except (ssl.SSLError, http.client.HTTPException) as error:
+            if not repeatable:
+                raise ConnectionResetError(str(error)) from error
             raise UnusableError(str(error)) from error
         try:
             answer: dict[str, Any] = dict(json.loads(text))
         except ValueError as error:
             raise UnusableError(f"HTTP status {status}") from error
         if status == 200:
-            return answer
+            return answer.get("result", answer)  # of a stream's only message
         details = str(answer.get("message") or answer.get("error") or "")
         code = _CODES.get(int(answer.get("code", 0) or 0))
         if code is None or "etcdserver:" not in details or any(w in details for w in _IDENTITY):
@@ -102,7 +119,7 @@ class Gateway:
     def _exchange(
         self, path: str, body: str, headers: dict[str, str], timeout: float
     ) -> tuple[int, str]:
-        kept = self._connection.sock is not None
+        kept = self._connection.sock is not None and self._served
         try:
             return self._exchange_once(path, body, headers, timeout)
         except TimeoutError:
@@ -111,6 +128,13 @@ class Gateway:
             if not kept:  # a kept connection may have ended long ago
                 raise
         return self._exchange_once(path, body, headers, timeout)
+
+    def _connect(self, timeout: float) -> None:
+        """A connection that carried nothing yet."""
+        self._connection.close()
+        self._served = False
+        self._connection.timeout = timeout
+        self._connection.connect()
 
     def _exchange_once(
         self, path: str, body: str, headers: dict[str, str], timeout: float
@@ -122,7 +146,9 @@ class Gateway:
         try:
             connection.request("POST", path, body, headers)
             response = connection.getresponse()
-            return response.status, response.read().decode(errors="replace")
+            text = response.read().decode(errors="replace")
+            self._served = True
+            return response.status, text
         except (OSError, http.client.HTTPException):
             connection.close()
             raise

@@ -57,6 +57,40 @@ def test_given_a_healthy_cluster_when_looked_at_both_ways_then_the_answers_agree
     assert online.members(linearizable=False).members == local.members
 
 
+def test_given_candidates_when_they_contend_then_one_holds_the_key_without_grpc(cluster, no_grpc):
+    cluster.found(1, gateway=True)
+    first, second = (
+        client.Election(cluster.client(), "/key", name, ttl=2) for name in ("one", "two")
+    )
+    assert first.campaign() and not second.campaign() and first.campaign()
+    assert second.holder() == "one"
+    online = cluster.client()
+    held = online.get("/key")
+    assert held and held.value == b"one" and held.lease and held.version == 1
+    assert not online.replace("/key", "stolen", held.mod_revision - 1)
+    assert not online.withdraw("/key", held.mod_revision - 1)
+    first.resign()
+    assert second.campaign() and second.holder() == "two"
+    time.sleep(4)
+    assert online.keep_alive(held.lease) == 0
+    assert second.holder() == "" and second.campaign()
+
+
+def test_given_a_restart_of_etcd_when_written_then_the_kept_connection_is_not_trusted(
+    cluster, no_grpc
+):
+    cluster.found(1, gateway=True)
+    online = cluster.client()
+    assert online.create("/a", "1")
+    cluster.nodes[0].stop(9)
+    with pytest.raises(errors.UnreachableError) as refused:
+        online.create("/b", "1")
+    assert not refused.value.sent
+    cluster.nodes[0].start()
+    cluster.await_healthy()
+    assert online.create("/b", "1") and not online.create("/b", "1")
+
+
 def test_given_no_gateway_when_looked_at_then_grpc_answers(cluster, light):
     cluster.found(1, gateway=False)
     assert [m.name for m in cluster.client().observe().members] == ["etcd-0"]
