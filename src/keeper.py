@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import os
 import pathlib
@@ -21,8 +22,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import host
+from backup import aside, create, orders, proof, restore, schedule
 from backup import catalog as catalogs
-from backup import create, orders, proof, restore, schedule
 from backup import remote as remotes
 from etcd import client as clients
 from etcd import errors
@@ -155,12 +156,8 @@ class Keeper:
     def _connect(self, config: orders.Config, now: float) -> clients.Client:
         if self._client is None or now - self._connected > _RECONNECT:
             self.close()
-            tls = clients.TLSFiles(
-                pathlib.Path(config.ca), pathlib.Path(config.cert), pathlib.Path(config.key)
-            )
-            endpoints = tuple(dict.fromkeys((config.local, *config.endpoints)))
-            self._client = clients.Client(endpoints, tls)
-            self._election_client = clients.Client(endpoints, tls)
+            cluster = _cluster(config)
+            self._client, self._election_client = cluster.client(), cluster.client()
             self._election = clients.Election(self._election_client, KEY, config.member, TTL)
             self._connected = now
         return self._client
@@ -225,7 +222,7 @@ class Keeper:
             due = schedule.retry(self._failed, self.status.failures, config.interval)
         self._say(now, next_at=max(due, now))
         if now < due:
-            self._prove_if_due(config, client, due - now)
+            self._prove_if_due(config, due - now)
             return min(max(due - time.time(), 0.1), _LOOK)
         before = (newest.cluster_id, newest.revision) if newest else None
         taken = newest.taken_at if newest else 0.0
@@ -248,6 +245,7 @@ class Keeper:
             endpoint=config.local,
             say=log.info,
             lock=self._lock,
+            take=functools.partial(aside.snapshot, _cluster(config)),
         )
         log.info("%s stored in %.1f s", manifest.id, manifest.duration)
         self._since_proof += 1
@@ -278,7 +276,7 @@ class Keeper:
         except (remotes.RemoteError, schedule.ScheduleError) as error:
             log.warning("old backups were not removed: %s", error)
 
-    def _prove_if_due(self, config: orders.Config, client: clients.Client, seconds: float) -> None:
+    def _prove_if_due(self, config: orders.Config, seconds: float) -> None:
         """Prove the newest backup when its turn has come and there is time before the next."""
         newest = self._newest()
         if not newest or newest.proven_at is not None or newest.id == self._proof_tried:
@@ -292,30 +290,19 @@ class Keeper:
             return
         self._proof_tried = newest.id
         with self._holding():
-            self._prove(config, client, newest)
+            self._prove(config, newest)
 
-    def _prove(
-        self, config: orders.Config, client: clients.Client, manifest: catalogs.Manifest
-    ) -> None:
+    def _prove(self, config: orders.Config, manifest: catalogs.Manifest) -> None:
         began = time.monotonic()
         workdir = config.own_workdir
         catalog = self._catalog(config)
         source = restore.Stored(config.folder, manifest.id, manifest.sha256, manifest.size)
 
-        def theirs(revision: int) -> clients.HashKV | None:
-            try:
-                return client.hash_kv(config.local, revision)
-            except errors.EtcdError:
-                return None  # compacted meanwhile, or busy: nothing to compare with
-
         try:
             fetched = restore.fetch(source, workdir / "proof-fetched", self._remote)
-            found = proof.prove(
-                fetched.path,
-                workdir / "proof",
-                manifest,
-                theirs,
-                proof.Limits(memory=config.memory),
+            limits = proof.Limits(memory=config.memory)
+            found = aside.prove(
+                _cluster(config), fetched.path, workdir / "proof", manifest, limits
             )
             hashed = (found.hash, found.compacted)
             proven = catalog.mark_proven(manifest, time.time(), hashed=hashed)
@@ -384,6 +371,12 @@ class Keeper:
             with contextlib.suppress(errors.EtcdError):
                 self._wake(self._config)
         self._told = trouble
+
+
+def _cluster(config: orders.Config) -> aside.Cluster:
+    tls = (pathlib.Path(path) for path in (config.ca, config.cert, config.key))
+    endpoints = tuple(dict.fromkeys((config.local, *config.endpoints)))
+    return aside.Cluster(endpoints, config.local, clients.TLSFiles(*tls))
 
 
 def _wake(config: orders.Config) -> None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from etcd import client as clients
 
+    Take = Callable[[pathlib.Path, Callable[[int], None]], clients.Download]
+
 LOCK = pathlib.Path("/run/lock/etcd-member.lock")
 _MARGIN = 64 << 20  # bytes to leave free on the disk
 _TRIES = 5  # for a follower that lags behind the leader
@@ -78,6 +80,7 @@ def create_backup(
     say: Callable[[str], None] | None = None,
     lock: pathlib.Path = LOCK,
     patience: float = 600.0,
+    take: Take | None = None,
 ) -> catalogs.Manifest:
     """Take a snapshot of one member and store it, packed where that pays.
 
@@ -90,6 +93,7 @@ def create_backup(
         say: told in words how far it is, every few seconds.
         lock: keeps it apart from a defragmentation of the same member.
         patience: seconds to wait for the end of one.
+        take: takes the snapshot, by default the client itself.
 
     Raises:
         errors.EtcdError: no snapshot could be had.
@@ -106,7 +110,13 @@ def create_backup(
                 raise errors.UnreachableError(
                     "this member is being defragmented: no backup until that is done"
                 )
-            snapshot, facts = _snapshot(client, folder, endpoint, _Told(say, "taken from etcd"))
+            told = _Told(say, "taken from etcd").plain
+
+            def itself(path: pathlib.Path, progress: Callable[[int], None]) -> clients.Download:
+                return client.snapshot(path, endpoint, progress=progress, durable=False)
+
+            path = folder / "snapshot.db"
+            snapshot, facts = _snapshot(client, lambda: (take or itself)(path, told))
         stored, compression = snapshot.path, packing.choose(snapshot.path)
         found = packing.Digest(snapshot.size, snapshot.sha256)
         if compression:
@@ -135,8 +145,8 @@ def create_backup(
             taken_at=taken_at,
             duration=0.0,
         )
-        told = _Told(say, f"uploaded to {catalog.remote.words}")
-        return catalog.publish(manifest, stored, told.of)
+        uploaded = _Told(say, f"uploaded to {catalog.remote.words}").of
+        return catalog.publish(manifest, stored, uploaded)
 
 
 @contextlib.contextmanager
@@ -191,12 +201,12 @@ class _Told:
 
 
 def _snapshot(
-    client: clients.Client, folder: pathlib.Path, endpoint: str | None, told: _Told
+    client: clients.Client, take: Callable[[], clients.Download]
 ) -> tuple[clients.Download, _Facts]:
     """A snapshot that holds at least all that was committed when it was asked for."""
     floor = client.revision()
     for _ in range(_TRIES):
-        download = client.snapshot(folder / "snapshot.db", endpoint, progress=told.plain)
+        download = take()
         facts = _read(download.path)
         if facts.revision >= floor:
             return download, facts

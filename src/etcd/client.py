@@ -591,6 +591,7 @@ class Client:
         endpoint: str | None = None,
         timeout: float = 3600.0,
         progress: Callable[[int], None] | None = None,
+        durable: bool = True,
     ) -> Download:
         """Stream one member's database into a file that appears only when complete.
 
@@ -601,6 +602,7 @@ class Client:
             endpoint: the member to ask, by default the one that answered last.
             timeout: seconds for the whole stream.
             progress: called with the bytes written so far.
+            durable: flush it to the disk; what is only passed on needs no such burst of writes.
 
         Raises:
             errors.TruncatedError: the stream ended early.
@@ -612,8 +614,11 @@ class Client:
         began = time.monotonic()
         try:
             size, sha256 = self._download(source, part, timeout, progress)
+            if durable:
+                files.fsync(part)
             part.replace(path)
-            files.fsync(path.parent)
+            if durable:
+                files.fsync(path.parent)
         except OSError as error:
             raise errors.TargetError(
                 f"the snapshot cannot be written to {path}: {error.strerror or error}"
@@ -650,8 +655,6 @@ class Client:
                         progress(size)
             finally:
                 responses.cancel()
-            file.flush()
-            os.fsync(file.fileno())
         if size % SNAPSHOT_BLOCK != SNAPSHOT_HASH:
             raise errors.TruncatedError(f"the snapshot stream of {source} ended too early")
         if pages.digest() != tail:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import keeper as keepers
-from backup import catalog, orders, proof, schedule
+from backup import aside, catalog, orders, proof, schedule
 
 if TYPE_CHECKING:
     import pathlib
@@ -147,7 +147,7 @@ def test_given_a_proof_that_fails_when_due_then_said_and_not_proven(unit, monkey
     def fail(*_: object, **__: object) -> None:
         raise proof.ProofError("it holds something else")
 
-    monkeypatch.setattr(proof, "prove", fail)
+    monkeypatch.setattr(aside, "prove", fail)
     unit.until(lambda s: s.newest)
     unit.write(dataclasses.replace(unit.config, interval=30.0))
     status = unit.until(lambda s: s.proof_error)
