@@ -4,6 +4,7 @@ export PATH := $(PATH):$(CURDIR)/build/tools/bin
 PYTHON := .venv/bin/python
 AS_ROOT := scripts/as-root
 PYTEST :=
+BENCH :=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-down test lint format unit functional integration faults bench pack clean setup machines
@@ -40,8 +41,8 @@ integration: pack ## Tests of the packed charm on real machines
 faults: pack ## Long tests that hurt machines
 	@$(AS_ROOT) $(PYTHON) scripts/suite.py run faults $(PYTEST)
 
-bench: pack ## Measure, against the same done by hand
-	@$(AS_ROOT) env "PATH=$(CURDIR)/build/bin:$$PATH" $(PYTHON) -m benchmarks
+bench: pack ## Measure, against the same done by hand (BENCH="e f" measures some)
+	@$(AS_ROOT) env "PATH=$(CURDIR)/build/bin:$$PATH" $(PYTHON) -m benchmarks $(BENCH)
 
 pack: machines ## Build the charm
 	@$(AS_ROOT) $(PYTHON) scripts/pack.py

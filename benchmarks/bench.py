@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import pathlib
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -18,7 +19,7 @@ import jubilant
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests"), str(ROOT / "tests/integration/charm")]
 
-from cluster_under_test import Cluster  # noqa: E402, TC002
+from cluster_under_test import Cluster  # noqa: E402
 
 from etcd import client as clients  # noqa: E402
 
@@ -35,29 +36,37 @@ class Figure:
     Attributes:
         name: what is compared.
         ours: seconds (or bytes) of the charm's way.
-        floor: the same of the way by hand.
-        goal: largest ratio promised.
+        floor: the same of the way by hand, None where there is nothing to compare with.
+        goal: largest ratio promised, None where none is.
         unit: of both.
     """
 
     name: str
     ours: float
-    floor: float
-    goal: float
+    floor: float | None = None
+    goal: float | None = None
     unit: str = "s"
 
     @property
     def ratio(self) -> float:
-        """How many times the floor."""
+        """How many times the floor; 0 without one."""
+        if self.floor is None:
+            return 0.0
         return self.ours / self.floor if self.floor else float("inf")
+
+    @property
+    def met(self) -> bool:
+        """Whether the promise was kept; true where there is none."""
+        return self.goal is None or self.ratio <= self.goal
 
     def line(self) -> str:
         """One line for a person."""
-        met = "met" if self.ratio <= self.goal else "not met"
-        return (
-            f"{self.name}: {self.ours:.2f} {self.unit} against {self.floor:.2f} {self.unit}, "
-            f"{self.ratio:.2f}x (goal at most {self.goal:g}x: {met})"
-        )
+        text = f"{self.name}: {self.ours:.2f} {self.unit}"
+        if self.floor is not None:
+            text += f" against {self.floor:.2f} {self.unit}, {self.ratio:.2f}x"
+        if self.goal is not None:
+            text += f" (goal at most {self.goal:g}x: {'met' if self.met else 'not met'})"
+        return text
 
 
 def say(text: str) -> None:
@@ -76,6 +85,17 @@ def model() -> Iterator[jubilant.Juju]:
     with jubilant.temp_model() as juju:
         juju.wait_timeout = 600
         yield juju
+
+
+@contextlib.contextmanager
+def deployed(units: int) -> Iterator[Cluster]:
+    """A healthy cluster of so many units in a model of its own, destroyed at the end."""
+    with model() as juju:
+        say(f"deploying {units} units")
+        juju.deploy(charm(), "etcd", num_units=units)
+        cluster = Cluster(juju)
+        cluster.wait_healthy(units, timeout=600)
+        yield cluster
 
 
 @contextlib.contextmanager
@@ -160,22 +180,25 @@ def median(values: list[float]) -> float:
     return statistics.median(values)
 
 
-def emptied(target: pathlib.Path) -> pathlib.Path:
-    """The same charm with the same packages, and a `charm.py` that observes nothing."""
-    import zipfile
+def authority(folder: pathlib.Path, where: dict[str, str]) -> None:
+    """An authority and a certificate for each member, as a person makes them with openssl."""
 
-    place = target / "empty.charm"
-    code = "import ops\n\n\nclass Empty(ops.CharmBase):\n    pass\n\n\nops.main(Empty)\n"
-    metadata = "name: empty\nsummary: nothing\ndescription: nothing\n"
-    with zipfile.ZipFile(charm()) as old, zipfile.ZipFile(place, "w") as new:
-        for item in old.infolist():
-            if item.filename.startswith("src/") or item.filename in (
-                "metadata.yaml",
-                "actions.yaml",
-                "config.yaml",
-            ):
-                continue
-            new.writestr(item, old.read(item.filename))
-        new.writestr("metadata.yaml", metadata)
-        new.writestr("src/charm.py", code)
-    return place
+    def openssl(*words: str) -> None:
+        subprocess.run(
+            ["openssl", *words], check=True, capture_output=True, cwd=folder, timeout=60
+        )
+
+    ec = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    openssl("req", "-x509", *ec, "-subj", "/CN=byhand", "-keyout", "ca.key", "-out", "ca.crt")
+    for unit, address in where.items():
+        name = unit.replace("/", "-")
+        (folder / "ext").write_text(
+            f"subjectAltName=IP:{address}\nextendedKeyUsage=serverAuth,clientAuth\n"
+        )
+        openssl(
+            "req", *ec, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr"
+        )
+        openssl(
+            "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key",
+            "-CAcreateserial", "-extfile", "ext", "-out", f"{name}.crt",
+        )  # fmt: skip
