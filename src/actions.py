@@ -18,9 +18,10 @@ from relations import peers
 from tls import bundle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     import charm
+    from cluster import view
 
     Handler: TypeAlias = Callable[["Actions", ops.ActionEvent], dict[str, Any]]
 
@@ -246,12 +247,13 @@ class Actions(ops.Object):
             name.replace("/", "-"): f"revision {f.revision}, term {f.term}, index {f.index}"
             for name, f in disks.items()
         }
-        newest = max(facts.revision for facts in disks.values())
-        lost = newest - disks[unit].revision
-        words = (
-            f"{unit} holds up to revision {disks[unit].revision}, {lost} behind the newest disk "
-            "here; what only the missing members acknowledged would be lost"
-        )
+        committed = node.peers.generation()
+        silent = [
+            u.name
+            for u in node.peers.units()
+            if u.alive and u.name not in disks and committed and u.token == committed.token
+        ]
+        words = loss(unit, disks, silent)
         if not event.params["confirm"]:
             command = f"juju run {node.unit} recover unit={unit} confirm=true"
             return {"disks": held, "message": words, "run": command}
@@ -262,3 +264,23 @@ class Actions(ops.Object):
         if not self._charm.unit.is_leader():
             application = self._charm.app.name
             raise RefusedError(f"the leader does this: juju run {application}/leader {action}")
+
+
+def loss(unit: str, disks: Mapping[str, view.DiskFacts], silent: Sequence[str]) -> str:
+    """What a recovery from `unit` keeps and loses, in words.
+
+    Args:
+        unit: whose disk is used.
+        disks: what is known of each disk, by unit.
+        silent: units that Juju has, with the cluster's data, whose disks nobody knows.
+    """
+    kept = disks[unit].revision
+    behind = max(facts.revision for facts in disks.values()) - kept
+    words = f"{unit} holds up to revision {kept}, {behind} behind the newest disk here; "
+    if not silent:
+        return f"{words}what only the missing members acknowledged would be lost"
+    return (
+        f"{words}{', '.join(silent)} did not tell, and may still serve clients: what only they or "
+        "the missing members acknowledged would be lost; bring their machines back instead, if "
+        "you can"
+    )

@@ -199,6 +199,14 @@ def unanswered(view: views.View) -> bool:
     return view.waited(silent_key(view.generation)) > view.policy.answer_wait
 
 
+def answered_others(view: views.View) -> bool:
+    """Whether a quorum of the committed generation answered another unit whose etcd runs."""
+    generation = view.generation
+    return generation is not None and any(
+        u.started and u.voters_of == generation.token for u in view.units if u.name != view.me
+    )
+
+
 def frozen(view: views.View) -> bool:
     """Whether data stands still to be compared: nobody starts etcd until a survivor is chosen.
 

@@ -52,13 +52,18 @@ def commit(view: views.View) -> Steps | None:
 
 
 def roll_back(view: views.View) -> Steps | None:
-    """Leader: return to the data that a failed generation replaced, as one more generation."""
+    """Leader: return to the data that a failed generation replaced, as one more generation.
+
+    Its own silence is no failure where another unit has seen a quorum: a leader that is cut off
+    would take back what clients were told.
+    """
     generation = view.generation
     if generation is None or generation.confirmed or generation.source not in _REPLACING:
         return None
     token = reading.detail_of(generation, "previous_token")
     failed = [u for u in view.units if u.failure and u.failure[0] == generation.token]
-    late = reading.overdue(view) and view.etcd.members is None
+    silent = view.etcd.members is None and not reading.answered_others(view)
+    late = reading.overdue(view) and silent
     if not token or not (failed or late):
         return None
     reason = f"{failed[0].name}: {failed[0].failure[1]}" if failed and failed[0].failure else ""

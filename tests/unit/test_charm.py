@@ -8,10 +8,12 @@ import pathlib
 import pytest
 from ops import testing
 
+import actions
 import admin
 import charm
 import host
 import trust
+from cluster import view
 from relations import peers
 
 
@@ -99,3 +101,13 @@ def test_given_nothing_to_restore_when_asked_then_it_says_what_to_give(
         resource = testing.Resource(name="snapshot", path=empty)
         context.run(context.on.action("restore"), state(leader=True, resources={resource}))
     assert "snapshot resource" in caught.value.message
+
+
+def test_given_units_that_did_not_tell_when_a_recovery_is_weighed_then_they_are_named():
+    disks = {"etcd/0": view.DiskFacts(2, 90, 40), "etcd/1": view.DiskFacts(2, 95, 45)}
+    assert actions.loss("etcd/0", disks, []) == (
+        "etcd/0 holds up to revision 40, 5 behind the newest disk here; what only the missing "
+        "members acknowledged would be lost"
+    )
+    told = actions.loss("etcd/1", disks, ["etcd/2", "etcd/3"])
+    assert "etcd/2, etcd/3 did not tell, and may still serve clients" in told

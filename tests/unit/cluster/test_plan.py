@@ -336,6 +336,14 @@ class TestReplacing:
     def test_given_not_healthy_when_overdue_then_leader_returns_to_the_old(self) -> None:
         assert do(self.committed(since=(("confirm:2", 10_000.0 - 301),))) == ["Commit"]
 
+    def test_given_a_leader_cut_off_when_another_saw_a_quorum_then_it_takes_nothing_back(
+        self,
+    ) -> None:
+        v = self.committed(since=(("confirm:2", 10_000.0 - 301),))
+        v = changed(v, 1, token="two", voters=("etcd/1", "etcd/2"), voters_of="two")
+        assert "Commit" not in do(v)
+        assert do(changed(v, 1, started=False)) == ["Commit"]
+
     def test_given_a_return_when_the_old_data_is_kept_then_puts_it_back(self) -> None:
         generation = record(0, 1, 2, number=3, source=generations.Source.PREVIOUS, confirmed=False)
         v = view(1, generation=generation, etcd=silent(STOPPED))
