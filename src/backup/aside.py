@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _SNAPSHOT = 3600.0  # seconds for the whole stream
 _GRACE = 60.0  # seconds beyond its own limit after which a child is ended
+# What gRPC's threads let go of goes back to the kernel at once: a fifth less of a snapshot's peak.
+_FRUGAL = {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "131072"}
 _NICE = 9  # of a proof, beyond the keeper's own: nobody waits for it
 
 
@@ -104,7 +106,7 @@ def _child(
         [sys.executable, "-m", "backup.aside"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        env={**os.environ, **_FRUGAL, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         start_new_session=True,
     )
     assert process.stdin and process.stdout  # noqa: S101
