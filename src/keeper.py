@@ -156,7 +156,7 @@ class Keeper:
     def _connect(self, config: orders.Config, now: float) -> clients.Client:
         if self._client is None or now - self._connected > _RECONNECT:
             self.close()
-            cluster = _cluster(config)
+            cluster = reach(config)
             self._client, self._election_client = cluster.client(), cluster.client()
             self._election = clients.Election(self._election_client, KEY, config.member, TTL)
             self._connected = now
@@ -245,7 +245,7 @@ class Keeper:
             endpoint=config.local,
             say=log.info,
             lock=self._lock,
-            take=functools.partial(aside.snapshot, _cluster(config)),
+            take=functools.partial(aside.snapshot, reach(config)),
         )
         log.info("%s stored in %.1f s", manifest.id, manifest.duration)
         self._since_proof += 1
@@ -301,9 +301,7 @@ class Keeper:
         try:
             fetched = restore.fetch(source, workdir / "proof-fetched", self._remote)
             limits = proof.Limits(memory=config.memory)
-            found = aside.prove(
-                _cluster(config), fetched.path, workdir / "proof", manifest, limits
-            )
+            found = aside.prove(reach(config), fetched.path, workdir / "proof", manifest, limits)
             hashed = (found.hash, found.compacted)
             proven = catalog.mark_proven(manifest, time.time(), hashed=hashed)
         except _ERRORS as error:
@@ -373,7 +371,8 @@ class Keeper:
         self._told = trouble
 
 
-def _cluster(config: orders.Config) -> aside.Cluster:
+def reach(config: orders.Config) -> aside.Cluster:
+    """How to reach etcd."""
     tls = (pathlib.Path(path) for path in (config.ca, config.cert, config.key))
     endpoints = tuple(dict.fromkeys((config.local, *config.endpoints)))
     return aside.Cluster(endpoints, config.local, clients.TLSFiles(*tls))

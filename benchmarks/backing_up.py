@@ -1,0 +1,273 @@
+"""h: a backup against the same by hand, what it does to writes, and the memory it takes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import secrets
+import shutil
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from cluster_under_test import eventually
+
+from benchmarks import bench
+from benchmarks.bench import MIB, Cluster, Figure, say
+from etcd import client as clients
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import jubilant
+
+UNITS = 3
+SMALL, LARGE = 64 * MIB, 1024 * MIB
+ROUNDS = 3
+MEMORY = 100  # MiB that the keeper and all it starts may take
+_QUIET = 10.0  # seconds of writes without a backup, before each
+_REMOTE = """\
+[vault]
+type = s3
+provider = Other
+access_key_id = ACCESSKEY
+secret_access_key = SECRETKEY
+endpoint = http://{address}:9000
+"""
+# What the keeper does when a backup is due; its proof follows when there is time.
+_OURS = """\
+import functools
+import keeper
+from backup import aside, create, orders
+config = orders.Config.read()
+cluster = keeper.reach(config)
+about = create.About(config.unit, config.generation, config.token)
+with cluster.client() as online:
+    create.create_backup(
+        online, config.catalog(), config.own_workdir, about, config.local,
+        take=functools.partial(aside.snapshot, cluster),
+    )
+"""
+_BY_HAND = (
+    "etcdctl --cacert=$TLS/ca.pem --cert=$TLS/cert.pem --key=$TLS/key.pem "
+    "--endpoints=https://127.0.0.1:2379 snapshot save /var/lib/etcd/byhand.db >/dev/null 2>&1 && "
+    "rclone --config /root/byhand.conf copyto /var/lib/etcd/byhand.db vault:backups/byhand.db; "
+    "code=$?; rm -f /var/lib/etcd/byhand.db; exit $code"
+)
+
+
+def measure() -> Iterator[Figure]:
+    """Seconds, memory and write latency of a backup at two sizes."""
+    with bench.model() as juju, tempfile.TemporaryDirectory() as folder:
+        address = _store(juju)
+        say(f"deploying {UNITS} units")
+        juju.deploy(bench.charm(), "etcd", num_units=UNITS)
+        secret = juju.add_secret("rclone", {"rclone-conf": _REMOTE.format(address=address)})
+        juju.grant_secret(secret, "etcd")
+        juju.config(
+            "etcd",
+            {
+                "rclone-config": str(secret),
+                "backup-remote": "vault:backups",
+                "backup-interval": "1d",  # the service rests while the same is measured
+            },
+        )
+        cluster = Cluster(juju)
+        cluster.wait_healthy(UNITS, timeout=600)
+        unit = _follower(cluster)
+        _prepare(cluster, unit, address)
+        writes = _Writes(cluster, pathlib.Path(folder))
+        memory: dict[int, float] = {}
+        filled = 0
+        for size in (SMALL, LARGE):
+            say(f"filling to {size // MIB} MiB")
+            writes.fill(size - filled)
+            filled = size
+            figures, memory[size] = _compare(cluster, unit, writes, f"{size // MIB} MiB")
+            yield from figures
+        yield Figure(
+            "memory of the keeper and all it starts, backup of 1 GiB",
+            memory[LARGE],
+            MEMORY,
+            1,
+            "MiB",
+        )
+        yield Figure("the same, 1 GiB against 64 MiB", memory[LARGE], memory[SMALL], 1.1, "MiB")
+        yield Figure("memory of the idle keeper", _keeper_memory() / MIB, unit="MiB")
+
+
+def _store(juju: jubilant.Juju) -> str:
+    """The address of a machine that runs an S3 server."""
+    juju.cli("add-machine")
+    machine = eventually(
+        lambda: next(
+            (n for n, m in juju.status().machines.items() if m.juju_status.current == "started"),
+            "",
+        )
+    )
+    rclone = shutil.which("rclone", path=str(pathlib.Path(sys.executable).parent))
+    juju.scp(str(rclone), f"{machine}:/tmp/rclone")
+    juju.ssh(
+        machine,
+        "sudo mkdir -p /srv/s3/backups && sudo systemd-run --quiet --unit=s3 /tmp/rclone serve s3 "
+        "--auth-key ACCESSKEY,SECRETKEY --addr :9000 /srv/s3",
+    )
+    return juju.status().machines[machine].dns_name
+
+
+def _follower(cluster: Cluster) -> str:
+    """A unit that does not lead: the keeper takes its backups from one."""
+    leader = cluster.statuses()[0]["Status"]["leader"]
+    return next(
+        unit for unit in cluster.units() if cluster.members(unit)["header"]["member_id"] != leader
+    )
+
+
+def _prepare(cluster: Cluster, unit: str, address: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in (("ours.py", _OURS), ("byhand.conf", _REMOTE.format(address=address))):
+            path = pathlib.Path(folder, name)
+            path.write_text(text)
+            cluster.juju.scp(str(path), f"{unit}:/tmp/{name}")
+    cluster.shell(unit, "cp /tmp/byhand.conf /root/byhand.conf")
+
+
+def _compare(
+    cluster: Cluster, unit: str, writes: _Writes, size: str
+) -> tuple[list[Figure], float]:
+    """Rounds of nothing, ours and by hand, while one client writes; and the peak of ours in MiB."""
+    ours: list[float] = []
+    hand: list[float] = []
+    latency: dict[str, list[float]] = {"quiet": [], "ours": [], "hand": []}
+    peak = 0.0
+    service = cluster.shell(unit, "systemctl cat etcd-keeper")
+    charm = next(x for x in service.split() if x.endswith("/src/keeper.py")).rpartition("/src/")[0]
+    for _ in range(ROUNDS):
+        with writes.timed(latency["quiet"]):
+            time.sleep(_QUIET)
+        with writes.timed(latency["ours"]), _Peak(b"/tmp/ours.py") as sampled:
+            ours.append(_timed(cluster, unit, f"{charm}/venv/bin/python /tmp/ours.py", charm))
+        peak = max(peak, sampled.bytes / MIB)
+        with writes.timed(latency["hand"]):
+            hand.append(_timed(cluster, unit, f"sh -c '{_BY_HAND}'", charm))
+    quiet = _p99(latency["quiet"])
+    return [
+        Figure(f"backup of {size}", statistics.median(ours), statistics.median(hand), 1.1),
+        Figure(f"p99 of a write during it, {size}", _p99(latency["ours"]), quiet, 1.2, "ms"),
+        Figure(
+            f"p99 of a write during the same by hand, {size}",
+            _p99(latency["hand"]),
+            quiet,
+            unit="ms",
+        ),
+    ], peak
+
+
+def _timed(cluster: Cluster, unit: str, command: str, charm: str) -> float:
+    """Seconds that a command takes on a unit as a service, with what the keeper's sets."""
+    limits = "-p Nice=10 -p IOSchedulingClass=best-effort -p IOSchedulingPriority=7"
+    paths = f"--setenv=PYTHONPATH={charm}/lib:{charm}/src --setenv=ETCDCTL_API=3"
+    with bench.stopwatch() as seconds:
+        cluster.shell(
+            unit,
+            f"systemd-run --quiet --wait --collect {limits} {paths} "
+            f"--setenv=TLS=/etc/etcd/tls/client {command}",
+        )
+        return seconds()
+
+
+def _p99(values: list[float]) -> float:
+    return statistics.quantiles(values, n=100)[98] * 1000
+
+
+class _Writes:
+    """One client that writes a kilobyte at a time, and how long each write took."""
+
+    def __init__(self, cluster: Cluster, folder: pathlib.Path) -> None:
+        where = next(cluster.credentials(folder).rglob("ca.crt")).parent
+        tls = clients.TLSFiles(where / "ca.crt", where / "client.crt", where / "client.key")
+        urls = [f"https://{unit.public_address}:2379" for unit in cluster.units().values()]
+        self._online = clients.Client(urls, tls, timeout=60)
+
+    def fill(self, size: int) -> None:
+        """Put about `size` bytes that cannot be packed."""
+        for _ in range(size // (MIB // 2)):
+            self._online.put(f"fill/{secrets.token_hex(8)}", os.urandom(MIB // 2))
+
+    @contextlib.contextmanager
+    def timed(self, into: list[float]) -> Iterator[None]:
+        """Write all the while; seconds of each write."""
+        ended = threading.Event()
+        value = os.urandom(1024)
+
+        def write() -> None:
+            while not ended.wait(0.005):
+                began = time.monotonic()
+                self._online.put("bench/written", value)
+                into.append(time.monotonic() - began)
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+
+class _Peak(threading.Thread):
+    """Most memory of a program's processes on this machine, each page counted once, bytes."""
+
+    def __init__(self, program: bytes) -> None:
+        super().__init__(daemon=True)
+        self.bytes = 0
+        self._program = program
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        """Sample until left."""
+        while not self._ended.wait(0.1):
+            self.bytes = max(self.bytes, _memory(self._program))
+
+    def __enter__(self) -> _Peak:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self.join()
+
+
+def _memory(program: bytes) -> int:
+    """Proportional set size of the processes of `program` and all their children, bytes."""
+    parents: dict[int, int] = {}
+    roots: set[int] = set()
+    for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                command = (entry / "cmdline").read_bytes()
+                stat = (entry / "stat").read_text().rpartition(")")[2].split()
+                parents[int(entry.name)] = int(stat[1])
+                if program in command and b"python" in command.split(b"\0")[0]:
+                    roots.add(int(entry.name))
+
+    def ours(pid: int) -> bool:
+        while pid in parents and pid not in roots:
+            pid = parents[pid]
+        return pid in roots
+
+    total = 0
+    for pid in filter(ours, list(parents)):
+        with contextlib.suppress(OSError):
+            rollup = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
+            total += next(int(x.split()[1]) for x in rollup.splitlines() if x.startswith("Pss:"))
+    return total * 1024
+
+
+def _keeper_memory() -> float:
+    """Of one unit's service, the mean of all: they share their programs' pages."""
+    return _memory(b"/src/keeper.py") / UNITS
