@@ -38,6 +38,7 @@ KEY = "/etcd-charm/keeper"
 TTL = 15  # seconds after which a dead holder is replaced
 _LOOK = 5.0  # seconds between two looks at etcd and at the configuration
 _LIST = (60.0, 600.0)  # seconds between two looks at the remote, at least and at most
+_SWEEP = 3600.0  # seconds between two looks for what broken uploads left
 _PAUSE = 60.0  # seconds at most between two looks while nothing answers
 _WRITE = 15.0  # seconds after which numbers that always move are written down
 _VACANT = 4 * TTL  # seconds without a holder after which the leader takes it as well
@@ -80,6 +81,7 @@ class Keeper:
         self._vacant = 0.0
         self._listing = catalogs.Listing(())
         self._listed = 0.0
+        self._swept = 0.0
         self._cluster = 0
         self._since_proof = 0
         self._proof_tried = ""
@@ -129,6 +131,7 @@ class Keeper:
             self._text, self._config = text, None
             self._listed, self._failed = 0.0, 0.0
             self._config = orders.Config.from_json(text)
+            _remove(self._config.own_workdir)  # of one that was killed
             self._remote = None
         if self._config is None:
             raise ValueError("the keeper's configuration cannot be used")
@@ -263,7 +266,7 @@ class Keeper:
                 for m in self._listing.manifests
             ]
             doomed = retention.doomed(points, time.time())
-            if doomed or self._listing.leftovers:
+            if doomed or time.time() - self._swept > _SWEEP:
                 # Others may have been at it: decide on what is there now.
                 listing = catalog.read()
                 for manifest in listing.manifests:
@@ -271,6 +274,7 @@ class Keeper:
                         catalog.delete(manifest)
                         log.info("%s removed by backup-retention", manifest.id)
                 catalog.sweep(listing.leftovers)
+                self._swept = time.time()
                 kept = tuple(m for m in listing.manifests if m.id not in doomed)
                 self._adopt(dataclasses.replace(listing, manifests=kept), time.time())
         except (remotes.RemoteError, schedule.ScheduleError) as error:

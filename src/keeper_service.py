@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from backup import remote as remotes
 
 UNIT = "etcd-keeper.service"
+_BESIDES = 256 << 20  # bytes for everything but the scratch etcd of a proof
 
 
 def ensure(
@@ -41,14 +42,20 @@ def ensure(
         mark=settings.fingerprint if settings else "",
     )
     changed = files.write(orders.CONFIG, config.to_json(), 0o644) or changed
-    changed = host.ensure_service(UNIT, unit_text(charm_dir)) or changed
+    changed = host.ensure_service(UNIT, unit_text(charm_dir, config.memory)) or changed
     if not host.service_active(UNIT):
         host.restart_service(UNIT)
     return changed
 
 
-def unit_text(charm_dir: pathlib.Path) -> str:
-    """The service's systemd unit."""
+def unit_text(charm_dir: pathlib.Path, memory: int) -> str:
+    """The service's systemd unit.
+
+    Args:
+        charm_dir: where the charm is.
+        memory: bytes that a proof may take; pages of files that it reads and writes are counted
+            by systemd, and taken back by the kernel at the limit.
+    """
     return f"""# Written by the charm; changes made here are lost.
 [Unit]
 Description=etcd-keeper, backups of etcd on schedule
@@ -68,6 +75,10 @@ UMask=0077
 Nice=10
 IOSchedulingClass=best-effort
 IOSchedulingPriority=7
+CPUWeight=20
+IOWeight=20
+MemoryMax={memory + _BESIDES}
+TasksMax=256
 OOMScoreAdjust=300
 NoNewPrivileges=true
 ProtectControlGroups=true

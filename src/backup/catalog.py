@@ -29,7 +29,10 @@ SNAPSHOTS = "snapshots"
 SUFFIXES = {"": ".db", "zstd": ".db.zst", "gzip": ".db.gz"}
 LEFTOVER = 86400.0  # seconds after which a file without a manifest is no upload under way
 _ID = re.compile(r"\d{8}T\d{6}Z-g\d+-r\d+-[0-9a-f]{6}")
-_FILE = re.compile(rf"({_ID.pattern})(\.db|\.db\.zst|\.db\.gz|\.json)")
+# rclone writes `.partial` first where a store can rename.
+_FILE = re.compile(
+    rf"({_ID.pattern})(\.db|\.db\.zst|\.db\.gz|\.json|\.[a-z.]+\.[0-9a-z]+\.partial)"
+)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 
@@ -266,7 +269,9 @@ def judge(entries: Iterable[remotes.Entry], texts: Mapping[str, str], now: float
     leftovers: list[str] = []
     for name, entry in sorted(there.items()):
         match = _FILE.fullmatch(name)
-        if not match or match[2] == ".json" or name in described or match[1] in ids:
+        if not match or match[2] == ".json" or name in described:
+            continue
+        if match[1] in ids and not name.endswith(".partial"):
             continue
         if entry.modified and now - entry.modified > LEFTOVER:
             leftovers.append(f"{SNAPSHOTS}/{name}")
@@ -442,10 +447,11 @@ class Catalog:
         self._snapshots.delete(manifest.file)
 
     def sweep(self, names: Iterable[str]) -> None:
-        """Remove leftovers by their names in `Listing.leftovers`.
+        """Remove leftovers by their names in `Listing.leftovers`, and those that no listing shows.
 
         Raises:
             remotes.RemoteError: what is wrong, in one sentence.
         """
         for name in names:
             self.remote.delete(name)
+        self.remote.abort_uploads(LEFTOVER)

@@ -532,6 +532,22 @@ class Remote:
             raise
         return True
 
+    def abort_uploads(self, older: float) -> None:
+        """Have an S3 store drop the parts of uploads that never ended.
+
+        A killed rclone leaves them; they are in no listing, and cost as much as others. Where the
+        credentials do not allow this, it is the bucket's lifecycle that does it.
+
+        Args:
+            older: seconds since they began, at least.
+        """
+        name = self.settings.path.partition(":")[0]
+        parser = _parsed(self.settings.config)
+        if parser is None or parser.get(name, "type", fallback="") != "s3":
+            return
+        with contextlib.suppress(RemoteError):
+            self._run(["backend", "cleanup", self._path(""), "-o", f"max-age={older:.0f}s"])
+
     def free(self) -> int | None:
         """Bytes free on the remote, None when it does not say."""
         try:
@@ -962,12 +978,17 @@ def _problem(settings: Settings) -> str:
 
 def section_names(config: str) -> tuple[str, ...] | None:
     """The remotes that an rclone configuration defines, None when it is not one."""
+    parser = _parsed(config)
+    return None if parser is None else tuple(parser.sections())
+
+
+def _parsed(config: str) -> configparser.RawConfigParser | None:
     parser = configparser.RawConfigParser(strict=False, delimiters=("=",), allow_no_value=True)
     try:
         parser.read_string(config)
     except configparser.Error:
         return None
-    return tuple(parser.sections())
+    return parser
 
 
 def _unwritable(value: str) -> bool:

@@ -179,3 +179,12 @@ def test_given_model_and_application_when_named_then_a_folder_of_its_own():
     for bad in ("../x", "/x", "a//b", "a b", "a/../b", ".hidden", "x\n"):
         with pytest.raises(ValueError, match="cluster-name"):
             catalog.folder(cluster_name=bad)
+
+
+def test_given_a_broken_upload_under_its_partial_name_when_judged_then_swept_after_a_day():
+    one = manifest()
+    partials = [remotes.Entry(f"{name}.1a2b3c4d.partial", 1, NOW) for name in (one.file, "x")]
+    young = catalog.judge([*entries(one), *partials], texts(one), NOW)
+    assert young.manifests == (one,) and young.leftovers == () and len(young.problems) == 2
+    old = catalog.judge([*entries(one), *partials], texts(one), NOW + 2 * 86400)
+    assert old.leftovers == (f"snapshots/{one.file}.1a2b3c4d.partial",)

@@ -1,0 +1,135 @@
+"""A keeper killed at any moment: the next one finds nothing in its way, and leaves nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import keeper as keepers
+from backup import catalog, create, orders, remote
+
+_LOOP = """\
+import pathlib, sys, time
+import keeper
+keeper.TTL = 2
+folder = pathlib.Path(sys.argv[1])
+made = keeper.Keeper(*(folder / name for name in ("keeper.json", "status.json", "cache", "lock")))
+while True:
+    time.sleep(min(made.step(), 0.2))
+"""
+
+
+def config(etcd, folder: pathlib.Path, **changes) -> orders.Config:
+    tls = etcd.config.server_tls
+    return orders.Config(
+        unit="etcd/0",
+        member="etcd-0",
+        endpoints=(etcd.endpoint,),
+        local=etcd.endpoint,
+        ca=str(tls.ca),
+        cert=str(tls.cert),
+        key=str(tls.key),
+        generation=1,
+        token="t",
+        folder="here",
+        interval=30.0,
+        workdir=str(folder / "work"),
+        remote=str(folder / "remote.json"),
+        **{"retention": "", **changes},
+    )
+
+
+def tree(root: int) -> dict[int, str]:
+    """The process and all below it, with their command lines."""
+    found, seen = {}, [root]
+    while seen:
+        pid = seen.pop()
+        with contextlib.suppress(OSError):
+            found[pid] = pathlib.Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+            for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+                seen += [int(child) for child in (task / "children").read_text().split()]
+    return found
+
+
+def kill_when(process: subprocess.Popen, words: str) -> None:
+    """Kill the keeper and all that it started, as systemd does, when one of them does this."""
+    deadline = time.monotonic() + 60
+    while not any(words in command for command in tree(process.pid).values()):
+        assert process.poll() is None and time.monotonic() < deadline, words
+        time.sleep(0.005)
+    for pid in tree(process.pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.parametrize(
+    ("kind", "moment"),
+    [
+        ("local", "backup.aside"),
+        ("local", "copyto"),
+        ("s3", "copyto"),
+        ("local", "rcat"),
+        ("local", "etcd.conf.yaml"),
+        ("s3", "deletefile"),
+    ],
+)
+def test_given_a_keeper_killed_at_work_when_another_works_then_nothing_is_left(
+    request, etcd, tmp_path, monkeypatch, kind, moment
+):
+    store: remote.Remote = request.getfixturevalue(kind)
+    slow = dataclasses.replace(store.settings, bandwidth="2M" if moment == "copyto" else "")
+    (tmp_path / "remote.json").write_text(slow.to_json())
+    settings = config(etcd, tmp_path, retention="last=1")
+    (tmp_path / "keeper.json").write_text(settings.to_json())
+    with etcd.client() as client:
+        for number in range(8):
+            client.put(f"/large/{number}", os.urandom(1 << 20))
+        if moment == "deletefile":
+            tls = keepers.reach(settings)
+            create.create_backup(
+                tls.client(), settings.catalog(), tmp_path, create.About("etcd/0", 1, "t")
+            )
+            client.put("/more", "x")
+            settings = dataclasses.replace(settings, interval=1.0)
+            (tmp_path / "keeper.json").write_text(settings.to_json())
+    process = subprocess.Popen(
+        [sys.executable, "-c", _LOOP, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    try:
+        kill_when(process, moment)
+    finally:
+        process.kill()
+        process.wait()
+
+    (tmp_path / "remote.json").write_text(store.settings.to_json())
+    settings = dataclasses.replace(settings, interval=2.0, mark="new")
+    (tmp_path / "keeper.json").write_text(settings.to_json())
+    monkeypatch.setattr(catalog, "LEFTOVER", -5.0)
+    monkeypatch.setattr(keepers, "_SWEEP", 0.0)
+    monkeypatch.setattr(keepers, "_LIST", (0.0, 0.0))
+    with etcd.client() as client:
+        client.put("/after", os.urandom(64))
+    names = ("keeper.json", "status.json", "cache", "lock")
+    keeper = keepers.Keeper(*(tmp_path / name for name in names), wake=lambda _: None)
+    deadline = time.monotonic() + 60
+    try:
+        while not keeper.status.proven or keeper.status.problems:
+            keeper.step()
+            assert time.monotonic() < deadline, keeper.status
+            time.sleep(0.1)
+    finally:
+        keeper.close()
+    listing = settings.catalog().read()
+    assert listing.problems == () and listing.proven
+    left = [path for path in (tmp_path / "work").rglob("*") if path.is_file()]
+    assert left == []
