@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from benchmarks import bench, dispatching, founding, restoring
+from benchmarks import backing_up, bench, dispatching, founding, restoring
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,6 +18,7 @@ BENCHES: dict[str, Callable[[], Iterator[bench.Figure]]] = {
     "b": dispatching.measure,
     "c": restoring.measure,
     "d": restoring.measure,
+    "h": backing_up.measure,
 }
 
 

@@ -14,8 +14,6 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from cluster_under_test import eventually
-
 from benchmarks import bench
 from benchmarks.bench import MIB, Cluster, Figure, say
 from etcd import client as clients
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
     import jubilant
 
 UNITS = 3
-SMALL, LARGE = 64 * MIB, 1024 * MIB
+SMALL, LARGE = 64 * MIB, int(os.environ.get("LARGE", "1024")) * MIB
 ROUNDS = 3
 MEMORY = 100  # MiB that the keeper and all it starts may take
 _QUIET = 10.0  # seconds of writes without a backup, before each
@@ -103,12 +101,10 @@ def measure() -> Iterator[Figure]:
 def _store(juju: jubilant.Juju) -> str:
     """The address of a machine that runs an S3 server."""
     juju.cli("add-machine")
-    machine = eventually(
-        lambda: next(
-            (n for n, m in juju.status().machines.items() if m.juju_status.current == "started"),
-            "",
-        )
+    ready = juju.wait(
+        lambda status: any(m.juju_status.current == "started" for m in status.machines.values())
     )
+    machine = next(iter(ready.machines))
     rclone = shutil.which("rclone", path=str(pathlib.Path(sys.executable).parent))
     juju.scp(str(rclone), f"{machine}:/tmp/rclone")
     juju.ssh(
@@ -139,7 +135,7 @@ def _prepare(cluster: Cluster, unit: str, address: str) -> None:
 def _compare(
     cluster: Cluster, unit: str, writes: _Writes, size: str
 ) -> tuple[list[Figure], float]:
-    """Rounds of nothing, ours and by hand, while one client writes; and the peak of ours in MiB."""
+    """Nothing, ours and by hand in turn, while one client writes; and the peak of ours, MiB."""
     ours: list[float] = []
     hand: list[float] = []
     latency: dict[str, list[float]] = {"quiet": [], "ours": [], "hand": []}
