@@ -7,7 +7,6 @@ import dataclasses
 import os
 import pathlib
 import pwd
-import shutil
 import signal
 import socket
 import subprocess
@@ -258,16 +257,6 @@ use = egg:swift#dlo
 """
 
 
-def swift_programs() -> pathlib.Path | None:
-    """Where OpenStack Swift's programs are, if they are: SWIFT_BIN, this environment, PATH."""
-    beside = pathlib.Path(sys.executable).parent
-    found = shutil.which("swift-proxy-server") or ""
-    for folder in (os.environ.get("SWIFT_BIN", ""), beside, pathlib.Path(found).parent):
-        if folder and (pathlib.Path(folder) / "swift-proxy-server").exists():
-            return pathlib.Path(folder)
-    return None
-
-
 @dataclasses.dataclass
 class Swift:
     """Swift with one device and its S3 API over TLS, all on loopback."""
@@ -283,7 +272,8 @@ class Swift:
             process.wait()
 
 
-def swift(folder: pathlib.Path, authority: signing.Authority, programs: pathlib.Path) -> Swift:
+def swift(folder: pathlib.Path, authority: signing.Authority) -> Swift:
+    programs = pathlib.Path(sys.executable).parent
     (folder / "srv" / "d1").mkdir(parents=True)
     (folder / "swift.conf").write_text(
         "[swift-hash]\nswift_hash_path_prefix = a\nswift_hash_path_suffix = b\n"

@@ -60,10 +60,7 @@ def s3(s3_server: parts.S3Server, bucket: str) -> remote.Remote:
 def swift_server(
     tmp_path_factory: pytest.TempPathFactory, authority: signing.Authority
 ) -> Iterator[parts.Swift]:
-    programs = parts.swift_programs()
-    if programs is None:
-        pytest.skip("OpenStack Swift is not installed: set SWIFT_BIN, or run uv with --with swift")
-    server = parts.swift(tmp_path_factory.mktemp("swift"), authority, programs)
+    server = parts.swift(tmp_path_factory.mktemp("swift"), authority)
     yield server
     server.end()
 
