@@ -106,7 +106,7 @@ class Generation:
                 skip_backup=bool(raw.get("skip_backup", False)),
                 confirmed=bool(raw.get("confirmed", False)),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, OverflowError, TypeError, ValueError) as error:
             raise ValueError(f"the generation record cannot be read: {error!r}") from error
 
 

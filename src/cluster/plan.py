@@ -146,6 +146,8 @@ def clocks(view: views.View) -> tuple[str, ...]:
         keys.append("founding")
     if view.proposal is not None:
         keys.append(replacing.proposal_key(view.proposal))
+        if replacing.some_ready(view):
+            keys.append(replacing.ready_key(view.proposal))
     if generation is not None and not generation.confirmed:
         keys.append(reading.confirm_key(generation))
     if generation is not None and view.etcd.members is None:

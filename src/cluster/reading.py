@@ -154,6 +154,24 @@ def accounts(view: views.View, token: str) -> tuple[tuple[str, ...], ...]:
     return tuple(sorted({u.voters for u in view.units if u.voters and u.voters_of == token}))
 
 
+def may_serve_beside(
+    view: views.View, token: str, founders: tuple[generations.Founder, ...]
+) -> bool:
+    """Whether the cluster `token` could still have a quorum when `founders` start another.
+
+    Founders that were its voters rule that out by themselves: whoever starts the new data has
+    stopped the old. Only where too few were, others have to stop first.
+    """
+    still = {u.name for u in view.units if u.name != view.me and u.token == token}
+    names = {f.unit for f in founders}
+    for voters in accounts(view, token) if token else ():
+        need = quorum(len(voters))
+        moved = quorum(len(names)) - len(names - set(voters))
+        if len(still & set(voters)) >= need and len(voters) - max(0, moved) >= need:
+            return True
+    return False
+
+
 def lost_by_juju(view: views.View) -> bool:
     """Whether Juju itself says that a quorum is gone: the units were removed, not merely silent.
 

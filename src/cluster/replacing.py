@@ -31,7 +31,16 @@ def withdraw(view: views.View) -> Steps | None:
             return (steps_.Propose(None, f"{unit.name}: {unit.failure[1]}"),)
     left = tuple(f for f in proposal.founders if _stands(view, f))
     if left != proposal.founders:
-        return (_go_on_with(view, proposal, left),)
+        return (_go_on_with(view, proposal, left, "a founder was removed or moved"),)
+    silent = lagging(view)
+    if silent:
+        left = tuple(f for f in proposal.founders if f.unit not in silent)
+        names = ", ".join(silent)
+        reason = (
+            f"{names} did not get ready long after the others: start the machine, or run "
+            f"`juju remove-unit --force {silent[0]}`, and restore again"
+        )
+        return (_go_on_with(view, proposal, left, reason),)
     if view.waited(proposal_key(proposal)) > view.policy.prepare_deadline:
         late = ", ".join(f.unit for f in proposal.founders if not prepared(view, f.unit))
         return (steps_.Propose(None, f"{late} did not get ready in time"),)
@@ -176,12 +185,56 @@ def _go_on_with(
     view: views.View,
     proposal: generations.Generation,
     left: tuple[generations.Founder, ...],
+    reason: str,
 ) -> steps_.Propose:
-    """A founder is gone: back to the old cluster, or, where that is dead too, on without it."""
-    if view.etcd.members is None and left and proposal.source is generations.Source.BACKUP:
+    """A founder is gone: back to the old cluster, or, where that is dead too, on without it.
+
+    Not while those left out could still serve the old cluster where this unit cannot see it.
+    """
+    old = view.generation.token if view.generation is not None else ""
+    alone = view.etcd.members is None and not reading.may_serve_beside(view, old, left)
+    if left and alone and proposal.source is generations.Source.BACKUP:
         again = dataclasses.replace(proposal, token=view.fresh_token, founders=left)
-        return steps_.Propose(again, "a founder was removed or moved")
-    return steps_.Propose(None, "a founder was removed or moved")
+        return steps_.Propose(again, reason)
+    return steps_.Propose(None, reason)
+
+
+def some_ready(view: views.View) -> bool:
+    """Whether a founder of the proposal has its data ready: from here on the others are late."""
+    return view.proposal is not None and any(
+        prepared(view, f.unit) for f in view.proposal.founders
+    )
+
+
+def ready_key(proposal: generations.Generation) -> str:
+    """The clock of a proposal that the first founder is ready for."""
+    return f"ready:{proposal.token}"
+
+
+def lagging(view: views.View) -> tuple[str, ...]:
+    """Founders taken for dead: not ready long after the first one was, and etcd silent there.
+
+    One that runs a healthy member fetches more slowly than the others, and is waited for until
+    the deadline.
+    """
+    proposal = view.proposal
+    if proposal is None or not some_ready(view):
+        return ()
+    lag = view.waited(ready_key(proposal))
+    took = view.waited(proposal_key(proposal)) - lag
+    if lag <= max(view.policy.prepare_lag, took):
+        return ()
+    return tuple(
+        f.unit
+        for f in proposal.founders
+        if not prepared(view, f.unit) and not _healthy(view, f.unit)
+    )
+
+
+def _healthy(view: views.View, name: str) -> bool:
+    unit = view.unit(name)
+    member = reading.member_of(view, unit) if unit is not None else None
+    return member is not None and member.healthy
 
 
 def _founders_healthy(view: views.View, generation: generations.Generation) -> bool:

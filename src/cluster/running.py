@@ -73,20 +73,8 @@ def founds(view: views.View, generation: generations.Generation) -> bool:
 
 
 def _old_may_serve(view: views.View, generation: generations.Generation) -> bool:
-    """Whether the replaced cluster could still have a quorum when the new one gets its own.
-
-    Founders that were its voters rule that out by themselves: whoever starts the new data has
-    stopped the old. Only where too few were, this unit waits for others to stop first.
-    """
     token = reading.detail_of(generation, "previous_token")
-    still = {u.name for u in view.units if u.name != view.me and u.token == token}
-    names = {f.unit for f in generation.founders}
-    for voters in reading.accounts(view, token) if token else ():
-        need = reading.quorum(len(voters))
-        moved = reading.quorum(len(names)) - len(names - set(voters))
-        if len(still & set(voters)) >= need and len(voters) - max(0, moved) >= need:
-            return True
-    return False
+    return reading.may_serve_beside(view, token, generation.founders)
 
 
 def start(view: views.View) -> Steps | None:

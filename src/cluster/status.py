@@ -122,7 +122,7 @@ def _broken(view: views.View) -> Status | None:
 def _replacing(view: views.View) -> Status | None:
     proposal, generation = view.proposal, view.generation
     if proposal is not None and proposal.source is generations.Source.SURVIVOR:
-        return State.RECOVERING, f"preparing the data of {proposal.founders[0].unit}"
+        return State.RECOVERING, _preparing(view, proposal)
     if proposal is not None:
         count = sum(replacing.prepared(view, f.unit) for f in proposal.founders)
         total = len(proposal.founders)
@@ -138,6 +138,18 @@ def _replacing(view: views.View) -> Status | None:
         reason = reading.detail_of(generation, "reason")
         return State.ROLLED_BACK, f"the restore failed, returning to the old data: {reason}"
     return None
+
+
+def _preparing(view: views.View, proposal: generations.Generation) -> str:
+    """Of a survivor: only its disk will do, and only the operator can say that it is gone."""
+    name = proposal.founders[0].unit
+    words = f"preparing the data of {name}"
+    if view.waited(replacing.proposal_key(proposal)) <= view.policy.prepare_lag:
+        return words
+    return (
+        f"{words}, whose disk holds most: start its machine, or run "
+        f"`juju remove-unit --force {name}` to go on without it"
+    )
 
 
 def _recovering(view: views.View) -> Status | None:

@@ -163,6 +163,8 @@ class Policy:
         founding_wait: how long the leader waits for planned units before it founds without them.
         learner_deadline: how long an unpromoted learner may block the queue.
         prepare_deadline: how long units may take to prepare a proposal.
+        prepare_lag: how much longer than the first of them the others may take, or as long again
+            as it took, whichever is more.
         confirm_deadline: how long a committed restore may take to become healthy.
         leave_wait: how long a leaving unit tries to remove its member before it just stops.
         turn_wait: how long a joining unit lets each one before it in the queue go first.
@@ -175,6 +177,7 @@ class Policy:
     founding_wait: float = 90.0
     learner_deadline: float = 900.0
     prepare_deadline: float = 3600.0
+    prepare_lag: float = 300.0
     confirm_deadline: float = 300.0
     leave_wait: float = 30.0
     turn_wait: float = 30.0

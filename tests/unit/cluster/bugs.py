@@ -166,7 +166,7 @@ BUGS: dict[str, tuple[Callable[[], Any], Any]] = {
         plans.plan,
     ),
     "lets the old cluster serve beside the new": (
-        lambda: _patch(running, "_old_may_serve", _no),
+        lambda: _patch(reading, "may_serve_beside", _no),
         plans.plan,
     ),
     "never promotes": (lambda: _without(joining.promote), plans.plan),

@@ -42,6 +42,7 @@ def test_given_a_unit_when_named_as_member_then_the_name_leads_back(unit: str) -
     "change",
     [
         {"number": "one"},
+        {"number": float("inf")},
         {"token": ""},
         {"token": None},
         {"source": "thin air"},

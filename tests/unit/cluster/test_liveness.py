@@ -31,8 +31,8 @@ class Events:
         units = tuple((m.name, m.alive) for m in world.machines.values())
         return others, units, world.generation, world.proposal, world.turn, world.leader
 
-    def run(self, seconds: float) -> float:
-        """Until nothing is owed any more; the simulated seconds that took."""
+    def run(self, seconds: float, settle: bool = True) -> float:
+        """Until nothing is owed any more, or just so long; the simulated seconds that took."""
         world, begin = self.world, self.world.now
         while world.now - begin < seconds:
             owed = [n for n in world.machines if self.owed(n)]
@@ -47,6 +47,8 @@ class Events:
                 self.note(name)
             world.tick()
             world.now += 1
+        if not settle:
+            return seconds
         raise AssertionError({n: p.message for n, p in world.ended.items()})
 
     def owed(self, name: str) -> bool:
@@ -143,6 +145,32 @@ def test_given_a_restore_when_proposed_then_all_have_it_or_none(unable: str | No
     assert settled(world) == healthy(3)
     tokens = {m.current.token for m in world.machines.values() if m.current}
     assert tokens == {old.token if unable else "restored"}
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_given_a_founder_that_dies_when_a_restore_was_proposed_then_decided_in_minutes(
+    running: bool,
+) -> None:
+    world, events = started(3)
+    old = world.generation
+    assert old is not None
+    founders = tuple(generations.Founder(m.name, m.url) for m in world.machines.values())
+    if not running:
+        for machine in world.machines.values():
+            machine.current, machine.running, machine.enabled = None, False, False
+        events.run(30, settle=False)
+    world.proposal = generations.Generation(
+        old.number + 1, "restored", generations.Source.BACKUP, founders
+    )
+    dead = world.machines["etcd/2"]
+    dead.up = dead.running = False
+    world.elect()
+    events.run(600, settle=False)
+    assert world.proposal is None and world.generation is not None
+    assert world.generation.source is (
+        generations.Source.NEW if running else generations.Source.BACKUP
+    )
+    assert len(world.peers(world.machines["etcd/0"], world.generation.token)) == 2
 
 
 def test_given_two_of_three_removed_when_allowed_then_the_survivor_founds_anew() -> None:

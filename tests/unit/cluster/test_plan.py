@@ -301,6 +301,38 @@ class TestReplacing:
         v = self.proposed(since=(("proposal:two", 10_000.0 - 3601),))
         assert do(v) == ["Propose"]
 
+    def lagging(self, **values: Any) -> views.View:
+        """One founder is ready since 301 s, which took it 10 s; etcd/2 is not."""
+        since = (("proposal:two", 10_000.0 - 311), ("ready:two", 10_000.0 - 301))
+        return changed(self.proposed(since=since, **values), 1, prepared="two")
+
+    def test_given_a_founder_that_lags_when_its_member_is_healthy_then_waits(self) -> None:
+        assert do(self.lagging()) != ["Propose"]
+
+    def test_given_a_founder_that_lags_when_its_member_is_silent_then_withdraws(self) -> None:
+        listed = etcd(0, 0, 1, member(2, healthy=False))
+        disk = views.Disk(token="one", prepared=("two",))
+        (propose,) = plans.plan(self.lagging(etcd=listed, disk=disk)).steps
+        assert isinstance(propose, s.Propose)
+        assert propose.proposal is None
+        assert propose.reason.startswith("etcd/2 did not get ready")
+
+    def test_given_founders_that_lag_when_no_data_is_left_then_goes_on_without_them(self) -> None:
+        v = self.lagging(etcd=silent(), disk=views.Disk(prepared=("two",)))
+        v = dataclasses.replace(
+            v, units=tuple(dataclasses.replace(u, token=None) for u in v.units)
+        )
+        (propose,) = plans.plan(v).steps
+        assert isinstance(propose, s.Propose)
+        assert propose.proposal is not None
+        assert propose.proposal.founders == founders(0, 1)
+        assert propose.proposal.token == "fresh"
+
+    def test_given_founders_that_lag_when_the_first_took_longer_then_waits(self) -> None:
+        since = (("proposal:two", 10_000.0 - 700), ("ready:two", 10_000.0 - 310))
+        v = dataclasses.replace(self.lagging(etcd=silent()), since=since)
+        assert do(v) != ["Propose"]
+
     def test_given_a_founder_gone_when_the_old_cluster_runs_then_withdraws(self) -> None:
         v = self.proposed()
         v = dataclasses.replace(v, units=v.units[:2])
