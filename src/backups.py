@@ -115,7 +115,7 @@ class Backups:
                 found = proof.prove(fetched.path, self._workdir / "proof", manifest, cluster)
         finally:
             fetched.path.unlink(missing_ok=True)
-        catalog.mark_proven(manifest, time.time(), hashed=(found.hash, found.compacted))
+        catalog.mark_proven(manifest, time.time(), found.keys, (found.hash, found.compacted))
         return manifest, found
 
     def delete(self, wanted: str) -> catalogs.Manifest:

@@ -114,10 +114,14 @@ class Keeper:
         """Let go of the key and of the connections."""
         if self._election:
             self._election.resign()
+            self._election = None
+        self._disconnect()
+
+    def _disconnect(self) -> None:
         for client in (self._client, self._election_client):
             if client:
                 client.close()
-        self._election = self._client = self._election_client = None
+        self._client = self._election_client = None
 
     # Looking
 
@@ -127,7 +131,7 @@ class Keeper:
         except FileNotFoundError:
             return None
         if text != self._text:
-            self.close()
+            self._disconnect()
             self._text, self._config = text, None
             self._listed, self._failed = 0.0, 0.0
             self._config = orders.Config.from_json(text)
@@ -158,10 +162,13 @@ class Keeper:
 
     def _connect(self, config: orders.Config, now: float) -> clients.Client:
         if self._client is None or now - self._connected > _RECONNECT:
-            self.close()
+            self._disconnect()
             cluster = reach(config)
             self._client, self._election_client = cluster.client(), cluster.client()
-            self._election = clients.Election(self._election_client, KEY, config.member, TTL)
+            if self._election is None:
+                self._election = clients.Election(self._election_client, KEY, config.member, TTL)
+            # Letting go and holding anew would cost two revisions of the users' keyspace.
+            self._election.go_through(self._election_client)
             self._connected = now
         return self._client
 
@@ -307,7 +314,7 @@ class Keeper:
             limits = proof.Limits(memory=config.memory)
             found = aside.prove(reach(config), fetched.path, workdir / "proof", manifest, limits)
             hashed = (found.hash, found.compacted)
-            proven = catalog.mark_proven(manifest, time.time(), hashed=hashed)
+            proven = catalog.mark_proven(manifest, time.time(), found.keys, hashed)
         except _ERRORS as error:
             log.warning("%s could not be proven: %s", manifest.id, error)
             if _passing(error):

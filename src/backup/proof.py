@@ -41,6 +41,7 @@ class Proof:
 
     Attributes:
         revision: its store's revision.
+        keys: how many there are at that revision.
         hash: HashKV at that revision.
         compacted: the compaction that the hash was made under.
         matched: the hash is the cluster's at that revision; None when there was none to compare
@@ -50,6 +51,7 @@ class Proof:
     """
 
     revision: int
+    keys: int
     hash: int
     compacted: int
     matched: bool | None
@@ -95,6 +97,7 @@ def prove(
                 )
             left = max(1.0, limits.seconds - (time.monotonic() - began))
             found = online.hash_kv(endpoint, revision, timeout=left)
+            keys = online.count()
             theirs = cluster(revision) if cluster else None
             matched = None
             if theirs is not None and theirs.compact_revision == found.compact_revision:
@@ -107,6 +110,7 @@ def prove(
             memory = watch.check()
         return Proof(
             revision,
+            keys,
             found.hash,
             found.compact_revision,
             matched,

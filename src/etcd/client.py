@@ -528,6 +528,11 @@ class Client:
         response = self._call("kvstub", "Range", request)
         return tuple(_key_value(facts) for facts in _range_facts(response)["kvs"])
 
+    def count(self) -> int:
+        """How many keys there are; etcd goes through its whole index for it."""
+        request = _rpc().RangeRequest(key=b"\0", range_end=b"\0", count_only=True)
+        return int(self._call("kvstub", "Range", request).count)
+
     def put(self, key: str | bytes, value: str | bytes, lease: int = 0) -> int:
         """Write a key; answers the store's new revision."""
         request = _rpc().PutRequest(key=_bytes(key), value=_bytes(value), lease=lease)
@@ -919,6 +924,10 @@ class Election:
             return True
         self.resign()
         return False
+
+    def go_through(self, client: Client) -> None:
+        """Use another client from now on; what is held stays held."""
+        self._client = client
 
     def resign(self) -> None:
         """Let go of the key, if held."""

@@ -99,7 +99,7 @@ def test_given_a_schedule_when_time_passes_then_backups_are_taken_and_proven(
     proven = unit.until(lambda s: s.proven)
     assert proven.proven == status.newest and proven.proof_error == ""
     (manifest,) = catalog.Catalog(remote, "here").read().manifests
-    assert manifest.proven_at and manifest.hash
+    assert manifest.proven_at and manifest.hash and manifest.keys
     assert manifest.taken_by == "etcd/0"
     assert "newest proven" in proven.words(time.time())
     assert list((unit.folder / "work" / "keeper").iterdir()) == []
@@ -112,6 +112,19 @@ def test_given_nothing_written_when_due_then_skipped_and_said(unit, etcd):
     assert skipped.trouble(time.time()) == ""
     write(etcd, "new")
     assert unit.until(lambda s: s.newest != first.newest).count == 2
+
+
+def test_given_new_connections_when_nothing_is_written_then_no_revision_is_spent(
+    unit, etcd, monkeypatch
+):
+    monkeypatch.setattr(keepers, "_RECONNECT", 0.0)
+    before = unit.until(lambda s: s.newest)
+    assert before.role == "holder"
+    for _ in range(5):
+        assert unit.step().role == "holder"
+    unit.write(dataclasses.replace(unit.config, retention="last=9"))
+    after = unit.step()
+    assert after.role == "holder" and after.revision == before.revision
 
 
 def test_given_retention_when_backups_are_taken_then_old_ones_go(unit, etcd, remote):

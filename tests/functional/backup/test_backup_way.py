@@ -65,6 +65,7 @@ def test_given_a_cluster_when_backed_up_then_listed_fetched_and_proven(etcd, any
     assert snapshot.verify(fetched.path).revision == manifest.revision
 
     with etcd.client() as client:
+        keys = client.count()
         found = proof.prove(
             fetched.path,
             tmp_path / "proof",
@@ -73,9 +74,11 @@ def test_given_a_cluster_when_backed_up_then_listed_fetched_and_proven(etcd, any
         )
     assert found.matched is True
     assert found.revision == manifest.revision
+    assert found.keys == keys >= 300
     assert not (tmp_path / "proof").exists()
-    backups.mark_proven(manifest, time.time())
+    backups.mark_proven(manifest, time.time(), found.keys)
     assert backups.read().proven.id == manifest.id
+    assert backups.read().proven.keys == keys
 
 
 def test_given_no_zstd_when_backed_up_then_gzip_and_back(etcd, local, tmp_path, monkeypatch):
