@@ -4,10 +4,11 @@ export PATH := $(PATH):$(CURDIR)/build/tools/bin
 PYTHON := .venv/bin/python
 AS_ROOT := scripts/as-root
 PYTEST :=
+CHECK :=
 BENCH :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test lint format unit functional integration faults bench pack clean setup machines
+.PHONY: help demo demo-down test lint format unit histories functional integration faults bench pack clean setup machines
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +32,9 @@ format: setup ## Format the sources
 
 unit: setup ## Tests that need nothing but Python (PYTEST="-k word" passes arguments on)
 	@$(PYTHON) scripts/suite.py run unit $(PYTEST)
+
+histories: setup ## Play 100,000 random histories against the planner (CHECK="--show 7" passes arguments on)
+	@PYTHONPATH=src:tests $(PYTHON) -m unit.cluster.check $(CHECK)
 
 functional: machines ## Tests against real etcd and rclone, without Juju
 	@$(AS_ROOT) $(PYTHON) scripts/suite.py run functional $(PYTEST)

@@ -104,6 +104,15 @@ def _commit_early(view: views.View) -> tuple[s.Step, ...] | None:
     return (s.Commit(view.proposal),) if view.proposal else None
 
 
+def _finish_early(view: views.View) -> tuple[s.Step, ...] | None:
+    """Drops the replaced data when the new is there, not when it was seen healthy."""
+    generation = view.generation
+    if generation is None or view.disk.token != generation.token:
+        return None
+    sure = dataclasses.replace(generation, confirmed=True)
+    return replacing.finish(dataclasses.replace(view, generation=sure))
+
+
 def _always(*_: object) -> bool:
     return True
 
@@ -152,6 +161,10 @@ BUGS: dict[str, tuple[Callable[[], Any], Any]] = {
         plans.plan,
     ),
     "adds without listing first": (lambda: _without(joining.join, _add_blindly), plans.plan),
+    "drops what it replaced before the new is healthy": (
+        lambda: _without(replacing.finish, _finish_early),
+        plans.plan,
+    ),
     "commits before everybody is ready": (
         lambda: _without(replacing.commit, _commit_early),
         plans.plan,

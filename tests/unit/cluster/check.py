@@ -140,6 +140,7 @@ class History:
             generations.Source.BACKUP,
             founders,
             world.backup,
+            skip_backup=self.random.random() < 0.3,
         )
 
     def op_stale(self) -> None:
@@ -168,6 +169,7 @@ class History:
 
     def kill(self, machine: simulator.Machine) -> None:
         machine.up = machine.running = False
+        machine.since = {}
         self.world.crash(machine.name)
         if self.world.leader == machine.name:
             self.world.elect()
@@ -204,8 +206,12 @@ class History:
             machine.cut = False
 
     def op_wipe(self) -> None:
+        """The data is lost, at any moment; what the machine notes elsewhere of it stays.
+
+        With that other disk Juju's agent would be lost as well, and the unit with it.
+        """
         machine = self.pick(live=False)
-        if machine is None or (machine.current is not None and not self.known(machine)):
+        if machine is None:
             return
         self.fault(f"wipe {machine.name}")
         machine.lost = machine.current or machine.lost
@@ -213,18 +219,6 @@ class History:
         machine.broken, machine.facts, machine.corrupt = "", None, False
         machine.finished = 0
         machine.running, machine.failed = False, machine.running
-        if machine.lost:
-            self.forget(machine)
-
-    def known(self, machine: simulator.Machine) -> bool:
-        """A disk is not lost between a first start and the end of that very hook."""
-        bag = self.world.bags.get(machine.name)
-        return bag is not None and bag.begun == machine.begun
-
-    def forget(self, machine: simulator.Machine) -> None:
-        """Nothing on the machine survives, only what the unit had published."""
-        bag = self.world.bags.get(machine.name)
-        machine.begun = bag.begun if bag else 0
 
     def op_break(self) -> None:
         machine = self.pick()

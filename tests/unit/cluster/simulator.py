@@ -34,6 +34,10 @@ RUNNING, STOPPED, FAILED, ABSENT = (
 )
 
 
+_MOVING = (s.SetAside, s.Adopt, s.PutBack, s.Found, s.Join, s.Discard, s.Finish)
+"""Steps that put data somewhere else, or away."""
+
+
 class Violation(AssertionError):
     """A promise was broken."""
 
@@ -92,7 +96,7 @@ class Machine:
         self.failed = False
         self.current: Data | None = None
         self.prepared: dict[str, Data] = {}
-        self.kept: dict[str, Data] = {}
+        self.kept: dict[str, list[Data]] = {}
         self.lost: Data | None = None
         self.broken = ""
         self.facts: views.DiskFacts | None = None
@@ -196,10 +200,14 @@ class World:
 
     def peers(self, of: Machine, token: str) -> list[Machine]:
         """Machines that `of` reaches and that run a member of the cluster `token`."""
+        connected = of.up and not of.cut
         return [
             m
             for m in (*self.machines.values(), *self.gone)
-            if m.running and m.current and m.current.token == token and self.reach(of, m)
+            if m.running
+            and (m is of or (connected and m.up and not m.cut))
+            and m.current
+            and m.current.token == token
         ]
 
     def quorum(self, of: Machine, token: str) -> tuple[Data, list[Machine]] | None:
@@ -207,13 +215,12 @@ class World:
         machines = self.peers(of, token)
         if not machines:
             return None
-        datas = [m.current for m in machines if m.current]
-        best = max(datas, key=lambda d: d.index)
+        best = _newest(machines)
         voters = {r.id for r in best.members if not r.learner}
         present = [m for m in machines if m.current and m.current.member in voters]
         if len(present) < reading.quorum(len(voters)):
             return None
-        best = max((m.current for m in present if m.current), key=lambda d: d.index)
+        best = _newest(present)
         if best.index < self.acked.get(token, 0):
             raise Violation(f"a quorum of {token} without an acknowledged entry")
         return best, present
@@ -517,7 +524,9 @@ class World:
             and view.generation is not None
             and machine.current.token != view.generation.token
         )
+        copies = self.copies() if isinstance(step, _MOVING) else {}
         getattr(self, f"do_{type(step).__name__}")(machine, hook, step)
+        self.check_copies(copies, step)
         if before and epoch == self.epoch and not ordered:
             others = [
                 m for m in self.machines.values() if m is not machine and self.reach(m, machine)
@@ -528,6 +537,24 @@ class World:
                 alone = sum(not r.learner for r in records) <= 2 and isinstance(step, s.Restart)
                 if not alone:
                     raise Violation(f"{machine.name}: {step!r} cost the quorum")
+
+    def copies(self) -> dict[str, int]:
+        """How far the newest copy of each cluster's data goes, wherever it lies."""
+        newest: dict[str, int] = {}
+        for m in (*self.machines.values(), *self.gone):
+            kept = [data for datas in m.kept.values() for data in datas]
+            for data in filter(None, (m.current, m.lost, *kept)):
+                newest[data.token] = max(newest.get(data.token, 0), data.index)
+        return newest
+
+    def check_copies(self, before: dict[str, int], step: s.Step) -> None:
+        """The newest copy is never deleted, unless the operator asked for that."""
+        after = self.copies() if before else {}
+        asked = step.generation if isinstance(step, s.Finish) else None
+        for token, index in before.items():
+            spared = asked is None or not asked.skip_backup or token == asked.token
+            if spared and after.get(token, 0) < index:
+                raise Violation(f"{step!r} deleted the newest copy of {token}")
 
     def token_used(self, token: str) -> None:
         if token == f"t{self.tokens + 1}":
@@ -620,7 +647,7 @@ class World:
         if machine.running:
             raise Violation("data moved under a running etcd")
         if machine.current is not None:
-            machine.kept[machine.current.token] = machine.current
+            machine.kept.setdefault(machine.current.token, []).append(machine.current)
         machine.current, machine.broken, machine.facts = None, "", None
         machine.corrupt = False
 
@@ -636,7 +663,10 @@ class World:
             raise Refused("put back over data")
         if step.token not in machine.kept:
             raise Refused("not kept")
-        machine.current = machine.kept.pop(step.token)
+        kept = machine.kept[step.token]
+        machine.current = kept.pop()
+        if not kept:
+            del machine.kept[step.token]
 
     def committed(self, token: str) -> generations.Generation:
         """The record as flushed: only such a one lets etcd start."""
@@ -708,11 +738,14 @@ class World:
         self.changed_at = self.now
 
     def do_AddLearner(self, machine: Machine, hook: Hook, step: s.AddLearner) -> None:  # noqa: N802
-        token, best, _ = self.change(machine)
+        token, best, present = self.change(machine)
         if any(r.learner for r in best.members):
             raise Refused("too many learner members in cluster")
         if any(r.url == step.peer_url for r in best.members):
             raise Refused("peer URL exists")
+        connected = {m.current.member for m in present if m.current}
+        if any(not r.learner and r.id not in connected for r in best.members):
+            raise Refused("unhealthy cluster")
         self.settle()
         self.ids += 1
         machine.joins.append(self.now)
@@ -759,6 +792,8 @@ class World:
         record = next((r for r in best.members if r.id == step.member_id), None)
         if record is None or record.learner:
             raise Violation("update of a learner")
+        if any(r is not record and r.url == step.peer_url for r in best.members):
+            raise Refused("peer URL exists")
         new = record.changed(url=step.peer_url)
         self.commit(machine, token, tuple(new if r is record else r for r in best.members))
         machine.stale = True
@@ -770,11 +805,22 @@ class World:
         if step.generation.number not in self.confirmed:
             raise Violation("finished before it was confirmed")
         machine.finished = step.generation.number
+        if step.generation.skip_backup:
+            machine.kept = {}
 
     def do_ReadFacts(self, machine: Machine, hook: Hook, step: s.ReadFacts) -> None:  # noqa: N802
         if machine.current is not None:
             index = machine.current.index
             machine.facts = views.DiskFacts(1, index, index)
+
+
+def _newest(machines: list[Machine]) -> Data:
+    best = machines[0].current
+    for machine in machines:
+        if best is None or (machine.current and machine.current.index > best.index):
+            best = machine.current
+    assert best is not None
+    return best
 
 
 class Hook:
