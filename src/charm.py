@@ -41,6 +41,7 @@ class EtcdCharm(ops.CharmBase):
         self.peers = peers.Peers(self)
         self.certificates = certificates.Certificates(self)
         self.db = db.Db(self)
+        self.s3 = s3.S3(self)
         self._status: ops.StatusBase | None = None
         for event in (
             self.on.install,
@@ -170,13 +171,10 @@ class EtcdCharm(ops.CharmBase):
 
     def backups(self, node: node_.Node) -> backups.Backups:
         """Where this application's backups go."""
-        related = choice.OFF
-        if self.model.relations[s3.ENDPOINT]:
-            related = s3.S3(self).choice()
         secret = self.config.get("rclone-config")
         config = self._user_secret(str(secret), "rclone-conf") if secret else None
         chosen = choice.choose(
-            related, node.settings.backup_remote, config, node.settings.backup_bandwidth
+            self.s3.choice(), node.settings.backup_remote, config, node.settings.backup_bandwidth
         )
         folder = catalog.folder(
             self.model.name, self.model.uuid, self.app.name, node.settings.cluster_name
