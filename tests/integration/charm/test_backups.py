@@ -3,50 +3,25 @@
 from __future__ import annotations
 
 import json
-import pathlib
-import shutil
-import sys
 
+import bucket
 import pytest
 from cluster_under_test import Cluster, eventually
 
 UNITS = 3
-CONFIG = """\
-[vault]
-type = s3
-provider = Other
-access_key_id = ACCESSKEY
-secret_access_key = SECRETKEY
-endpoint = http://{address}:9000
-"""
 
 
 @pytest.fixture(scope="module")
 def store(juju) -> str:
     """The address of a machine that runs an S3 server."""
-    juju.cli("add-machine")
-    (machine,) = eventually(
-        lambda: [
-            n for n, m in juju.status().machines.items() if m.juju_status.current == "started"
-        ]
-    )
-    rclone = shutil.which("rclone", path=str(pathlib.Path(sys.executable).parent))
-    juju.scp(rclone, f"{machine}:/tmp/rclone")
-    juju.ssh(
-        machine,
-        "sudo mkdir -p /srv/s3/backups && sudo systemd-run --quiet --unit=s3 /tmp/rclone serve s3 "
-        "--auth-key ACCESSKEY,SECRETKEY --addr :9000 /srv/s3",
-    )
-    return juju.status().machines[machine].dns_name
+    return bucket.serve(juju)[1]
 
 
 @pytest.fixture(scope="module")
 def cluster(juju, etcd_charm, store) -> Cluster:
     """Three units whose backups go to the S3 server every 30 seconds."""
     juju.deploy(etcd_charm, "etcd", num_units=UNITS, config={"backup-interval": "30s"})
-    secret = juju.add_secret("rclone", {"rclone-conf": CONFIG.format(address=store)})
-    juju.grant_secret(secret, "etcd")
-    juju.config("etcd", {"rclone-config": str(secret), "backup-remote": "vault:backups"})
+    bucket.use(juju, store)
     deployed = Cluster(juju)
     deployed.wait_healthy(UNITS)
     return deployed

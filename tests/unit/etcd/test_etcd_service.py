@@ -101,6 +101,7 @@ def test_given_a_unit_file_when_ensured_then_it_is_hardened_and_cannot_start_unc
     text = service.UNIT_FILE.read_text()
     for line in (
         f"ConditionPathExists={service.CONFIG}",
+        "ConditionPathExists=/srv/etcd/current/stamp.json",
         f"ExecStart={service.INSTALLED}/etcd --config-file {service.CONFIG}",
         "ReadWritePaths=/srv/etcd",
         "User=etcd",
