@@ -49,7 +49,7 @@ def settle(node: node_.Node, *, leader: bool, recover: str | None = None) -> pol
                 _do_one(node, step)
         except StepError as error:
             verdict = dataclasses.replace(verdict, message=str(error))
-            _wake(node, RETRY)
+            wake(node, RETRY)
             if not dying:
                 break
         if not verdict.steps or any(step.ends_hook for step in verdict.steps):
@@ -58,7 +58,7 @@ def settle(node: node_.Node, *, leader: bool, recover: str | None = None) -> pol
             break
         verdict = _round(node, leader=leader, recover=recover)
     else:
-        _wake(node, RETRY)
+        wake(node, RETRY)
     node.peers.publish(node.me)
     return verdict
 
@@ -90,7 +90,7 @@ def _do_one(node: node_.Node, step: steps.Step) -> None:
         raise StepError(str(error)) from error
 
 
-def _wake(node: node_.Node, seconds: float) -> None:
+def wake(node: node_.Node, seconds: float) -> None:
     """Look again in so many seconds; a leaving unit, which has no later hook, waits here.
 
     Juju runs a wake-up before it delivers relation events: one that came too often would keep
@@ -259,7 +259,7 @@ class Actor:
 
     @do.register
     def _(self, step: steps.Wake) -> None:
-        _wake(self._node, step.seconds)
+        wake(self._node, step.seconds)
 
     @do.register
     def _(self, step: steps.Finish) -> None:

@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     Handler: TypeAlias = Callable[["Actions", ops.ActionEvent], dict[str, Any]]
 
 
+_BROUGHT = {
+    "authentication": "authentication will be on: users, passwords and roles become those of then",
+    "alarms": "it was taken with an alarm armed, which is disarmed once the cluster is healthy",
+}
+"""What a restore brings along besides keys, for the operator."""
+
+
 class RefusedError(Exception):
     """The action does nothing; the text says why and what to do."""
 
@@ -113,11 +120,15 @@ class Actions(ops.Object):
         )
         self._charm.peers.set_proposal(proposal)
         self._charm.peers.set_state("withdrawn", "")
+        detail = dict(proposal.detail)
+        brought = [_BROUGHT[word] for word in detail["carries"].split(",") if word]
         return {
             "generation": str(proposal.number),
-            "revision": dict(proposal.detail)["revision"],
+            "revision": detail["revision"],
             "units": ",".join(founder.unit for founder in proposal.founders),
-            "message": "verified; the units restore it now, juju status tells its end",
+            "message": "; ".join(
+                ["verified; the units restore it now, juju status tells its end", *brought]
+            ),
         }
 
     def _source(self, params: dict[str, Any]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from backup import catalog as catalogs
 from backup import choice, create, orders, proof, restore
 from backup import remote as remotes
 from etcd import client as clients
-from etcd import errors, report, snapshot
+from etcd import errors, report, service, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -138,21 +138,44 @@ class Backups:
             cluster_name: another cluster's folder, "" for this application's.
         """
         manifest = select(self.listing(cluster_name).manifests, wanted)
+        _refuse_newer(manifest, service.version())
         return manifest, self._detail(manifest, cluster_name)
 
-    def newest_proven(self) -> tuple[tuple[str, str], ...] | None:
-        """What a record says of the newest proven backup, None without one."""
+    def origin(self) -> tuple[tuple[tuple[str, str], ...] | None, str]:
+        """What a cluster without data is to be founded from, as the operator has it.
+
+        Returns:
+            What a record says of the newest proven backup, None for nothing; and one sentence on
+            why an empty cluster may not be founded, "" when it may.
+        """
+        settings = self._node.settings
+        if not settings.recover_total_loss and not settings.cluster_name:
+            return None, ""
+        if self._chosen.state is choice.State.OFF and not settings.recover_total_loss:
+            return None, ""
+        if self._chosen.state is choice.State.OFF and not settings.cluster_name:
+            return None, ""  # nothing was ever stored for this application
         try:
-            _, detail = self.chosen("proven")
+            listing = self.listing()
         except (BackupError, remotes.RemoteError) as error:
-            log.info("no proven backup to found from: %s", error)
-            return None
-        return tuple(sorted(detail.items()))
+            return None, f"whether {self._folder} has backups cannot be seen: {error}"
+        if not listing.manifests:
+            return None, ""
+        if settings.recover_total_loss and listing.proven is not None:
+            return tuple(sorted(self._detail(listing.proven).items())), ""
+        proven = "none of them proven, " if settings.recover_total_loss else ""
+        application = self._node.unit.rpartition("/")[0]
+        return None, (
+            f"the remote has {len(listing.manifests)} backups in {self._folder}, {proven}and they "
+            f"are not used unasked: run `juju run {application}/leader restore backup-id=latest`, "
+            "or set another cluster-name for an empty cluster"
+        )
 
     def _detail(self, manifest: catalogs.Manifest, cluster_name: str = "") -> dict[str, str]:
         return {
             **restore.to_detail(self._stored(manifest, cluster_name)),
             "revision": str(manifest.revision),
+            "carries": manifest.carries,
             "bump": str(snapshot.bump_for(manifest.revision, manifest.revision)),
         }
 
@@ -209,6 +232,22 @@ def select(manifests: Sequence[catalogs.Manifest], wanted: str) -> catalogs.Mani
         return catalogs.select(manifests, wanted)
     except LookupError as error:
         raise BackupError(str(error)) from error
+
+
+def _refuse_newer(manifest: catalogs.Manifest, installed: tuple[int, int, int]) -> None:
+    """Refuse a backup whose etcd is of a newer minor version than the installed one.
+
+    Raises:
+        BackupError: it is; the running cluster is as it was.
+    """
+    taken = manifest.storage_version or manifest.etcd_version
+    numbers = tuple(int(part) for part in taken.split(".")[:2] if part.isdigit())
+    if numbers > installed[:2]:
+        own = ".".join(map(str, installed))
+        raise BackupError(
+            f"{manifest.id} is of etcd {taken}, and {own} is installed: nothing was changed; "
+            "attach a newer etcd resource first"
+        )
 
 
 _COLUMNS = ("ID", "TAKEN AT", "REVISION", "SIZE", "ETCD", "CLUSTER", "PROVEN AT")

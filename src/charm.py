@@ -121,6 +121,8 @@ class EtcdCharm(ops.CharmBase):
         verdict = act.settle(node, leader=leader, recover=recover)
         clients.publish(node, self.db, leader=leader)
         problem = self.backups(node).ensure() if node.ready else ""
+        if problem and verdict.status == "active":
+            act.wake(node, act.WAKE_LONGEST)  # no event tells that a remote is back
         place = admin.Place(node.endpoints(), node.settings.quota_bytes)
         admin.ensure(node.charm_dir, place)
         self._status = _status(verdict, trusted, problem, self._aftermath())
@@ -150,7 +152,7 @@ class EtcdCharm(ops.CharmBase):
             me=self.peers.me(),
         )
         node.remote = lambda: self.backups(node).remote()
-        node.newest_backup = lambda: self.backups(node).newest_proven()
+        node.origin = lambda: self.backups(node).origin()
         return node
 
     def _aftermath(self) -> str:

@@ -44,7 +44,8 @@ class Node:
         me: this unit's part as the databag has it, changed by steps, published by `observe`.
         storage: attached storage that the data has yet to move to, None when it is there.
         remote: gives the remote that backups go to; raises when there is none.
-        newest_backup: asks the remote for the newest proven backup, as a record tells it.
+        origin: asks the remote what the cluster is to be founded from: the newest proven backup,
+            as a record tells it, and why an empty one may not be founded.
         ready: package and certificates are there.
         began: when this hook began, monotonic seconds.
     """
@@ -58,7 +59,7 @@ class Node:
     me: view.Unit
     storage: pathlib.Path | None = None
     remote: Callable[[], remotes.Remote] | None = None
-    newest_backup: Callable[[], tuple[tuple[str, str], ...] | None] = lambda: None
+    origin: Callable[[], tuple[tuple[tuple[str, str], ...] | None, str]] = lambda: (None, "")
     ready: bool = False
     began: float = dataclasses.field(default_factory=time.monotonic)
 

@@ -31,6 +31,7 @@ def observe(node: node_.Node, *, leader: bool, recover: str | None = None) -> vi
     _tell(node, etcd, disk)
     units = node.peers.units()
     lost = disk.token is None and not any(unit.token for unit in units)
+    newest, held = node.origin() if leader and lost and node.ready else (None, "")
     return view.View(
         me=node.unit,
         leader=leader,
@@ -48,11 +49,8 @@ def observe(node: node_.Node, *, leader: bool, recover: str | None = None) -> vi
         recover=recover,
         policy=node.settings.policy,
         turn=node.peers.turn(),
-        newest_backup=(
-            node.newest_backup()
-            if leader and lost and node.ready and node.settings.recover_total_loss
-            else None
-        ),
+        newest_backup=newest,
+        held=held,
     )
 
 

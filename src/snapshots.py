@@ -10,12 +10,14 @@ import pathlib
 import secrets
 import shutil
 import socket
+import time
 from typing import TYPE_CHECKING
 
 import host
 from backup import remote as remotes
 from backup import restore
 from cluster import generation as generations
+from cluster import reading
 from etcd import errors, service, snapshot
 
 if TYPE_CHECKING:
@@ -101,6 +103,7 @@ def propose_file(
         "path": str(info.path),
         "revision": str(info.revision),
         "hashed": str(info.hashed),
+        "carries": info.carries,
         "size": str(info.size),
         "sha256": info.sha256,
     }
@@ -134,14 +137,23 @@ def propose(
         skip_backup: drop the replaced data once the new generation is healthy.
 
     Raises:
-        errors.EtcdError: there is no cluster yet, or `keep` cannot be used.
+        errors.EtcdError: no unit is ready yet, or `keep` cannot be used.
     """
     if keep:
         check_keep(node, keep)
     committed = node.peers.generation()
-    if committed is None:
-        raise errors.DataError("there is no cluster to restore yet: wait until it is founded")
-    if node.peers.proposal() is not None:
+    founders = tuple(
+        generations.Founder(unit.name, unit.peer_url)
+        for unit in node.peers.units()
+        if unit.alive and unit.peer_url
+    )
+    if not founders:
+        raise errors.DataError("no unit has etcd installed yet: wait until one has")
+    if committed is None and any(unit.token for unit in node.peers.units()):
+        raise errors.DataError(
+            "attached disks hold a cluster's data, nothing was changed: wait until it is founded"
+        )
+    if node.peers.proposal() is not None or (committed and _unsettled(node, committed)):
         raise errors.DataError("a restore is under way already: wait for its end in juju status")
     revision = int(detail["revision"])
     try:
@@ -150,18 +162,22 @@ def propose(
     except errors.EtcdError:
         live = revision
     return generations.Generation(
-        number=committed.number + 1,
+        number=committed.number + 1 if committed else 1,
         token=secrets.token_hex(16),
         source=generations.Source.BACKUP,
-        founders=tuple(
-            generations.Founder(unit.name, unit.peer_url)
-            for unit in node.peers.units()
-            if unit.alive and unit.peer_url
-        ),
+        founders=founders,
         detail=tuple(sorted({**detail, "bump": str(snapshot.bump_for(live, revision))}.items())),
         keep=keep,
         skip_backup=skip_backup,
     )
+
+
+def _unsettled(node: node_.Node, committed: generations.Generation) -> bool:
+    """The last restore or recovery is neither confirmed nor given up yet."""
+    if committed.confirmed or committed.source is generations.Source.NEW:
+        return False
+    began = node.since().get(reading.confirm_key(committed), 0.0)
+    return time.time() - began <= node.settings.policy.confirm_deadline
 
 
 def check_keep(node: node_.Node, keep: str) -> None:

@@ -64,6 +64,7 @@ class Manifest:
         hash: etcd's HashKV at `revision`, 0 when there was none to be had.
         hash_compacted: the compaction that `hash` was made under.
         proven_at: when it was last restored and found right, None before; seconds since the epoch.
+        carries: what it brings along besides keys: `authentication`, `alarms`, both or "".
     """
 
     id: str
@@ -88,6 +89,7 @@ class Manifest:
     hash: int = 0
     hash_compacted: int = 0
     proven_at: float | None = None
+    carries: str = ""
 
     def to_json(self) -> str:
         """The manifest as the remote holds it."""

@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING
 from backup import catalog as catalogs
 from backup import packing
 from etcd import bolt, errors
+from etcd import snapshot as snapshots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -144,6 +145,7 @@ def create_backup(
             taken_by=about.unit,
             taken_at=taken_at,
             duration=0.0,
+            carries=facts.carries,
         )
         uploaded = _Told(say, f"uploaded to {catalog.remote.words}").of
         return catalog.publish(manifest, stored, uploaded)
@@ -175,6 +177,7 @@ def _held(folder: pathlib.Path) -> Generator[bool]:
 class _Facts:
     revision: int
     storage_version: str
+    carries: str
 
 
 class _Told:
@@ -220,7 +223,8 @@ def _read(path: pathlib.Path) -> _Facts:
     try:
         with bolt.File(path) as file:
             version = file.get(file.bucket(b"meta"), b"storageVersion") or b""
-            return _Facts(bolt.revision(file), version.decode(errors="replace"))
+            storage = version.decode(errors="replace")
+            return _Facts(bolt.revision(file), storage, snapshots.carries(file))
     except (OSError, ValueError) as error:
         raise errors.BadHashError(f"the snapshot taken cannot be read: {error}") from error
 

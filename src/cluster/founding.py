@@ -24,6 +24,8 @@ def found(view: views.View) -> Steps | None:
         return None
     if view.policy.recover_total_loss and view.newest_backup is not None:
         return (steps_.Propose(_from_backup(view, view.newest_backup)),)
+    if view.held:
+        return None
     return (steps_.Commit(_new(view, founders)),)
 
 

@@ -35,6 +35,7 @@ QUICK, SLOW = 2.0, 15.0
 
 _SLOW = (
     State.DEGRADED,
+    State.HELD,
     State.QUORUM_LOST,
     State.CORRUPT,
     State.STUCK,

@@ -14,6 +14,7 @@ class State(enum.Enum):
 
     INSTALLING = "installing"
     FOUNDING = "founding"
+    HELD = "held"  # an empty cluster would be founded beside the backups of another
     JOINING = "joining"
     HEALTHY = "healthy"
     DEGRADED = "degraded"
@@ -36,6 +37,7 @@ class State(enum.Enum):
 _STATUS = {
     State.INSTALLING: "maintenance",
     State.FOUNDING: "waiting",
+    State.HELD: "blocked",
     State.JOINING: "waiting",
     State.HEALTHY: "active",
     State.DEGRADED: "waiting",
@@ -53,6 +55,7 @@ _STATUS = {
 MEANING = {
     State.INSTALLING: "etcd, its certificates or its configuration are not on the machine yet.",
     State.FOUNDING: "The planned units are awaited, or start the first generation together.",
+    State.HELD: "The cluster shall continue from backups, and these need a decision or a remote.",
     State.JOINING: "The unit waits for its turn, or catches up as a learner.",
     State.HEALTHY: "Units, members and voters are the same, all of them healthy, no alarm.",
     State.DEGRADED: "The cluster serves, or will again by itself, but something is missing.",
@@ -89,6 +92,8 @@ def _basics(view: views.View) -> Status | None:
         return None
     if founding.data_without_record(view):
         return _unrecorded(view)
+    if view.held:
+        return State.HELD, f"not founded: {view.held}"
     there, planned = len(reading.published(view)), max(view.planned, len(reading.alive(view)))
     return State.FOUNDING, f"waiting for units to found the cluster: {there} of {planned} ready"
 
@@ -156,8 +161,9 @@ def _recovering(view: views.View) -> Status | None:
     if reading.all_lost(view):
         if view.policy.recover_total_loss and view.newest_backup is not None:
             return State.RECOVERING, "no unit has data left: restoring the newest proven backup"
+        why = f", and {view.held}" if view.held else ""
         return State.DATA_LOST, (
-            "no unit has the cluster's data any more: "
+            f"no unit has the cluster's data any more{why}: "
             "run `juju run etcd/leader restore backup-id=latest`"
         )
     if not reading.lost_by_juju(view):

@@ -211,6 +211,8 @@ class View:
         turn: the unit that may restart etcd now and the running number of that grant.
         newest_backup: `Generation.detail` of the newest proven backup, None when there is none or
             nobody looked.
+        held: why no cluster may be founded without its backups, one sentence, "" when nothing
+            speaks against an empty one.
     """
 
     me: str
@@ -230,6 +232,7 @@ class View:
     policy: Policy = Policy()
     turn: tuple[str, int] = ("", 0)
     newest_backup: tuple[tuple[str, str], ...] | None = None
+    held: str = ""
 
     def unit(self, name: str) -> Unit | None:
         """The unit called `name`, None when neither Juju nor the relation knows it."""

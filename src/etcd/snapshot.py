@@ -57,6 +57,22 @@ class SnapshotInfo:
     alarms: bool
     auth_enabled: bool
 
+    @property
+    def carries(self) -> str:
+        """What it brings along besides keys, see `carries`."""
+        return _carried(self.auth_enabled, self.alarms)
+
+
+def carries(file: bolt.File) -> str:
+    """What an open snapshot brings along besides keys: `authentication`, `alarms`, both or ""."""
+    facts = _facts(file)
+    return _carried(facts.auth_enabled, facts.alarms) if facts else ""
+
+
+def _carried(auth_enabled: bool, alarms: bool) -> str:
+    words = {"authentication": auth_enabled, "alarms": alarms}
+    return ",".join(word for word, there in words.items() if there)
+
 
 def bump_for(live_revision: int, snapshot_revision: int) -> int:
     """How far to raise a restored store's revision so that no watcher meets one twice.

@@ -161,6 +161,12 @@ class TestFounding:
         assert propose.proposal is not None
         assert propose.proposal.source is generations.Source.BACKUP
 
+    def test_given_backups_to_decide_on_when_all_are_there_then_nobody_founds(self) -> None:
+        plan = plans.plan(fresh(held="the remote has backups: run restore"))
+        assert do(fresh(held="the remote has backups: run restore")) == []
+        assert plan.status == "blocked"
+        assert plan.message == "not founded: the remote has backups: run restore"
+
     def test_given_attached_disks_of_one_cluster_when_read_then_the_best_founds(self) -> None:
         low, high = views.DiskFacts(1, 5, 5), views.DiskFacts(1, 9, 9)
         v = fresh(disk=views.Disk(token="old", facts=low))

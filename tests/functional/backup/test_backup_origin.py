@@ -1,0 +1,126 @@
+"""What an application without data is founded from: the folder on a real remote decides."""
+
+from __future__ import annotations
+
+import hashlib
+import pathlib
+import time
+import types
+
+import pytest
+
+import backups
+import settings
+from backup import catalog, choice, remote
+
+
+def manifest(*, proven: bool) -> catalog.Manifest:
+    now = time.time()
+    name = catalog.new_id(now, 1, 7)
+    digest = hashlib.sha256(b"snapshot").hexdigest()
+    return catalog.Manifest(
+        id=name,
+        file=f"{name}.db",
+        cluster_id=1,
+        generation=1,
+        token="t",
+        revision=7,
+        raft_index=7,
+        etcd_version="3.5.16",
+        storage_version="",
+        size=8,
+        sha256=digest,
+        stored_size=8,
+        stored_sha256=digest,
+        compression="",
+        keys=0,
+        members=("etcd-0",),
+        taken_by="etcd/0",
+        taken_at=now,
+        duration=1.0,
+        proven_at=now if proven else None,
+    )
+
+
+def origin(chosen: choice.Choice, *, recover: bool, named: str = "old"):
+    wanted = settings.Settings(recover_total_loss=recover, cluster_name=named)
+    node = types.SimpleNamespace(settings=wanted, unit="etcd/0")
+    return backups.Backups(node, chosen, named or "model-1234/etcd").origin()
+
+
+@pytest.fixture
+def ready(tmp_path: pathlib.Path) -> choice.Choice:
+    (tmp_path / "remote").mkdir()
+    return choice.Choice(choice.State.READY, remote.from_config(str(tmp_path / "remote"), ""))
+
+
+def publish(ready: choice.Choice, tmp_path: pathlib.Path, *, proven: bool) -> catalog.Manifest:
+    (tmp_path / "snapshot").write_bytes(b"snapshot")
+    made = manifest(proven=proven)
+    return catalog.Catalog(remote.Remote(ready.settings), "old").publish(
+        made, tmp_path / "snapshot"
+    )
+
+
+def test_given_a_proven_backup_when_recovery_is_allowed_then_it_is_the_origin(ready, tmp_path):
+    made = publish(ready, tmp_path, proven=True)
+    detail, held = origin(ready, recover=True)
+    assert dict(detail)["id"] == made.id
+    assert held == ""
+
+
+def test_given_backups_when_recovery_is_not_allowed_then_the_action_is_named(ready, tmp_path):
+    publish(ready, tmp_path, proven=True)
+    detail, held = origin(ready, recover=False)
+    assert detail is None
+    assert "juju run etcd/leader restore backup-id=latest" in held
+
+
+def test_given_no_proven_backup_when_recovery_is_allowed_then_it_asks(ready, tmp_path):
+    publish(ready, tmp_path, proven=False)
+    detail, held = origin(ready, recover=True)
+    assert detail is None
+    assert "none of them proven" in held
+
+
+def test_given_an_empty_folder_when_asked_then_an_empty_cluster_is_founded(ready):
+    assert origin(ready, recover=True) == (None, "")
+    assert origin(ready, recover=False) == (None, "")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "named", "held"),
+    [
+        (choice.OFF, "", False),
+        (choice.OFF, "old", True),
+        (choice.Choice(choice.State.WAITING, sentence="Waiting for s3"), "", True),
+        (choice.Choice(choice.State.WRONG, sentence="Two places"), "old", True),
+    ],
+)
+def test_given_no_remote_to_look_at_when_recovery_is_allowed_then_only_a_stranger_founds(
+    chosen, named, held
+):
+    detail, sentence = origin(chosen, recover=True, named=named)
+    assert detail is None
+    assert bool(sentence) == held
+
+
+def test_given_a_remote_that_fails_when_recovery_is_allowed_then_nothing_is_founded():
+    lost = choice.Choice(choice.State.READY, remote.from_config("gone:x", "[gone]\ntype = ftp\n"))
+    detail, held = origin(lost, recover=True)
+    assert detail is None
+    assert "cannot be seen" in held
+
+
+def test_given_a_backup_of_a_newer_etcd_when_chosen_then_it_is_refused(
+    ready, tmp_path, monkeypatch
+):
+    made = publish(ready, tmp_path, proven=True)
+    monkeypatch.setattr(backups.service, "version", lambda: (3, 4, 23))
+    wanted = settings.Settings(cluster_name="old")
+    node = types.SimpleNamespace(settings=wanted, unit="etcd/0")
+    asked = backups.Backups(node, ready, "old")
+    with pytest.raises(backups.BackupError, match=r"of etcd 3\.5\.16, and 3\.4\.23 is installed"):
+        asked.chosen("latest")
+    monkeypatch.setattr(backups.service, "version", lambda: (3, 5, 0))
+    assert asked.chosen("latest")[0].id == made.id
