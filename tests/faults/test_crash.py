@@ -117,14 +117,7 @@ def test_given_hooks_that_die_at_every_step_when_it_recovers_then_it_ends_health
     cluster: Cluster,
 ):
     cluster.put("survives", "yes")
-    units = cluster.units()
-    survivor = cluster.leader()
-    dead = [name for name in units if name != survivor]
-    for name in dead:
-        cluster.juju.cli("chaos", "kill", units[name].machine)
-    cluster.juju.remove_unit(*dead, force=True)
-    eventually(lambda: list(cluster.units()) == [survivor], timeout=300)
-    eventually(lambda: "recover" in cluster.units()[survivor].workload_status.message, timeout=300)
+    survivor = cluster.lose_majority()
     arm(cluster, [survivor], ("Stop", "Prepare", "Commit", "SetAside", "Adopt", "Start"))
     cluster.run("recover", survivor, confirm=True)
     cluster.wait_healthy(1, timeout=900)

@@ -469,62 +469,47 @@ def _type(name: str) -> str:
 def show_model(state: store.ModelState, controller: Any = None) -> dict[str, Any]:
     """``juju show-model``."""
     model = state.model
-    return {
-        model.name: {
-            "name": f"admin/{model.name}",
-            "short-name": model.name,
-            "model-uuid": model.uuid,
-            "model-type": "iaas",
-            "controller-uuid": CONTROLLER_UUID,
-            "controller-name": CONTROLLER,
-            "is-controller": False,
-            "owner": "admin",
-            "cloud": CLOUD,
-            "region": REGION,
-            "type": "lxd",
-            "life": model.life,
-            "status": {
-                "current": "available" if model.life == records.ALIVE else "destroying",
-                "since": moment(model.created),
-            },
-            "users": {
-                "admin": {
-                    "display-name": "admin",
-                    "access": "admin",
-                    "last-connection": "just now",
-                }
-            },
-            "machines": {machine.id: {"cores": os.cpu_count() or 1} for machine in state.machines},
-            "agent-version": VERSION,
-            "credential": {"name": "localhost", "owner": "admin", "cloud": CLOUD},
-        }
+    facts = {
+        **_model(state),
+        "type": "lxd",
+        "status": {
+            "current": "available" if model.life == records.ALIVE else "destroying",
+            "since": moment(model.created),
+        },
+        "users": {
+            "admin": {"display-name": "admin", "access": "admin", "last-connection": "just now"}
+        },
+        "credential": {"name": "localhost", "owner": "admin", "cloud": CLOUD},
     }
+    return {model.name: facts}
 
 
 def models(state: Any, controller: Any) -> dict[str, Any]:
     """``juju models``; *state* is not used."""
     store_ = controller.store
-    rows = [
-        {
-            "name": f"admin/{one.name}",
-            "short-name": one.name,
-            "model-uuid": one.model.uuid,
-            "model-type": "iaas",
-            "controller-uuid": CONTROLLER_UUID,
-            "controller-name": CONTROLLER,
-            "is-controller": False,
-            "owner": "admin",
-            "cloud": CLOUD,
-            "region": REGION,
-            "life": one.model.life,
-            "status": {"current": "available", "since": moment(one.model.created)},
-            "machines": {machine.id: {"cores": os.cpu_count() or 1} for machine in one.machines},
-            "agent-version": VERSION,
-        }
-        for one in store_.states.values()
-        if one.uuid in store_.models
-    ]
+    rows = [_model(one) for one in store_.states.values() if one.uuid in store_.models]
     return {"models": rows, "current-model": store_.setting("current-model")}
+
+
+def _model(state: store.ModelState) -> dict[str, Any]:
+    """What both lists say of a model."""
+    model = state.model
+    return {
+        "name": f"admin/{model.name}",
+        "short-name": model.name,
+        "model-uuid": model.uuid,
+        "model-type": "iaas",
+        "controller-uuid": CONTROLLER_UUID,
+        "controller-name": CONTROLLER,
+        "is-controller": False,
+        "owner": "admin",
+        "cloud": CLOUD,
+        "region": REGION,
+        "life": model.life,
+        "status": {"current": "available", "since": moment(model.created)},
+        "machines": {machine.id: {"cores": os.cpu_count() or 1} for machine in state.machines},
+        "agent-version": VERSION,
+    }
 
 
 def secrets(state: store.ModelState, controller: Any = None, *, owner: str = "") -> dict[str, Any]:

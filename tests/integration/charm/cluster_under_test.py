@@ -130,6 +130,22 @@ class Cluster:
         """A unit's address."""
         return self.units()[unit].public_address
 
+    def lose_majority(self) -> str:
+        """Kill every machine but the raft leader's, and have Juju forget them (minijuju only).
+
+        Answers the survivor, once its status names `recover`.
+        """
+        units = self.units()
+        survivor = self.leader()
+        dead = [name for name in units if name != survivor]
+        self.juju.cli("chaos", "kill", *(units[name].machine for name in dead))
+        self.juju.remove_unit(*dead, force=True)
+        eventually(lambda: list(self.units()) == [survivor], timeout=300)
+        eventually(
+            lambda: "recover" in self.units()[survivor].workload_status.message, timeout=300
+        )
+        return survivor
+
 
 def eventually(check: Callable[[], Any], timeout: float = 120, every: float = 1.0) -> Any:
     """The first true answer, within `timeout` seconds."""

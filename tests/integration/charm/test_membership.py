@@ -152,14 +152,7 @@ def test_given_the_majority_gone_when_recover_is_run_then_the_survivor_founds_an
     cluster: Cluster,
 ):
     cluster.put("survives", "yes")
-    units = cluster.units()
-    survivor = cluster.leader()
-    dead = [name for name in units if name != survivor]
-    for name in dead:
-        cluster.juju.cli("chaos", "kill", units[name].machine)
-    cluster.juju.remove_unit(*dead, force=True)
-    eventually(lambda: list(cluster.units()) == [survivor], timeout=240)
-    eventually(lambda: "recover" in cluster.units()[survivor].workload_status.message, timeout=240)
+    survivor = cluster.lose_majority()
     told = cluster.run("recover", survivor).results
     assert "confirm=true" in told["run"]
     cluster.run("recover", survivor, confirm=True)

@@ -8,16 +8,13 @@ from hypothesis import strategies as st
 
 from unit.cluster import bugs, check
 
+PLAY = settings(
+    deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+)
 FOUNDING = ("add", "remove", "kill", "revive", "cut", "heal", "wipe", "leader", "wait")
 
 
-@settings(
-    max_examples=800,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+@settings(PLAY, max_examples=800)
 @given(
     seed=st.integers(0, 2**32),
     script=st.lists(st.sampled_from(check.VERBS), min_size=1, max_size=14),
@@ -28,13 +25,7 @@ def test_given_any_history_when_faults_stop_then_one_healthy_cluster(
     check.History(seed, script=script).run()
 
 
-@settings(
-    max_examples=400,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+@settings(PLAY, max_examples=400)
 @given(
     seed=st.integers(0, 2**32),
     script=st.lists(st.sampled_from(FOUNDING), min_size=1, max_size=8),
