@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pathlib
 import secrets
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import jubilant
 
 UNITS = 3
-SMALL, LARGE = 64 * MIB, int(os.environ.get("LARGE", "1024")) * MIB
+SMALL, LARGE = 64 * MIB, 1024 * MIB
 ROUNDS = 3
 MEMORY = 100  # MiB that the keeper and all it starts may take
 _QUIET = 10.0  # seconds of writes without a backup, before each
@@ -140,8 +141,7 @@ def _compare(
     hand: list[float] = []
     latency: dict[str, list[float]] = {"quiet": [], "ours": [], "hand": []}
     peak = 0.0
-    service = cluster.shell(unit, "systemctl cat etcd-keeper")
-    charm = next(x for x in service.split() if x.endswith("/src/keeper.py")).rpartition("/src/")[0]
+    charm = json.loads(cluster.shell(unit, "cat /etc/etcd/keeper.json"))["charm_dir"]
     for _ in range(ROUNDS):
         with writes.timed(latency["quiet"]):
             time.sleep(_QUIET)

@@ -175,8 +175,13 @@ class EtcdCharm(ops.CharmBase):
         """Where this application's backups go."""
         secret = self.config.get("rclone-config")
         config = self._user_secret(str(secret), "rclone-conf") if secret else None
+        environment = self._user_secret(str(secret), "environment") if secret else ""
         chosen = choice.choose(
-            self.s3.choice(), node.settings.backup_remote, config, node.settings.backup_bandwidth
+            self.s3.choice(),
+            node.settings.backup_remote,
+            config,
+            node.settings.backup_bandwidth,
+            environment,
         )
         folder = catalog.folder(
             self.model.name, self.model.uuid, self.app.name, node.settings.cluster_name

@@ -35,7 +35,9 @@ class Choice:
 OFF = Choice(State.OFF)
 
 
-def choose(related: Choice, path: str, config: str | None, bandwidth: int = 0) -> Choice:
+def choose(
+    related: Choice, path: str, config: str | None, bandwidth: int = 0, environment: str = ""
+) -> Choice:
     """Weigh the relation against the configuration.
 
     Args:
@@ -44,6 +46,7 @@ def choose(related: Choice, path: str, config: str | None, bandwidth: int = 0) -
         config: content of the `rclone-config` secret; None when the option is not set, "" when the
             secret cannot be read.
         bandwidth: KiB per second, 0 for no limit.
+        environment: the secret's other field: lines of `NAME=value`.
     """
     path = path.strip()
     limit = f"{bandwidth}K" if bandwidth > 0 else ""
@@ -65,6 +68,6 @@ def choose(related: Choice, path: str, config: str | None, bandwidth: int = 0) -
             "the field rclone-conf",
         )
     try:
-        return Choice(State.READY, remote.from_config(path, config or "", bandwidth=limit))
+        return Choice(State.READY, remote.from_config(path, config or "", limit, environment))
     except remote.RemoteError as error:
         return Choice(State.WRONG, sentence=f"{str(error)[:1].upper()}{str(error)[1:]}")

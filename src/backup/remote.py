@@ -39,6 +39,7 @@ _STALL = 300.0  # seconds without one byte moved, after which a transfer is give
 _CONNECT = "15s"
 _IDLE = "60s"
 _LIMIT = 1 << 20
+_ATTEMPTS = 4  # connections for one download
 _SHARED_NAME = "snapshot.db"
 
 _PASSED = ("AWS_", "AZURE_", "GOOGLE_", "OS_")
@@ -95,7 +96,7 @@ class Settings:
         path: an rclone path, `name:folder`, or an absolute local folder.
         ca: PEM certificates to trust instead of the system's, "" for the system's.
         bandwidth: rclone's `--bwlimit`, bytes per second with a suffix (`10M`), "" for no limit.
-        environment: extra variables for rclone, as a role from the environment needs.
+        environment: variables for rclone, as a role or the file of a token takes them.
     """
 
     config: str = dataclasses.field(repr=False)
@@ -233,21 +234,26 @@ def from_s3(s3: S3, bandwidth: str = "") -> Settings:
 def from_config(
     path: str,
     config: str,
-    ca: str = "",
     bandwidth: str = "",
-    environment: tuple[tuple[str, str], ...] = (),
+    environment: str = "",
 ) -> Settings:
     """Settings for any rclone remote: `backup-remote` and `rclone-config` as configured.
+
+    Args:
+        path: an rclone path.
+        config: an rclone configuration.
+        bandwidth: as in `Settings`.
+        environment: lines of `NAME=value`.
 
     Raises:
         RemoteError: of kind CONFIG.
     """
+    lines = [line.strip() for line in environment.splitlines() if line.strip()]
     return Settings(
         config=config.replace("\r\n", "\n"),
         path=path.strip(),
-        ca=ca,
         bandwidth=bandwidth.strip(),
-        environment=environment,
+        environment=tuple((k.strip(), v.strip()) for k, _, v in (x.partition("=") for x in lines)),
     )
 
 
@@ -321,7 +327,6 @@ class Remote:
         local: pathlib.Path,
         name: str,
         progress: Progress | None = None,
-        timeout: float | None = None,
     ) -> None:
         """Upload a file; given up after 300 s without a byte moved.
 
@@ -329,7 +334,6 @@ class Remote:
             local: what to upload.
             name: its name on the remote, relative to this folder.
             progress: told how far it is.
-            timeout: seconds for all of it, by default as long as bytes move.
 
         Raises:
             RemoteError: what is wrong, in one sentence.
@@ -345,7 +349,6 @@ class Remote:
             stdout=subprocess.DEVNULL,
             moved=None,
             tell=tell,
-            timeout=timeout,
         )
         tell(total)
 
@@ -355,7 +358,6 @@ class Remote:
         local: pathlib.Path,
         size: int | None = None,
         progress: Progress | None = None,
-        attempts: int = 4,
     ) -> None:
         """Download to a file, through `<local>.part`, going on where a lost connection left off.
 
@@ -367,7 +369,6 @@ class Remote:
             local: what to write; it appears complete and synced, or not at all.
             size: bytes expected, None when unknown.
             progress: told how far it is.
-            attempts: connections in all.
 
         Raises:
             RemoteError: what is wrong, in one sentence.
@@ -376,7 +377,7 @@ class Remote:
         with part.open("ab") as target:
             if size is not None and target.tell() > size:
                 target.truncate(0)
-            for attempt in range(1, attempts + 1):
+            for attempt in range(1, _ATTEMPTS + 1):
                 before = os.fstat(target.fileno()).st_size
                 if before == size:
                     break
@@ -393,7 +394,7 @@ class Remote:
                     break
                 except RemoteError as error:
                     again = error.kind in (Kind.LOST, Kind.UNREACHABLE, Kind.TIMEOUT, Kind.OTHER)
-                    if not again or attempt == attempts:
+                    if not again or attempt == _ATTEMPTS:
                         raise
                     time.sleep(min(2.0 ** (attempt - 1), 8.0))
             got = os.fstat(target.fileno()).st_size
@@ -427,7 +428,6 @@ class Remote:
             stdout=target.fileno(),
             moved=moved,
             tell=tell,
-            timeout=None,
         )
 
     def _must_exist(self, name: str) -> None:
@@ -504,20 +504,6 @@ class Remote:
             if error.kind not in (Kind.NOT_FOUND, Kind.CORRUPT):
                 raise
 
-    def folders(self, prefix: str = "") -> tuple[str, ...]:
-        """Names of the folders directly below a folder.
-
-        Raises:
-            RemoteError: what is wrong, in one sentence.
-        """
-        try:
-            raw = self._run(["lsf", "--dirs-only", self._path(prefix)])
-        except RemoteError as error:
-            if error.kind is Kind.NOT_FOUND:
-                return ()
-            raise
-        return tuple(sorted(line.rstrip("/") for line in raw.decode().splitlines() if line))
-
     def delete(self, name: str) -> bool:
         """Delete one object; False when there was none.
 
@@ -547,17 +533,6 @@ class Remote:
             return
         with contextlib.suppress(RemoteError):
             self._run(["backend", "cleanup", self._path(""), "-o", f"max-age={older:.0f}s"])
-
-    def free(self) -> int | None:
-        """Bytes free on the remote, None when it does not say."""
-        try:
-            raw = cast(
-                "dict[str, Any]", json.loads(self._run(["about", "--json", self._path("")]))
-            )
-        except (RemoteError, ValueError):
-            return None
-        free = raw.get("free")
-        return free if isinstance(free, int) else None
 
     def _make_bucket(self) -> bool:
         if not self.settings.path.startswith("s3:"):
@@ -600,7 +575,6 @@ class Remote:
         stdout: int,
         moved: Callable[[], int] | None,
         tell: Callable[[int], None],
-        timeout: float | None,
     ) -> None:
         """Run rclone for as long as bytes move, by `moved` or by rclone's own count."""
         arguments = [*arguments, "--stats", "1s", "--stats-log-level", "NOTICE"]
@@ -617,7 +591,7 @@ class Remote:
             except OSError as error:
                 raise self._no_tool(error) from error
             try:
-                said = self._watch(process, moved, tell, timeout)
+                said = self._watch(process, moved, tell)
                 code = process.wait(timeout=30)
             finally:
                 if process.poll() is None:
@@ -633,13 +607,12 @@ class Remote:
         process: subprocess.Popen[bytes],
         moved: Callable[[], int] | None,
         tell: Callable[[int], None],
-        timeout: float | None,
     ) -> str:
         """Follow a transfer until rclone closes its standard error; return its last words."""
         assert process.stderr is not None  # noqa: S101
         last, counted, before = "", 0, -1
         pending = b""
-        started = alive = time.monotonic()
+        alive = time.monotonic()
         with selectors.DefaultSelector() as selector:
             selector.register(process.stderr, selectors.EVENT_READ)
             while True:
@@ -660,10 +633,6 @@ class Remote:
                 if now - alive > _STALL:
                     raise RemoteError(
                         Kind.LOST, f"{self.words} moved no byte for {_STALL:.0f} s: given up"
-                    )
-                if timeout is not None and now - started > timeout:
-                    raise RemoteError(
-                        Kind.TIMEOUT, f"{self.words} was not done within {timeout:.0f} s"
                     )
 
     @contextlib.contextmanager
@@ -959,6 +928,12 @@ def _problem(settings: Settings) -> str:
         r"off|\d+(\.\d+)?[bkmgtpBKMGTP]?", settings.bandwidth
     ):
         return f"the bandwidth limit {settings.bandwidth!r} is not a number with B, K, M or G"
+    for variable, value in settings.environment:
+        if not re.fullmatch(rf"({'|'.join(_PASSED)})[A-Z0-9_]+", variable) or not value:
+            return (
+                "rclone-config's field environment has a line that is none of AWS_...=, "
+                "AZURE_...=, GOOGLE_...=, OS_...= with a value"
+            )
     if path.startswith("/"):
         return ""
     if path.startswith(":"):
@@ -1025,6 +1000,7 @@ def _environment(settings: Settings) -> dict[str, str]:
         "GOGC": "50",
     }
     environment.update({k: v for k, v in os.environ.items() if k.startswith(_PASSED)})
+    environment.update(settings.environment)
     # rclone 1.60 refuses every S3 remote when this is set; `Settings.ca` says the same.
     environment.pop("AWS_CA_BUNDLE", None)
     for name in _PROXIES:
@@ -1033,7 +1009,6 @@ def _environment(settings: Settings) -> dict[str, str]:
             environment[name] = value
     if not re.search(r"^\s*(chunk_size|upload_concurrency)\s*=", settings.config, re.MULTILINE):
         environment.update(_SMALL)
-    environment.update(settings.environment)
     return environment
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import http.server
 import os
 import pathlib
 import subprocess
@@ -55,13 +57,11 @@ def test_given_nothing_when_asked_for_then_not_found_and_no_harm(any_remote, tmp
     assert caught.value.kind is remote.Kind.NOT_FOUND
     assert any_remote.delete("none") is False
     assert any_remote.list("nowhere") == ()
-    assert any_remote.folders("nowhere") == ()
 
 
 def test_given_objects_when_deleted_then_they_are_gone(any_remote):
     any_remote.put_bytes("x/one", b"1")
     any_remote.put_bytes("y/two", b"2")
-    assert any_remote.folders() == ("x", "y")
     assert any_remote.delete("x/one") is True
     assert [e.name for e in any_remote.list()] == ["y/two"]
     assert [e.name for e in any_remote.child("y").list()] == ["two"]
@@ -274,3 +274,49 @@ def test_given_a_share_when_a_peer_fetches_then_it_gets_the_file(authority, tmp_
         assert not (tmp_path / "no").exists()
     finally:
         parts.end(process)
+
+
+_ROLE = """<AssumeRoleWithWebIdentityResponse
+xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleWithWebIdentityResult><Credentials>
+<AccessKeyId>{key}</AccessKeyId><SecretAccessKey>{secret}</SecretAccessKey>
+<SessionToken>session</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration></Credentials>
+</AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>"""
+
+
+def test_given_the_file_of_an_oidc_token_when_checked_then_its_role_is_taken(
+    s3_server, bucket, tmp_path
+):
+    asked: list[str] = []
+
+    class TokenService(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            self.send_response(200)
+            self.send_header("Content-Type", "text/xml")
+            self.end_headers()
+            self.wfile.write(_ROLE.format(key=parts.ACCESS, secret=parts.SECRET).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    (tmp_path / "token").write_text("a-token-of-the-machine")
+    config = (
+        "[s3]\ntype = s3\nprovider = Other\nenv_auth = true\nregion = us-east-1\n"
+        f"endpoint = https://127.0.0.1:{s3_server.port}\nno_check_bucket = true\n"
+    )
+    with http.server.HTTPServer(("127.0.0.1", 0), TokenService) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        made = remote.from_config(
+            f"s3:{bucket}",
+            config,
+            environment=(
+                "AWS_ROLE_ARN=arn:aws:iam::123456789012:role/etcd\n"
+                f"AWS_WEB_IDENTITY_TOKEN_FILE={tmp_path / 'token'}\n"
+                f"AWS_ENDPOINT_URL_STS=http://127.0.0.1:{server.server_port}\n"
+            ),
+        )
+        try:
+            remote.Remote(dataclasses.replace(made, ca=s3_server.ca)).check()
+        finally:
+            server.shutdown()
+    assert asked and "a-token-of-the-machine" in asked[0]

@@ -62,9 +62,9 @@ def test_given_a_bad_bandwidth_when_made_into_settings_then_one_sentence(bandwid
 
 
 def test_given_settings_when_written_and_read_then_the_same_and_the_fingerprint_tells_changes():
-    made = remote.from_config("/backups", "[x]\ntype = local\n", "ca", "1M", (("A", "b"),))
+    made = remote.from_config("/backups", "[x]\ntype = local\n", "1M", "AWS_A=b")
     assert remote.Settings.from_json(made.to_json()) == made
-    other = remote.from_config("/backups", "[x]\ntype = local\n", "ca", "2M")
+    other = remote.from_config("/backups", "[x]\ntype = local\n", "2M", "AWS_A=b")
     assert made.fingerprint != other.fingerprint
     with pytest.raises(remote.RemoteError):
         remote.Settings.from_json("{}")
@@ -102,3 +102,21 @@ def test_given_rclones_words_when_classified_then_the_kind(code, said, kind):
 def test_given_long_words_when_classified_then_cut():
     _, reason = remote.classify(1, "2026/01/01 00:00:00 ERROR : x: Failed to copy: " + "y" * 5000)
     assert len(reason) <= 240
+
+
+def test_given_variables_of_a_role_when_configured_then_rclone_gets_them():
+    config = "[s3]\ntype = s3\nenv_auth = true\n"
+    made = remote.from_config(
+        "s3:b", config, environment="AWS_ROLE_ARN=arn:x\n\nAWS_WEB_IDENTITY_TOKEN_FILE = /run/t\n"
+    )
+    assert made.environment == (
+        ("AWS_ROLE_ARN", "arn:x"),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", "/run/t"),
+    )
+    assert remote.Settings.from_json(made.to_json()) == made
+
+
+@pytest.mark.parametrize("line", ["LD_PRELOAD=/x", "AWS_ROLE_ARN", "RCLONE_CONFIG=/x", "aws_x=1"])
+def test_given_another_variable_when_configured_then_refused(line):
+    with pytest.raises(remote.RemoteError, match="field environment"):
+        remote.from_config("s3:b", "[s3]\ntype = s3\n", environment=line)
