@@ -223,7 +223,11 @@ class Actor:
     def _(self, step: steps.AddLearner) -> None:
         with self._node.client() as client:
             self._node.joined()
-            client.add_learner([step.peer_url])
+            try:
+                client.add_learner([step.peer_url])
+            except errors.RefusedError:
+                self._node.not_joined()  # another was faster: that is no failure of this unit
+                raise
 
     @do.register
     def _(self, step: steps.Promote) -> None:

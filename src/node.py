@@ -250,6 +250,10 @@ class Node:
         JOINS.parent.mkdir(parents=True, exist_ok=True)
         JOINS.write_text(json.dumps([*_recent_joins(), time.time()]))
 
+    def not_joined(self) -> None:
+        """Take the last attempt back: etcd refused it, and added nobody."""
+        JOINS.write_text(json.dumps(_recent_joins()[:-1]))
+
 
 def _recent_joins() -> list[float]:
     try:

@@ -1,0 +1,63 @@
+"""Effects of steps, where they keep count of something."""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+import act
+import node
+from cluster import steps
+from etcd import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class FakeEtcd:
+    """A cluster that answers `member add` with this error, or not at all."""
+
+    def __init__(self, error: errors.EtcdError | None = None) -> None:
+        self.error = error
+
+    def add_learner(self, _: list[str]) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+class FakeNode:
+    """A unit with the real count of its attempts to join."""
+
+    joins, joined, not_joined = node.Node.joins, node.Node.joined, node.Node.not_joined
+
+    def __init__(self, etcd: FakeEtcd) -> None:
+        self.etcd = etcd
+
+    @contextlib.contextmanager
+    def client(self) -> Iterator[FakeEtcd]:
+        yield self.etcd
+
+
+@pytest.fixture(autouse=True)
+def _counted_here(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    monkeypatch.setattr(node, "JOINS", tmp_path / "joins.json")
+
+
+def add(error: errors.EtcdError | None = None) -> int:
+    """Try to become a learner; answers how many attempts are counted."""
+    unit = FakeNode(FakeEtcd(error))
+    with contextlib.suppress(errors.EtcdError):
+        act.Actor(unit).do(steps.AddLearner("https://198.18.0.1:2380"))  # type: ignore[arg-type]
+    return unit.joins()
+
+
+def test_given_a_learner_of_another_when_etcd_refuses_this_one_then_it_counts_as_no_attempt():
+    assert add() == 1
+    assert add(errors.TooManyLearnersError("the cluster has a learner already")) == 1
+
+
+def test_given_no_answer_when_a_unit_was_perhaps_added_then_it_counts_as_an_attempt():
+    assert add(errors.UnreachableError("nobody answers", sent=True)) == 1
