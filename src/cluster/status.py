@@ -191,8 +191,10 @@ def _no_quorum(view: views.View) -> Status | None:
         and not reading.overdue(view)
     ):
         return State.FOUNDING, "founding the cluster"
-    if not reading.unanswered(view):
-        return State.DEGRADED, "waiting for a quorum of members to answer"
+    newcomer = reading.me(view).begun < generation.number and view.disk.token is None
+    if newcomer or not reading.unanswered(view):  # to a newcomer the others may be unknown yet
+        state = State.JOINING if newcomer else State.DEGRADED
+        return state, "waiting for a quorum of members to answer"
     silent = [u.name for u in view.units if u.name != view.me and not u.started]
     names = ", ".join(silent) or "the other units"
     return State.QUORUM_LOST, (

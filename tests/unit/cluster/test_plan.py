@@ -512,6 +512,11 @@ class TestQuorumLost:
         assert plans.plan(v).state is plans.State.QUORUM_LOST
         assert "juju run etcd/leader recover" in plans.plan(v).message
 
+    def test_given_a_newcomer_when_nobody_answers_it_then_it_is_no_lost_quorum(self) -> None:
+        v = view(2, etcd=silent(STOPPED), since=(("silent:1", 1.0),), disk=views.Disk())
+        assert plans.plan(changed(v, 2, begun=0)).state is plans.State.JOINING
+        assert plans.plan(changed(v, 2, begun=1)).state is plans.State.QUORUM_LOST
+
     def test_given_units_only_silent_when_allowed_then_never_recovers(self) -> None:
         v = dataclasses.replace(self.lost(), units=tuple(unit(n) for n in range(3)))
         assert do(v) == []
