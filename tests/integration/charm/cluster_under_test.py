@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jubilant
+import load as load_
 
 TLS = "/etc/etcd/tls/client"
 ETCDCTL = (
@@ -54,8 +55,12 @@ class Cluster:
         raise AssertionError(f"{action} was not refused: {task.results}")
 
     def wait_healthy(self, count: int, timeout: float = 300) -> None:
-        """Until as many units say so as there should be, and etcd agrees."""
+        """Until as many units say so as there should be, and etcd agrees.
+
+        A status is as old as the unit's last hook, so it alone is no proof.
+        """
         message = f"Healthy with {count} known peers"
+        until = time.monotonic() + timeout
 
         def healthy(status: jubilant.Status) -> bool:
             units = status.apps[self.app].units.values()
@@ -66,17 +71,59 @@ class Cluster:
                 for unit in units
             )
 
-        self.juju.wait(healthy, timeout=timeout, delay=0.5, successes=2)
-        self.agree(count)
+        while True:
+            left = max(until - time.monotonic(), 1.0)
+            self.juju.wait(healthy, timeout=left, delay=0.5, successes=2)
+            try:
+                self.agree(count)
+            except AssertionError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(1)
+            else:
+                return
 
     def agree(self, count: int) -> None:
-        """One cluster, as many voters as units, no alarms, seen from every unit."""
+        """One cluster, the units its only voters, no alarms, as each unit sees it."""
         seen = [self.members(unit) for unit in self.units()]
+        own = {self.status(unit)["header"]["member_id"] for unit in self.units()}
         assert len({found["header"]["cluster_id"] for found in seen}) == 1, seen
         for found in seen:
             assert len(found["members"]) == count, found
+            assert {member["ID"] for member in found["members"]} == own, (found, own)
             assert not any(member.get("isLearner") for member in found["members"]), found
         assert not self.etcdctl(self.leader(), "alarm list").strip()
+
+    def check(
+        self, count: int, load: load_.Load, timeout: float = 300, least: int | None = None
+    ) -> None:
+        """What must hold after everything: as many healthy units, one cluster, nothing lost.
+
+        Args:
+            count: units, all of them voters.
+            load: it has ended.
+            timeout: seconds until the units are healthy.
+            least: the revision that was announced to be kept, where a loss was announced.
+        """
+        load.stop()
+        self.wait_healthy(count, timeout)
+        lost = 0
+        if least is None:
+            assert load.missing(self.endpoints()) == []
+        else:
+            kept = load.survived(least, self.endpoints())
+            assert kept, f"what is there does not reach to revision {least}, or has gaps"
+            lost = load.lost(kept)
+        assert len(self.hashes()) == 1
+        print(f"{len(load.writes)} writes, longest gap {load.longest_gap():.2f} s, lost {lost}")
+
+    @contextlib.contextmanager
+    def writing(self, directory: pathlib.Path, **options: float) -> Iterator[load_.Load]:
+        """A load on this cluster, with a certificate that is kept in `directory`."""
+        folder = self.credentials(directory)
+        with load_.running([self.address(unit) for unit in self.units()], folder, **options) as it:
+            eventually(lambda: len(it.writes) > 100)  # so that there is something to lose
+            yield it
 
     def etcdctl(self, unit: str, command: str, *, endpoints: str = "", ok: bool = True) -> str:
         """What etcdctl prints on a unit, as the administrator."""
@@ -92,9 +139,34 @@ class Cluster:
                 raise AssertionError(f"{command}: {error.stdout}{error.stderr}") from error
             return f"{error.stdout}{error.stderr}"
 
+    def exec_all(self, command: str) -> None:
+        """Run a command as root on all units at the same time."""
+        self.juju.cli("exec", "--application", self.app, "--", command)
+
+    def serves(self, unit: str) -> bool:
+        """Whether the unit's etcd has a quorum behind it."""
+        return "is healthy" in self.etcdctl(unit, "endpoint health 2>&1", ok=False)
+
     def members(self, unit: str) -> dict[str, Any]:
         """`etcdctl member list` as JSON."""
         return json.loads(self.etcdctl(unit, "member list -w json"))
+
+    def status(self, unit: str) -> dict[str, Any]:
+        """`etcdctl endpoint status` of the unit's own etcd as JSON."""
+        (found,) = json.loads(self.etcdctl(unit, "endpoint status -w json"))
+        return found["Status"]
+
+    def raft_leader(self) -> str:
+        """The unit whose etcd is raft's leader."""
+        return eventually(self._raft_leader)
+
+    def _raft_leader(self) -> str:
+        for unit in self.units():
+            told = self.etcdctl(unit, "endpoint status -w json 2>/dev/null", ok=False)
+            for found in json.loads(told) if told.startswith("[") else []:
+                if found["Status"]["leader"] == found["Status"]["header"]["member_id"]:
+                    return unit
+        return ""
 
     def statuses(self, unit: str = "") -> list[dict[str, Any]]:
         """`etcdctl endpoint status --cluster` as JSON."""
@@ -130,21 +202,62 @@ class Cluster:
         """A unit's address."""
         return self.units()[unit].public_address
 
-    def lose_majority(self) -> str:
-        """Kill every machine but the raft leader's, and have Juju forget them (minijuju only).
+    def endpoints(self, *units: str) -> list[str]:
+        """Client URLs of these units, by default of all."""
+        known = self.units()
+        return [f"https://{known[unit].public_address}:2379" for unit in units or known]
 
-        Answers the survivor, once its status names `recover`.
-        """
-        units = self.units()
-        survivor = self.leader()
-        dead = [name for name in units if name != survivor]
-        self.juju.cli("chaos", "kill", *(units[name].machine for name in dead))
-        self.juju.remove_unit(*dead, force=True)
-        eventually(lambda: list(self.units()) == [survivor], timeout=300)
-        eventually(
-            lambda: "recover" in self.units()[survivor].workload_status.message, timeout=300
-        )
-        return survivor
+    def kill(self, *units: str) -> None:
+        """Cut the power of the units' machines (minijuju only)."""
+        self._chaos("kill", *units)
+
+    def start(self, *units: str) -> None:
+        """Give the units' machines their power back (minijuju only)."""
+        self._chaos("start", *units)
+
+    def _chaos(self, verb: str, *units: str) -> None:
+        known = self.units()
+        self.juju.cli("chaos", verb, *(known[unit].machine for unit in units))
+
+    def remove_dead(self, *units: str) -> None:
+        """Tell Juju that the machines of these units do not come back, and wait until it knows."""
+        self.juju.cli("remove-unit", "--force", "--no-wait", "--no-prompt", *units)
+        eventually(lambda: not set(units) & set(self.units()), timeout=240)
+
+    def lose_all_but(self, *survivors: str) -> list[str]:
+        """Kill the machines of all other units for good; answers which."""
+        dead = [unit for unit in self.units() if unit not in survivors]
+        self.kill(*dead)
+        self.remove_dead(*dead)
+        return dead
+
+    def says(self, unit: str, words: str, timeout: float = 240) -> str:
+        """Wait until `juju status` says these words of a unit; answers the whole sentence."""
+        found = ""
+
+        def said() -> bool:
+            nonlocal found
+            found = self.units()[unit].workload_status.message
+            return words in found
+
+        try:
+            eventually(said, timeout)
+        except AssertionError as error:
+            raise AssertionError(f"{unit} says {found!r}, not {words!r}") from error
+        return found
+
+    def recover(self, unit: str) -> int:
+        """Run `recover` twice, as it says itself; answers the revision it announced to keep."""
+        told = self.run("recover", unit).results
+        assert told["run"] == f"juju run {unit} recover unit={unit} confirm=true"
+        self.run("recover", unit, confirm=True)
+        return int(told["disks"][unit.replace("/", "-")].split(",")[0].removeprefix("revision "))
+
+    def failed_hooks(self) -> list[str]:
+        """Lines of Juju's log that tell of a hook of this application that failed."""
+        lines = self.juju.debug_log().splitlines()
+        name = f"unit-{self.app}-"
+        return [line for line in lines if name in line and 'hook "' in line and "failed" in line]
 
 
 def eventually(check: Callable[[], Any], timeout: float = 120, every: float = 1.0) -> Any:

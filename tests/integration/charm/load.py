@@ -74,7 +74,7 @@ class Load:
         self.writes: list[Write] = []
         self.refused: list[str] = []
         self._doubtful: dict[str, str | None] = {}
-        self._tls = tls
+        self.tls = tls
         self._stop = threading.Event()
         writers = [_Writer(self, number, rate, limit) for number in range(clients)]
         self._threads = [
@@ -114,23 +114,40 @@ class Load:
         """How many acknowledged writes are younger than `revision`."""
         return sum(write.revision > revision for write in self.writes)
 
-    def missing(self, endpoints: Sequence[str] = (), revision: int | None = None) -> list[str]:
+    def missing(self, endpoints: Sequence[str] = ()) -> list[str]:
         """What the cluster does not hold as it was acknowledged, in words.
 
         Args:
             endpoints: where to ask; by default the members that were seen last.
-            revision: younger writes are announced as lost, and must be: none of them may be
-                there. None: nothing may be lost.
         """
-        with client.Client(endpoints or self.endpoints, self._tls, timeout=20) as online:
-            held = {kv.key.decode(): kv.value.decode() for kv in online.get_prefix(self.prefix)}
+        return [*self.refused, *self._differences(self._held(endpoints), None)]
+
+    def survived(self, least: int, endpoints: Sequence[str] = ()) -> int:
+        """The revision up to which everything is there, and nothing younger.
+
+        A survivor announces what its store holds; its log may hold more. Answers 0 where what is
+        there is no beginning of what was acknowledged that reaches to `least`.
+        """
+        held = self._held(endpoints)
+        younger = sorted(write.revision for write in self.writes if write.revision > least)
+        for revision in (least, *younger):
+            if not self._differences(held, revision):
+                return revision
+        return 0
+
+    def _held(self, endpoints: Sequence[str]) -> dict[str, str]:
+        with client.Client(endpoints or self.endpoints, self.tls, timeout=20) as online:
+            return {kv.key.decode(): kv.value.decode() for kv in online.get_prefix(self.prefix)}
+
+    def _differences(self, held: dict[str, str], revision: int | None) -> list[str]:
+        """Where `held` is not what was acknowledged up to `revision`, None for all, in words."""
         expected: dict[str, str | None] = {}
         for write in sorted(self.writes):
             if revision is None or write.revision <= revision:
                 expected[write.key] = write.value
             else:
                 expected.setdefault(write.key, None)
-        wrong = list(self.refused)
+        wrong: list[str] = []
         for key, value in expected.items():
             found = held.get(key)
             if found != value and (key not in self._doubtful or found != self._doubtful[key]):

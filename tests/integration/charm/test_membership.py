@@ -6,7 +6,6 @@ import pathlib
 
 import pytest
 from cluster_under_test import Cluster, chaos, eventually
-from load import running
 
 
 @pytest.fixture(scope="module")
@@ -18,82 +17,59 @@ def cluster(juju, etcd_charm) -> Cluster:
     return deployed
 
 
-def addresses(cluster: Cluster) -> list[str]:
-    return [unit.public_address for unit in cluster.units().values()]
-
-
-def endpoints(cluster: Cluster) -> list[str]:
-    return [f"https://{address}:2379" for address in addresses(cluster)]
+def a_follower(cluster: Cluster) -> str:
+    """A unit that leads neither for Juju nor in raft."""
+    leaders = (cluster.leader(), cluster.raft_leader())
+    return next(unit for unit in cluster.units() if unit not in leaders)
 
 
 def test_given_one_unit_when_it_grows_and_shrinks_then_no_acknowledged_write_is_lost(
     cluster: Cluster, tmp_path: pathlib.Path
 ):
-    folder = cluster.credentials(tmp_path)
-    with running(addresses(cluster), folder) as load:
+    with cluster.writing(tmp_path) as load:
         cluster.juju.add_unit("etcd", num_units=2)
         cluster.wait_healthy(3)
-        load.endpoints = endpoints(cluster)
         cluster.juju.add_unit("etcd", num_units=2)
         cluster.wait_healthy(5, timeout=420)
-        load.endpoints = endpoints(cluster)
-        leaving = sorted(cluster.units(), key=lambda name: int(name.split("/")[1]))[:2]
-        staying = [
-            f"https://{cluster.address(u)}:2379" for u in cluster.units() if u not in leaving
-        ]
-        load.endpoints = staying
-        cluster.juju.remove_unit(*leaving)
+        leaving = {cluster.raft_leader(), cluster.leader(), *cluster.units()}
+        cluster.juju.remove_unit(*list(leaving)[:2])
         cluster.wait_healthy(3)
-    assert load.missing(endpoints(cluster)) == []
-    assert len(cluster.hashes()) == 1
-    print(f"{len(load.times)} writes, longest gap {load.longest_gap():.2f} s")
+    cluster.check(3, load)
+    assert cluster.failed_hooks() == []
 
 
 @pytest.mark.minijuju
 def test_given_a_dead_machine_when_its_unit_is_forced_out_then_a_new_one_replaces_it(
     cluster: Cluster, tmp_path: pathlib.Path
 ):
-    folder = cluster.credentials(tmp_path)
-    units = cluster.units()
-    dead = next(name for name in units if not units[name].leader)
-    living = [f"https://{units[u].public_address}:2379" for u in units if u != dead]
-    with running(addresses(cluster), folder) as load:
-        load.endpoints = living
-        cluster.juju.cli("chaos", "kill", units[dead].machine)
-        cluster.juju.remove_unit(dead, force=True)
+    dead = a_follower(cluster)
+    with cluster.writing(tmp_path) as load:
+        cluster.kill(dead)
         cluster.juju.add_unit("etcd")
+        cluster.remove_dead(dead)
         cluster.wait_healthy(3, timeout=420)
-    assert load.missing(endpoints(cluster)) == []
-    assert len(cluster.hashes()) == 1
+    cluster.check(3, load)
 
 
 @pytest.mark.minijuju
 def test_given_a_machine_that_is_cut_off_when_it_heals_then_it_is_the_same_member(
     cluster: Cluster, tmp_path: pathlib.Path
 ):
-    folder = cluster.credentials(tmp_path)
     before = {member["ID"] for member in cluster.members(cluster.leader())["members"]}
-    units = cluster.units()
-    lost = next(name for name in units if not units[name].leader)
-    with running(addresses(cluster), folder) as load:
-        load.endpoints = [f"https://{units[u].public_address}:2379" for u in units if u != lost]
-        with chaos(cluster.juju, "cut", units[lost].machine, undo="heal"):
-            eventually(
-                lambda: "true" not in cluster.etcdctl(lost, "endpoint health 2>&1", ok=False)
-            )
+    lost = a_follower(cluster)
+    with cluster.writing(tmp_path) as load:
+        with chaos(cluster.juju, "cut", cluster.units()[lost].machine, undo="heal"):
+            eventually(lambda: not cluster.serves(lost))
         cluster.wait_healthy(3)
     assert {member["ID"] for member in cluster.members(cluster.leader())["members"]} == before
-    assert load.missing(endpoints(cluster)) == []
+    cluster.check(3, load)
 
 
 def test_given_a_wiped_disk_when_etcd_restarts_then_the_member_joins_anew(
     cluster: Cluster, tmp_path: pathlib.Path
 ):
-    folder = cluster.credentials(tmp_path)
-    units = cluster.units()
-    hurt = next(name for name in units if not units[name].leader)
-    with running(addresses(cluster), folder) as load:
-        load.endpoints = [f"https://{units[u].public_address}:2379" for u in units if u != hurt]
+    hurt = a_follower(cluster)
+    with cluster.writing(tmp_path) as load:
         cluster.shell(hurt, "systemctl stop etcd; rm -rf /var/lib/etcd/current")
         cluster.juju.cli("model-config", "update-status-hook-interval=10s")
         try:
@@ -104,18 +80,14 @@ def test_given_a_wiped_disk_when_etcd_restarts_then_the_member_joins_anew(
             cluster.wait_healthy(3, timeout=300)
         finally:
             cluster.juju.cli("model-config", "--reset", "update-status-hook-interval")
-    assert load.missing(endpoints(cluster)) == []
-    assert len(cluster.hashes()) == 1
+    cluster.check(3, load)
 
 
 def test_given_a_corrupt_database_when_etcd_gives_up_then_the_member_is_made_anew(
     cluster: Cluster, tmp_path: pathlib.Path
 ):
-    folder = cluster.credentials(tmp_path)
-    units = cluster.units()
-    hurt = next(name for name in units if not units[name].leader)
-    with running(addresses(cluster), folder) as load:
-        load.endpoints = [f"https://{units[u].public_address}:2379" for u in units if u != hurt]
+    hurt = a_follower(cluster)
+    with cluster.writing(tmp_path) as load:
         cluster.shell(
             hurt,
             "systemctl kill -s KILL etcd; f=/var/lib/etcd/current/etcd/member/snap/db; "
@@ -129,34 +101,51 @@ def test_given_a_corrupt_database_when_etcd_gives_up_then_the_member_is_made_ane
             timeout=240,
         )
         cluster.wait_healthy(3, timeout=300)
-    assert load.missing(endpoints(cluster)) == []
-    assert len(cluster.hashes()) == 1
+    cluster.check(3, load)
+
+
+def test_given_every_etcd_is_killed_at_once_when_they_are_back_then_nothing_is_lost(
+    cluster: Cluster, tmp_path: pathlib.Path
+):
+    with cluster.writing(tmp_path) as load:
+        cluster.exec_all("systemctl kill -s KILL etcd")
+        eventually(lambda: cluster.serves(cluster.leader()))
+    cluster.check(3, load)
 
 
 @pytest.mark.minijuju
-def test_given_all_machines_reboot_when_they_are_up_then_the_cluster_is_as_it_was(
-    cluster: Cluster,
+def test_given_all_machines_lose_power_when_they_are_up_again_then_the_cluster_is_as_it_was(
+    cluster: Cluster, tmp_path: pathlib.Path
 ):
-    cluster.put("before", "the reboot")
-    machines = [unit.machine for unit in cluster.units().values()]
-    cluster.juju.cli("chaos", "reboot", *machines)
-    eventually(
-        lambda: "the reboot" in cluster.etcdctl(cluster.leader(), "get before 2>&1", ok=False),
-        timeout=240,
-    )
-    cluster.wait_healthy(3)
+    before = {member["ID"] for member in cluster.members(cluster.leader())["members"]}
+    units = list(cluster.units())
+    with cluster.writing(tmp_path) as load:
+        cluster.kill(*units)
+        cluster.start(*units)
+        eventually(lambda: cluster.serves(units[0]), timeout=240)
+    cluster.check(3, load)
+    assert {member["ID"] for member in cluster.members(cluster.leader())["members"]} == before
 
 
 @pytest.mark.minijuju
-def test_given_the_majority_gone_when_recover_is_run_then_the_survivor_founds_anew(
+def test_given_the_majority_gone_when_recover_is_run_then_the_loss_is_the_announced_one(
+    cluster: Cluster, tmp_path: pathlib.Path
+):
+    survivor = a_follower(cluster)
+    with cluster.writing(tmp_path) as load:
+        cluster.lose_all_but(survivor)
+    cluster.says(survivor, "juju run etcd/leader recover")
+    announced = cluster.recover(survivor)
+    cluster.check(1, load, least=announced)
+    with cluster.writing(tmp_path) as load:
+        cluster.juju.add_unit("etcd", num_units=2)
+        cluster.wait_healthy(3)
+    cluster.check(3, load)
+
+
+def test_given_three_units_when_the_application_goes_then_no_hook_fails_or_hangs(
     cluster: Cluster,
 ):
-    cluster.put("survives", "yes")
-    survivor = cluster.lose_majority()
-    told = cluster.run("recover", survivor).results
-    assert "confirm=true" in told["run"]
-    cluster.run("recover", survivor, confirm=True)
-    cluster.wait_healthy(1)
-    assert cluster.get("survives") == "yes"
-    cluster.juju.add_unit("etcd", num_units=2)
-    cluster.wait_healthy(3)
+    cluster.juju.remove_application("etcd")
+    eventually(lambda: "etcd" not in cluster.juju.status().apps, timeout=180)
+    assert cluster.failed_hooks() == []
