@@ -367,6 +367,12 @@ class Agent(threading.Thread):
             if not context.reboot:
                 time.sleep(0.2)
         elif code in (0, self.SKIPPED):
+            if code == 0:
+                self.services.log(
+                    "INFO",
+                    "juju.worker.uniter.operation",
+                    f'ran "{hook.name}" hook (via hook dispatching script: dispatch)',
+                )
             self._succeed(hook, remote, context)
         else:
             self.services.log(
