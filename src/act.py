@@ -53,6 +53,7 @@ def settle(node: node_.Node, *, leader: bool, recover: str | None = None) -> pol
             if not dying:
                 break
         if not verdict.steps or any(step.ends_hook for step in verdict.steps):
+            _follow_up(node, verdict)
             break
         if any(isinstance(step, steps.Wake) for step in verdict.steps) and not dying:
             break
@@ -61,6 +62,12 @@ def settle(node: node_.Node, *, leader: bool, recover: str | None = None) -> pol
         wake(node, RETRY)
     node.peers.publish(node.me)
     return verdict
+
+
+def _follow_up(node: node_.Node, verdict: policy.Plan) -> None:
+    """The leader acts on a record of its own in its next hook, and no event announces that."""
+    if any(isinstance(s, steps.Commit) and not s.generation.confirmed for s in verdict.steps):
+        _wake_in(node, 0.0)
 
 
 def _round(node: node_.Node, *, leader: bool, recover: str | None) -> policy.Plan:
@@ -78,6 +85,7 @@ def _do_one(node: node_.Node, step: steps.Step) -> None:
     """
     log.info("step: %s", step)
     begun = node.me.begun
+    node.stepped()
     try:
         Actor(node).do(step)
     except (errors.EtcdError, OSError) as error:
@@ -88,6 +96,8 @@ def _do_one(node: node_.Node, step: steps.Step) -> None:
         if token:
             node.me = dataclasses.replace(node.me, failure=(token, str(error)))
         raise StepError(str(error)) from error
+    finally:
+        node.stepped()
 
 
 def wake(node: node_.Node, seconds: float) -> None:
@@ -103,8 +113,12 @@ def wake(node: node_.Node, seconds: float) -> None:
     now = time.time()
     age = max((now - began for began in node.since().values()), default=0.0)
     delay = max(seconds, WAKE_SHARE * (time.monotonic() - node.began), age / WAKE_SHARE)
+    _wake_in(node, min(delay, WAKE_LONGEST))
+
+
+def _wake_in(node: node_.Node, seconds: float) -> None:
     try:
-        host.wake(min(delay, WAKE_LONGEST), node.unit, node.charm_dir)
+        host.wake(seconds, node.unit, node.charm_dir)
     except errors.EtcdError as error:
         log.warning("no earlier look than update-status: %s", error)
 

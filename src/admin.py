@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import pathlib
@@ -13,6 +12,7 @@ import host
 from etcd import client, errors, membership, report, service
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Sequence
 
 PLACE = pathlib.Path("/etc/etcd/admin.json")
@@ -119,6 +119,8 @@ def alarm_disarm(online: client.Client, _: argparse.Namespace, __: Place) -> Ans
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
+    import argparse  # costly, and no hook parses arguments
+
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("-o", "--output", choices=("table", "json"), default="table")
     top = argparse.ArgumentParser(prog="etcd-admin", description=__doc__)

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import pathlib
 from typing import TYPE_CHECKING
 
 import ops
 
 import act
-import actions
 import admin
 import backups
 import clients
@@ -66,13 +66,18 @@ class EtcdCharm(ops.CharmBase):
             ):
                 framework.observe(event, self._on_event)
         framework.observe(self.on.collect_unit_status, self._on_collect_unit_status)
-        self.actions = actions.Actions(self)
+        if "JUJU_ACTION_NAME" in os.environ:
+            import actions  # costly, and most hooks run none
+
+            self.actions = actions.Actions(self)
 
     # Events
 
     def _on_event(self, event: ops.EventBase) -> None:
         try:
-            if isinstance(event, (ops.InstallEvent, ops.StartEvent, ops.UpgradeCharmEvent)):
+            if isinstance(event, (ops.InstallEvent, ops.UpgradeCharmEvent)) or (
+                isinstance(event, (ops.StartEvent, ops.UpdateStatusEvent)) and PROBLEM.exists()
+            ):
                 self._install()
             if isinstance(event, ops.StorageDetachingEvent) and not self.peers.dying:
                 service.stop()  # the next event finds no data, and joins anew on the old disk
@@ -106,20 +111,26 @@ class EtcdCharm(ops.CharmBase):
         # What the configuration is made of changes with an event of its own.
         if not isinstance(event, ops.UpdateStatusEvent) and node.root.stamp() is not None:
             node.configure()
-        self.settle(node)
+        self.settle(node, ticked=isinstance(event, ops.UpdateStatusEvent))
 
-    def settle(self, node: node_.Node, recover: str | None = None) -> None:
+    def settle(
+        self, node: node_.Node, recover: str | None = None, *, ticked: bool = False
+    ) -> None:
         """Certificates, membership, clients: everything that an event may have moved.
 
         Args:
             node: this unit.
             recover: an operator's order to found anew from this unit's disk.
+            ticked: no event of Juju's has brought this hook, only time.
         """
-        trusted = self._keyring().ensure()
+        keyring = self._keyring()
+        node.quiet = ticked and keyring.is_fresh()
+        trusted = trust.Trust(True) if node.quiet else keyring.ensure()
         node.ready = trusted.ready and service.binary("etcd", must_exist=False).exists()
         leader = self.unit.is_leader()
         verdict = act.settle(node, leader=leader, recover=recover)
-        clients.publish(node, self.db, leader=leader)
+        if not node.quiet or verdict.steps:
+            clients.publish(node, self.db, leader=leader)
         problem = self.backups(node).ensure() if node.ready else ""
         if problem and verdict.status == "active":
             act.wake(node, act.WAKE_LONGEST)  # no event tells that a remote is back

@@ -47,6 +47,7 @@ class Node:
         origin: asks the remote what the cluster is to be founded from: the newest proven backup,
             as a record tells it, and why an empty one may not be founded.
         ready: package and certificates are there.
+        quiet: only time has passed: addresses are what this unit last published.
         began: when this hook began, monotonic seconds.
     """
 
@@ -61,12 +62,22 @@ class Node:
     remote: Callable[[], remotes.Remote] | None = None
     origin: Callable[[], tuple[tuple[tuple[str, str], ...] | None, str]] = lambda: (None, "")
     ready: bool = False
+    quiet: bool = False
     began: float = dataclasses.field(default_factory=time.monotonic)
 
     @property
     def member(self) -> str:
         """The etcd member name."""
         return generations.member_name(self.unit)
+
+    @functools.cached_property
+    def etcd_state(self) -> view.Service:
+        """What systemd says of etcd, asked once between two steps."""
+        return service.state()
+
+    def stepped(self) -> None:
+        """Forget what a step may have changed."""
+        self.__dict__.pop("etcd_state", None)
 
     @functools.cached_property
     def addresses(self) -> peers.Addresses:
@@ -76,11 +87,15 @@ class Node:
     @property
     def peer_url(self) -> str:
         """Where peers reach this unit."""
+        if self.quiet and self.me.peer_url:
+            return self.me.peer_url
         return peers.url(self.addresses.peer, self.settings.peer_port)
 
     @property
     def client_url(self) -> str:
         """Where clients reach this unit."""
+        if self.quiet and self.me.client_url:
+            return self.me.client_url
         return peers.url(self.addresses.client, self.settings.port)
 
     @property
@@ -104,7 +119,7 @@ class Node:
             return ()
         stamp = self.root.stamp()
         mine = stamp is not None and stamp.token == committed.token
-        local = [self.local_url] if mine and service.state() is view.Service.RUNNING else []
+        local = [self.local_url] if mine and self.etcd_state is view.Service.RUNNING else []
         others = [
             unit.client_url
             for unit in self.peers.units()

@@ -55,7 +55,7 @@ def observe(node: node_.Node, *, leader: bool, recover: str | None = None) -> vi
 
 
 def _etcd(node: node_.Node) -> view.Etcd:
-    state = service.state()
+    state = node.etcd_state
     endpoints = node.endpoints() if node.ready else ()
     local_id = None
     running = state is view.Service.RUNNING
@@ -109,8 +109,13 @@ def _tell(node: node_.Node, etcd: view.Etcd, disk: view.Disk) -> None:
     voters, voters_of = node.me.voters, node.me.voters_of
     committed = node.peers.generation()
     if etcd.members is not None and committed is not None:
-        named = [member.name for member in etcd.members if member.name and not member.learner]
-        voters = tuple(sorted(generations.unit_name(name) for name in named))
+        at = {unit.peer_url: unit.name for unit in node.peers.units() if unit.peer_url}
+        known = (
+            generations.unit_name(m.name) if m.name else at.get(next(iter(m.peer_urls), ""), "")
+            for m in etcd.members
+            if not m.learner
+        )
+        voters = tuple(sorted(unit for unit in known if unit))
         voters_of = committed.token
     node.me = dataclasses.replace(
         node.me,

@@ -7,14 +7,17 @@ believe the `certificates` relation's authority and our client authority.
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 
 from cluster import generation as generations
+from etcd import files
 from relations import certificates, peers
 from tls import authority, certificate, request, store
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 ADMIN = "root"  # the user that etcd's own auth wants for administration
+FRESH = 6 * 3600  # seconds that certificates found in order are not looked at without an event
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,13 +48,34 @@ class Keyring:
         model_uuid: str,
     ):
         self._disk = disk
+        self._checked = disk.path("server").with_name("checked.json")
         self._peers = cluster
         self._relation = relation
         self._member = generations.member_name(unit)
         self._common_name = certificates.common_name(application, unit, model_uuid)
 
+    def is_fresh(self) -> bool:
+        """Whether `ensure` found all in order lately, with the authorities of today."""
+        if not all(self._disk.path(name).exists() for name in ("peer", "server", "client")):
+            return False
+        try:
+            noted = json.loads(self._checked.read_text())
+            age = time.time() - float(noted["at"])
+            return 0 <= age < FRESH and noted["mark"] == self._peers.authorities_mark()
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
     def ensure(self) -> Trust:
         """Bring the certificates on disk in line with the authorities and addresses."""
+        trust = self._ensure()
+        if not trust.ready or trust.message:
+            self._checked.unlink(missing_ok=True)
+        elif not self.is_fresh():
+            noted = {"at": time.time(), "mark": self._peers.authorities_mark()}
+            files.write(self._checked, json.dumps(noted))
+        return trust
+
+    def _ensure(self) -> Trust:
         addresses = self._peers.addresses()
         server_sans = tuple(sorted({*addresses.client_sans, *LOOPBACK, self._member}))
         asked = self._request(server_sans) if self._relation.related else None

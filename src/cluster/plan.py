@@ -116,8 +116,18 @@ def plan(view: views.View) -> Plan:
     state, message = status.describe(view)
     waiting_on = keys[0] if keys and state is not State.HEALTHY else ""
     if not steps and state is not State.HEALTHY and not view.dying:
-        steps = (steps_.Wake(SLOW if state in _SLOW else QUICK),)
+        steps = _look_again(view, state)
     return Plan(steps, state, message, waiting_on, keys)
+
+
+def _look_again(view: views.View, state: State) -> Steps:
+    """A wake-up for what no event announces.
+
+    Before the first record, databags hold all that counts, and only the leader has a bound.
+    """
+    if view.generation is None and view.proposal is None:
+        return (steps_.Wake(SLOW),) if view.leader else ()
+    return (steps_.Wake(SLOW if state in _SLOW else QUICK),)
 
 
 def decide(view: views.View) -> Steps:

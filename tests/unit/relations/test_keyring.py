@@ -136,14 +136,16 @@ class Unit:
             networks=[network("cluster", address), network("db", address)],
         )
         with self._juju.hook(state) as charm:
-            found = trust.Keyring(
+            keyring = trust.Keyring(
                 self.disk,
                 peers.Peers(charm),
                 certificates.Certificates(charm),
                 "etcd/0",
                 "etcd",
                 UUID,
-            ).ensure()
+            )
+            found = keyring.ensure()
+            self.fresh = keyring.is_fresh()
         for relation in relations[1:]:
             asked = self._juju.bag(relation)
             assert asked["common_name"] == NAME
@@ -191,6 +193,25 @@ def test_given_nothing_changes_when_settled_again_then_nothing_is_written(unit):
         before = [unit.disk.path(name).readlink() for name in ("peer", "server", "client")]
         unit.ensure(kind)
         assert before == [unit.disk.path(name).readlink() for name in ("peer", "server", "client")]
+
+
+def test_given_all_in_order_when_asked_again_then_fresh_until_something_is_missing(unit):
+    unit.ensure(made=False)
+    assert not unit.fresh
+    unit.ensure()
+    assert unit.fresh
+    unit.ensure("garbage")
+    assert not unit.fresh
+    unit.ensure("answer")
+    assert unit.fresh
+
+
+def test_given_all_in_order_hours_ago_when_asked_again_then_not_fresh(unit, monkeypatch):
+    unit.ensure()
+    later = trust.time.time() + trust.FRESH + 1
+    monkeypatch.setattr(trust.time, "time", lambda: later)
+    unit.ensure()
+    assert unit.fresh  # looked at again, and noted
 
 
 @pytest.mark.parametrize("kind", ["nothing", "ca"])
