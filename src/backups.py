@@ -212,6 +212,9 @@ class Backups:
             interval=settings.backup_interval,
             retention=settings.backup_retention,
             workdir=str(self._workdir),
+            units=sum(unit.alive for unit in node.peers.units()),
+            certificates={name: facts.not_after for name, facts in node.certificate_facts()},
+            metrics_port=settings.metrics_port,
         )
 
     @staticmethod

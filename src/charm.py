@@ -21,7 +21,7 @@ import trust
 from backup import catalog, choice
 from cluster import generation as generations
 from etcd import data, errors, service
-from relations import certificates, db, peers, s3
+from relations import certificates, cos, db, peers, s3
 from tls import store
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class EtcdCharm(ops.CharmBase):
             self.on["data"].storage_detaching,
         ):
             framework.observe(event, self._on_event)
-        for endpoint in ("cluster", "certificates", "db", s3.ENDPOINT):
+        for endpoint in ("cluster", "certificates", "db", cos.ENDPOINT, s3.ENDPOINT):
             on = self.on[endpoint]
             for event in (
                 on.relation_created,
@@ -131,6 +131,7 @@ class EtcdCharm(ops.CharmBase):
         verdict = act.settle(node, leader=leader, recover=recover)
         if not node.quiet or verdict.steps:
             clients.publish(node, self.db, leader=leader)
+            cos.Cos(self).publish(node.settings.metrics_port)
         problem = self.backups(node).ensure() if node.ready else ""
         if problem and verdict.status == "active":
             act.wake(node, act.WAKE_LONGEST)  # no event tells that a remote is back

@@ -22,6 +22,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import host
+import metrics
 from backup import aside, create, orders, proof, restore, schedule
 from backup import catalog as catalogs
 from backup import remote as remotes
@@ -432,10 +433,12 @@ def main() -> int:
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
     os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
-    keeper = Keeper()
+    keeper, exporter = Keeper(), metrics.Exporter()
     code = _code()
     try:
+        exporter.follow()
         while not stop.wait(keeper.step()):
+            exporter.follow()
             if _code() != code:
                 log.info("the charm was refreshed: starting anew")
                 break

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import settings as settings_
     from backup import remote as remotes
-    from tls import store
+    from tls import certificate, store
 
 SINCE = pathlib.Path("/run/etcd-charm/since.json")
 LOCAL = pathlib.Path("/var/lib/etcd-charm")
@@ -127,11 +127,15 @@ class Node:
         ]
         return (*local, *others)
 
+    def certificate_facts(self) -> list[tuple[str, certificate.Facts]]:
+        """What this unit's certificates say, by name."""
+        found = [(name, self.certificates.load(name)) for name in ("peer", "server", "client")]
+        return [(name, facts) for name, facts in found if facts]
+
     def certificate_days(self) -> dict[str, int]:
         """Days left, by certificate."""
-        found = {name: self.certificates.load(name) for name in ("peer", "server", "client")}
         now = time.time()
-        return {name: int(facts.days_left(now)) for name, facts in found.items() if facts}
+        return {name: int(facts.days_left(now)) for name, facts in self.certificate_facts()}
 
     @contextlib.contextmanager
     def client(self, *, local: bool = False, timeout: float = 5.0) -> Generator[client.Client]:

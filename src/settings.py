@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from typing import TYPE_CHECKING, TypeVar
 
@@ -27,6 +28,7 @@ class Settings:
     Attributes:
         port: client port.
         peer_port: peer port.
+        metrics_port: port of the metrics on loopback, 0 for none.
         heartbeat_ms: raft heartbeat, milliseconds.
         election_ms: raft election timeout, milliseconds.
         quota_bytes: size at which the database stops taking writes.
@@ -43,6 +45,7 @@ class Settings:
 
     port: int = 2379
     peer_port: int = 2380
+    metrics_port: int = 2381
     heartbeat_ms: int = 100
     election_ms: int = 1000
     quota_bytes: int = 8 * 1024**3
@@ -66,6 +69,7 @@ class Settings:
         settings = cls(
             port=_between(raw, "port", 1, 65535),
             peer_port=_between(raw, "peer-port", 1, 65535),
+            metrics_port=_between(raw, "metrics-port", 0, 65535),
             heartbeat_ms=_between(raw, "heartbeat-interval", 10, 10_000),
             election_ms=_between(raw, "election-timeout", 50, 50_000),
             quota_bytes=_between(raw, "quota-backend-bytes", 64 * 1024**2, 64 * 1024**3),
@@ -81,8 +85,7 @@ class Settings:
         )
         _scheduled(raw, "backup-retention", schedule.Retention.parse)
         _scheduled(raw, "cluster-name", lambda name: catalog.folder(cluster_name=name or "x"))
-        if settings.port == settings.peer_port:
-            raise SettingsError(f"port and peer-port are both {settings.port}: choose two ports")
+        _refuse_shared_port(settings)
         if settings.election_ms < 5 * settings.heartbeat_ms:
             # etcd refuses to start below this (etcd docs, tuning: at least five heartbeats).
             raise SettingsError(
@@ -110,6 +113,14 @@ class Settings:
             recover_quorum_loss=self.recover_quorum_loss,
             recover_total_loss=self.recover_total_loss,
         )
+
+
+def _refuse_shared_port(settings: Settings) -> None:
+    ports = {"port": settings.port, "peer-port": settings.peer_port}
+    ports["metrics-port"] = settings.metrics_port
+    for (one, first), (other, second) in itertools.combinations(ports.items(), 2):
+        if first == second:
+            raise SettingsError(f"{one} and {other} are both {first}: choose two ports")
 
 
 def _scheduled(

@@ -13,6 +13,8 @@ from backup import remote as remotes
 CONFIG = pathlib.Path("/etc/etcd/keeper.json")
 REMOTE = pathlib.Path("/etc/etcd/remote.json")
 STATUS = pathlib.Path("/var/lib/etcd-keeper/status.json")
+METRICS_HOST = "127.0.0.1"  # where the keeper serves metrics, over TLS
+METRICS_PATH = "/metrics"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +40,9 @@ class Config:
         memory: bytes that a proof may take.
         remote: file with the remote's settings, "" where there is none.
         mark: changes with the content of `remote`, so that a change is seen.
+        units: how many units Juju has.
+        certificates: when each of this unit's ends, seconds since the epoch.
+        metrics_port: where to serve metrics on loopback, 0 for nowhere.
     """
 
     unit: str
@@ -58,6 +63,9 @@ class Config:
     memory: int = 1 << 30
     remote: str = str(REMOTE)
     mark: str = ""
+    units: int = 0
+    certificates: dict[str, float] = dataclasses.field(default_factory=dict[str, float])
+    metrics_port: int = 0
 
     def to_json(self) -> str:
         """The file's text."""
@@ -194,6 +202,11 @@ class Status:
             return cls()
 
     @property
+    def covered_at(self) -> float:
+        """Every write before this moment is in a backup; 0 when nobody knows."""
+        return max(self.newest_at, self.unchanged_at)
+
+    @property
     def worst_case(self) -> float:
         """Seconds of writes that a loss of everything may cost, as configured and measured."""
         return self.interval + self.newest_seconds
@@ -202,13 +215,12 @@ class Status:
         """The sentence for `juju status`, "" while backups are as they should be."""
         if self.role == "off" or not self.interval:
             return ""
-        safe = max(self.newest_at, self.unchanged_at)
-        late = now - safe > 2 * self.interval + max(2 * self.newest_seconds, 60.0)
+        late = now - self.covered_at > 2 * self.interval + max(2 * self.newest_seconds, 60.0)
         if self.error and (late or self.failures >= 3):
             return f"Backups fail: {self.error}"
         if self.proof_error:
             return f"The newest backup is not proven: {self.proof_error}"
-        if safe and late:
+        if self.covered_at and late:
             return f"The newest backup is {_age(now - self.newest_at)} old"
         return ""
 

@@ -18,7 +18,7 @@ META = {
     "name": "etcd",
     "peers": {"cluster": {"interface": "etcd-cluster"}},
     "requires": {"certificates": {"interface": "tls-certificates"}},
-    "provides": {"db": {"interface": "etcd"}},
+    "provides": {"db": {"interface": "etcd"}, "cos-agent": {"interface": "cos_agent"}},
 }
 
 

@@ -1,0 +1,157 @@
+"""The metrics page beside a real etcd: what is in it, and who can reach it."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import lzma
+import re
+import socket
+import ssl
+
+import etcd_cluster
+import pytest
+
+import metrics
+from backup import orders
+from relations import cos
+
+TOPOLOGY = {"juju_model": "m", "juju_model_uuid": "1", "juju_application": "etcd"}
+
+
+# Absent until something failed; and until etcd's prober looked, half a minute after the start.
+LATER = {"etcd_backup_last_error", "etcd_network_peer_round_trip_time_seconds_bucket"}
+
+
+@pytest.fixture
+def three(cluster, tmp_path):
+    """An exporter of the first of three members."""
+    cluster.found(3)
+    made = serve(cluster, tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def exporter(cluster, tmp_path):
+    """An exporter with no etcd behind it."""
+    cluster.node()
+    made = serve(cluster, tmp_path)
+    yield made
+    made.close()
+
+
+def serve(cluster, folder) -> metrics.Exporter:
+    (port,) = etcd_cluster.free_ports(1)
+    tls = cluster.tls
+    config = orders.Config(
+        "etcd/0", "etcd-0", (), cluster.nodes[0].client_url, str(tls.ca), str(tls.cert),
+        str(tls.key), 1, "t", "f", 60.0, "last=1", units=3, certificates={"peer": 2e9},
+        metrics_port=port,
+    )  # fmt: skip
+    path = folder / "keeper.json"
+    path.write_text(config.to_json())
+    made = metrics.Exporter(path, folder / "status.json", tls)
+    made.follow()
+    return made
+
+
+def port_of(exporter: metrics.Exporter) -> int:
+    return orders.Config.read(exporter._config).metrics_port
+
+
+def scrape(exporter: metrics.Exporter, path: str = "/metrics", ca: str | None = None):
+    context = ssl.create_default_context(cafile=ca) if ca else ssl._create_unverified_context()
+    connection = http.client.HTTPSConnection(
+        "127.0.0.1", port_of(exporter), timeout=10, context=context
+    )
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    text = answer.read().decode()
+    connection.close()
+    return answer.status, text
+
+
+def test_given_the_rules_and_the_dashboard_when_etcd_is_scraped_then_all_they_name_is_there(
+    cluster, three
+):
+    cluster.client().put("a", "1")
+    status, text = scrape(three, ca=str(cluster.tls.ca))
+    assert status == 200
+    there = set(re.findall(r"^([a-z_]\w+)[ {]", text, re.MULTILINE))
+    rules = cos.alert_rules(TOPOLOGY, "etcd")["groups"]
+    wanted = [rule["expr"] for group in rules for rule in group["rules"]]
+    wanted.append(lzma.decompress(base64.b64decode(cos.dashboard())).decode())
+    named = {name for each in wanted for name in re.findall(r"\betcd_\w+", each)}
+    assert named - there <= LATER
+
+
+def test_given_three_members_when_scraped_then_they_are_counted(three):
+    _, text = scrape(three)
+    lines = text.splitlines()
+    assert "etcd_charm_members 3" in lines
+    assert "etcd_charm_learners 0" in lines
+    assert "etcd_charm_member_up 1" in lines
+    assert 'etcd_charm_alarms{alarm="NOSPACE"} 0' in lines
+
+
+def test_given_a_dead_member_when_scraped_then_the_page_says_so_and_the_rest(cluster, three):
+    cluster.nodes[0].stop()
+    _, text = scrape(three)
+    assert "etcd_charm_member_up 0" in text.splitlines()
+    assert "etcd_charm_units 3" in text.splitlines()
+    assert "etcd_server_has_leader" not in text
+
+
+def test_given_no_quorum_when_scraped_then_the_page_comes_in_time_without_alarms(cluster, three):
+    for node in cluster.nodes[1:]:
+        node.stop()
+    _, text = scrape(three)
+    assert "etcd_charm_member_up 1" in text.splitlines()
+    assert "etcd_charm_members 3" in text.splitlines()
+
+
+def test_given_plaintext_when_asked_then_refused_and_the_next_scrape_works(exporter):
+    connection = http.client.HTTPConnection("127.0.0.1", port_of(exporter), timeout=10)
+    connection.request("GET", "/metrics")
+    with pytest.raises((OSError, http.client.HTTPException)):
+        connection.getresponse()
+    assert scrape(exporter)[0] == 200
+
+
+def test_given_a_client_that_says_nothing_when_another_scrapes_then_it_is_served(exporter):
+    with socket.create_connection(("127.0.0.1", port_of(exporter))):
+        assert scrape(exporter)[0] == 200
+
+
+def test_given_another_address_of_the_machine_when_asked_then_nobody_listens(exporter):
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.2", port_of(exporter)), timeout=5)
+
+
+def test_given_another_path_when_asked_then_it_is_not_found(exporter):
+    assert scrape(exporter, "/v3/kv/range")[0] == 404
+
+
+def test_given_another_port_when_the_charm_names_it_then_the_page_moves_there(cluster, exporter):
+    before = port_of(exporter)
+    (port,) = etcd_cluster.free_ports(1)
+    text = exporter._config.read_text().replace(str(before), str(port))
+    exporter._config.write_text(text)
+    exporter.follow()
+    assert scrape(exporter)[0] == 200
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.1", before), timeout=5)
+
+
+def test_given_a_port_that_is_taken_when_it_is_free_again_then_the_page_is_served(
+    cluster, exporter, caplog
+):
+    (port,) = etcd_cluster.free_ports(1)
+    text = exporter._config.read_text().replace(str(port_of(exporter)), str(port))
+    with socket.create_server(("127.0.0.1", port)), caplog.at_level("INFO"):
+        exporter._config.write_text(text)
+        exporter.follow()
+    assert "not served" in caplog.text
+    exporter.follow()
+    assert scrape(exporter)[0] == 200
