@@ -12,8 +12,8 @@ import backups
 import clients
 import settings
 import snapshots
-from backup import remote
-from etcd import errors, membership, report
+from backup import create, remote
+from etcd import errors, membership, report, upkeep
 from relations import peers
 from tls import bundle
 
@@ -59,6 +59,8 @@ class Actions(ops.Object):
             "delete-backup": self._on_delete_backup,
             "alarm-list": self._on_alarm_list,
             "alarm-disarm": self._on_alarm_disarm,
+            "compact": self._on_compact,
+            "defrag": self._on_defrag,
         }
         for name, handler in handlers.items():
             self.framework.observe(etcd.on[name].action, handler)
@@ -205,6 +207,26 @@ class Actions(ops.Object):
     def _on_alarm_disarm(self, _: ops.ActionEvent) -> dict[str, Any]:
         with self._charm.node().client() as online:
             return {"disarmed": str(online.disarm())}
+
+    @_answering
+    def _on_compact(self, event: ops.ActionEvent) -> dict[str, Any]:
+        with self._charm.node().client() as online:
+            revision = upkeep.compact(online, event.params["revision"], event.params["physical"])
+        return {"compacted": str(revision)}
+
+    @_answering
+    def _on_defrag(self, event: ops.ActionEvent) -> dict[str, Any]:
+        node = self._charm.node()
+        with node.client() as online:
+            done = upkeep.defragment(
+                online, event.params["member"], create.alone_on(node.member), event.log
+            )
+        as_json = event.params["format"] == "json"
+        records = report.to_json(report.defrag_records(done))
+        return {
+            "members": records if as_json else report.defrag_table(done),
+            "reclaimed": str(sum(each.reclaimed for each in done)),
+        }
 
     @_answering
     def _on_create_backup(self, event: ops.ActionEvent) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import host
-from etcd import client, errors, membership, report, service
+from backup import create
+from etcd import client, errors, membership, report, service, upkeep
 
 if TYPE_CHECKING:
     import argparse
@@ -27,10 +28,12 @@ class Place:
     Attributes:
         endpoints: client URLs, this unit's first.
         quota: configured quota of the database, bytes.
+        member: name of this unit's member.
     """
 
     endpoints: tuple[str, ...]
     quota: int = 0
+    member: str = ""
 
     def to_json(self) -> str:
         """The file's text."""
@@ -45,7 +48,9 @@ class Place:
         """
         try:
             raw: dict[str, Any] = json.loads(path.read_text())
-            return cls(tuple(raw["endpoints"]), int(raw.get("quota", 0)))
+            return cls(
+                tuple(raw["endpoints"]), int(raw.get("quota", 0)), str(raw.get("member", ""))
+            )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise errors.EtcdError(
                 f"{path} cannot be read: wait until juju status says that etcd is installed, and "
@@ -117,6 +122,22 @@ def alarm_disarm(online: client.Client, _: argparse.Namespace, __: Place) -> Ans
     return Answer(f"{count} alarms disarmed", {"disarmed": count})
 
 
+def compact(online: client.Client, asked: argparse.Namespace, _: Place) -> Answer:
+    """`compact`."""
+    revision = upkeep.compact(online, asked.revision, asked.physical)
+    return Answer(f"compacted revision {revision}", {"compacted": revision})
+
+
+def defrag(online: client.Client, asked: argparse.Namespace, place: Place) -> Answer:
+    """`defrag`."""
+    done = upkeep.defragment(online, asked.member, create.alone_on(place.member), _progress)
+    return Answer(report.defrag_table(done), report.defrag_records(done))
+
+
+def _progress(words: str) -> None:
+    sys.stderr.write(f"{words}\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     import argparse  # costly, and no hook parses arguments
@@ -153,6 +174,13 @@ def parser() -> argparse.ArgumentParser:
     alarm = verbs.add_parser("alarm", help="alarms").add_subparsers(required=True, metavar="VERB")
     verb(alarm, "list", "armed alarms", alarm_list)
     verb(alarm, "disarm", "disarm all alarms", alarm_disarm)
+    compacting = verb(verbs, "compact", "forget the history before a revision", compact)
+    compacting.add_argument("revision", nargs="?", type=int, default=0, help="0, the newest")
+    compacting.add_argument(
+        "--no-physical", dest="physical", action="store_false", help="do not wait"
+    )
+    defragmenting = verb(verbs, "defrag", "one member after another, the leader last", defrag)
+    defragmenting.add_argument("member", nargs="?", default="", help="name or hexadecimal ID")
     return top
 
 

@@ -135,7 +135,7 @@ class EtcdCharm(ops.CharmBase):
         problem = self.backups(node).ensure() if node.ready else ""
         if problem and verdict.status == "active":
             act.wake(node, act.WAKE_LONGEST)  # no event tells that a remote is back
-        place = admin.Place(node.endpoints(), node.settings.quota_bytes)
+        place = admin.Place(node.endpoints(), node.settings.quota_bytes, node.member)
         admin.ensure(node.charm_dir, place)
         self._status = _status(verdict, trusted, problem, self._aftermath())
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import http.client
 import http.server
 import logging
 import math
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from backup import orders
 from etcd import client as clients
-from etcd import errors, gateway, service
+from etcd import errors, service
 
 if TYPE_CHECKING:
     import socket
@@ -59,38 +58,17 @@ def look(config: orders.Config) -> Seen | None:
     tls = clients.TLSFiles(
         pathlib.Path(config.ca), pathlib.Path(config.cert), pathlib.Path(config.key)
     )
-    try:
-        seen = Seen(_fetch(config.local, tls))
-    except (OSError, http.client.HTTPException, gateway.UnusableError):
-        return None
-    with (
-        contextlib.suppress(errors.EtcdError),
-        clients.Client((config.local,), tls, _ANSWER) as on,
-    ):
-        members = on.members(linearizable=False).members
+    seen = None
+    online = clients.Client((config.local,), tls, _ANSWER)
+    with contextlib.suppress(errors.EtcdError), online:
+        seen = Seen(online.metrics(config.local))
+        members = online.members(linearizable=False).members
         learners = sum(member.learner for member in members)
         seen = dataclasses.replace(seen, members=len(members), learners=learners)
-        kinds = [alarm.kind for alarm in on.alarms()]
+        kinds = [alarm.kind for alarm in online.alarms()]
         alarms = {kind: kinds.count(kind) for kind in ("CORRUPT", "NOSPACE")}
         seen = dataclasses.replace(seen, alarms=alarms)
     return seen
-
-
-def _fetch(url: str, tls: clients.TLSFiles) -> str:
-    parts = urllib.parse.urlsplit(url)
-    connection = http.client.HTTPSConnection(
-        parts.hostname or "",
-        parts.port or 2379,
-        timeout=_ANSWER,
-        context=gateway.context(tls.ca, tls.cert, tls.key),
-    )
-    with contextlib.closing(connection):
-        connection.request("GET", orders.METRICS_PATH)
-        response = connection.getresponse()
-        text = response.read().decode(errors="replace")
-        if response.status != http.HTTPStatus.OK:
-            raise http.client.HTTPException(f"HTTP status {response.status}")
-        return text
 
 
 def render(

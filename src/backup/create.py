@@ -20,6 +20,7 @@ from etcd import snapshot as snapshots
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from cluster import view
     from etcd import client as clients
 
     Take = Callable[[pathlib.Path, Callable[[int], None]], clients.Download]
@@ -62,6 +63,22 @@ def member_alone(path: pathlib.Path = LOCK, wait: float = 0.0) -> Generator[bool
         while not (had := _locked(file)) and time.monotonic() < until:
             time.sleep(0.2)
         yield had
+
+
+def alone_on(
+    name: str, path: pathlib.Path = LOCK
+) -> Callable[[view.Member], contextlib.AbstractContextManager[bool]]:
+    """`member_alone` for the member of this unit; others are not locked from here.
+
+    Args:
+        name: the name of this unit's member.
+        path: the lock's file.
+    """
+
+    def alone(member: view.Member) -> contextlib.AbstractContextManager[bool]:
+        return member_alone(path) if member.name == name else contextlib.nullcontext(True)
+
+    return alone
 
 
 def _locked(file: IO[str] | int) -> bool:

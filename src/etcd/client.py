@@ -459,6 +459,16 @@ class Client:
             self._look(_normal(endpoint), "read", self.timeout)
         return time.monotonic() - began
 
+    def metrics(self, endpoint: str) -> str:
+        """One endpoint's metrics, as Prometheus reads them."""
+        target = _normal(endpoint)
+        self._check_files()
+        try:
+            tls = gateway.context(self._tls.ca, self._tls.cert, self._tls.key)
+            return gateway.page(target, "/metrics", tls, self.timeout)
+        except (OSError, gateway.UnusableError) as error:
+            raise translate(target, "UNAVAILABLE", str(error), self.timeout) from error
+
     def alarms(self) -> tuple[Alarm, ...]:
         """All armed alarms."""
         return _alarms(self._failover(lambda e, t: self._look(e, "alarms", t)))

@@ -52,6 +52,29 @@ def context(ca: pathlib.Path, cert: pathlib.Path, key: pathlib.Path) -> ssl.SSLC
     return made
 
 
+def page(endpoint: str, path: str, tls: ssl.SSLContext, timeout: float) -> str:
+    """GET a page of text from an endpoint.
+
+    Raises:
+        OSError: nobody answers, or with another status than 200.
+    """
+    parts = urllib.parse.urlsplit(endpoint)
+    connection = http.client.HTTPSConnection(
+        parts.hostname or "", parts.port or 2379, timeout=timeout, context=tls
+    )
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        text = response.read().decode(errors="replace")
+    except http.client.HTTPException as error:
+        raise ConnectionError(str(error)) from error
+    finally:
+        connection.close()
+    if response.status != 200:
+        raise ConnectionError(f"HTTP status {response.status}")
+    return text
+
+
 class Gateway:
     """A connection to one endpoint's gateway, kept between requests."""
 

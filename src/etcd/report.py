@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from cluster import view
+    from etcd import upkeep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -281,6 +282,40 @@ def member_records(members: Sequence[view.Member]) -> list[dict[str, Any]]:
             "corrupt": m.corrupt,
         }
         for m in members
+    ]
+
+
+_DEFRAG_COLUMNS = ("MEMBER", "ID", "DB SIZE BEFORE", "AFTER", "RECLAIMED", "SECONDS")
+
+
+def defrag_table(done: Sequence[upkeep.Defragmented]) -> str:
+    """What a defragmentation gave back, for people."""
+    rows = [
+        (
+            each.member.name,
+            f"{each.member.id:x}",
+            size(each.before),
+            size(each.after),
+            size(each.reclaimed),
+            f"{each.seconds:.1f}",
+        )
+        for each in done
+    ]
+    return table(_DEFRAG_COLUMNS, rows)
+
+
+def defrag_records(done: Sequence[upkeep.Defragmented]) -> list[dict[str, Any]]:
+    """The same for programs; sizes in bytes."""
+    return [
+        {
+            "member": each.member.name,
+            "id": f"{each.member.id:x}",
+            "before": each.before,
+            "after": each.after,
+            "reclaimed": each.reclaimed,
+            "seconds": round(each.seconds, 3),
+        }
+        for each in done
     ]
 
 
