@@ -200,8 +200,7 @@ class Actions(ops.Object):
     @_answering
     def _on_alarm_list(self, _: ops.ActionEvent) -> dict[str, Any]:
         with self._charm.node().client() as online:
-            alarms = online.alarms()
-        return {"alarms": "\n".join(f"{a.kind} on {a.member_id:x}" for a in alarms) or "none"}
+            return {"alarms": report.alarm_words(online.alarms())}
 
     @_answering
     def _on_alarm_disarm(self, _: ops.ActionEvent) -> dict[str, Any]:

@@ -111,9 +111,9 @@ def move_leader(online: client.Client, asked: argparse.Namespace, _: Place) -> A
 
 def alarm_list(online: client.Client, _: argparse.Namespace, __: Place) -> Answer:
     """`alarm list`."""
-    found = [{"member": f"{a.member_id:x}", "alarm": a.kind} for a in online.alarms()]
-    words = "\n".join(f"{each['alarm']} on {each['member']}" for each in found)
-    return Answer(words or "no alarm is armed", found)
+    alarms = online.alarms()
+    records = [{"member": f"{alarm.member_id:x}", "alarm": alarm.kind} for alarm in alarms]
+    return Answer(report.alarm_words(alarms), records)
 
 
 def alarm_disarm(online: client.Client, _: argparse.Namespace, __: Place) -> Answer:

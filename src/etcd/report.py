@@ -285,6 +285,12 @@ def member_records(members: Sequence[view.Member]) -> list[dict[str, Any]]:
     ]
 
 
+def alarm_words(alarms: Sequence[client.Alarm]) -> str:
+    """Armed alarms for people, one a line."""
+    words = [f"{alarm.kind} on {alarm.member_id:x}" for alarm in alarms]
+    return "\n".join(words) or "no alarm is armed"
+
+
 _DEFRAG_COLUMNS = ("MEMBER", "ID", "DB SIZE BEFORE", "AFTER", "RECLAIMED", "SECONDS")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import json
 import pathlib
 
@@ -12,8 +14,11 @@ import actions
 import admin
 import charm
 import host
+import node
 import trust
+from backup import create, orders
 from cluster import view
+from etcd import client, errors, upkeep
 from relations import peers
 
 
@@ -111,3 +116,89 @@ def test_given_units_that_did_not_tell_when_a_recovery_is_weighed_then_they_are_
     )
     told = actions.loss("etcd/1", disks, ["etcd/2", "etcd/3"])
     assert "etcd/2, etcd/3 did not tell, and may still serve clients" in told
+
+
+class Online:
+    """An etcd at revision 9, compacted up to 5, with one armed alarm."""
+
+    def revision(self) -> int:
+        return 9
+
+    def compact(self, revision: int, physical: bool) -> None:
+        assert physical
+        if revision <= 5:
+            raise errors.CompactedError("compacted", "compacted")
+
+    def alarms(self) -> tuple[client.Alarm, ...]:
+        return (client.Alarm(10, "NOSPACE"),)
+
+    def disarm(self) -> int:
+        return 1
+
+
+@pytest.fixture
+def online(monkeypatch: pytest.MonkeyPatch) -> Online:
+    """What actions find when they ask etcd."""
+    made = Online()
+    monkeypatch.setattr(node.Node, "client", lambda _: contextlib.nullcontext(made))
+    return made
+
+
+@pytest.mark.parametrize(("params", "answer"), [({"revision": 0}, "9"), ({"revision": 7}, "7")])
+def test_given_a_cluster_when_compacted_then_it_answers_with_the_revision(
+    context: testing.Context, online: Online, params: dict, answer: str
+):
+    context.run(context.on.action("compact", params={"physical": True, **params}), state())
+    assert context.action_results == {"compacted": answer}
+
+
+@pytest.mark.parametrize(("revision", "words"), [(10, "newest revision is 9"), (3, "before")])
+def test_given_a_revision_that_cannot_be_compacted_when_asked_then_one_sentence(
+    context: testing.Context, online: Online, revision: int, words: str
+):
+    params = {"revision": revision, "physical": True}
+    with pytest.raises(testing.ActionFailed) as caught:
+        context.run(context.on.action("compact", params=params), state())
+    assert words in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_given_a_defragmentation_when_asked_then_the_own_member_is_locked_and_a_table_comes(
+    context: testing.Context, online: Online, monkeypatch: pytest.MonkeyPatch, tmp_path
+):
+    member = view.Member(10, "etcd-0", (), ())
+
+    def defragment(_, which, alone, say):
+        with alone(member) as had:
+            assert had
+            with create.member_alone(tmp_path / "lock") as again:
+                assert not again
+        say("etcd-0: 9 bytes before, 4 after")
+        return (upkeep.Defragmented(member, 9, 4, 0.5),)
+
+    alone = create.member_alone
+    monkeypatch.setattr(create, "member_alone", lambda *_: alone(tmp_path / "lock"))
+    monkeypatch.setattr(upkeep, "defragment", defragment)
+    context.run(context.on.action("defrag", params={"member": "", "format": "table"}), state())
+    assert context.action_results is not None
+    assert context.action_results["reclaimed"] == "5"
+    assert "RECLAIMED" in context.action_results["members"]
+
+
+def test_given_the_keeper_when_told_then_it_knows_the_units_and_where_to_serve_metrics(
+    context: testing.Context,
+):
+    with context(context.on.update_status(), state(config={"metrics-port": 9381})) as manager:
+        told = manager.charm.backups(manager.charm.node())._config()
+    assert told.units == 3
+    assert told.metrics_port == 9381
+    assert orders.Config.from_json(told.to_json()) == told
+
+
+def test_given_actions_and_their_twins_when_asked_of_alarms_then_the_words_are_the_same(
+    context: testing.Context, online: Online
+):
+    context.run(context.on.action("alarm-list"), state())
+    twin = admin.alarm_list(online, argparse.Namespace(), admin.Place(()))
+    assert context.action_results == {"alarms": twin.words}
+    assert twin.words == "NOSPACE on a"

@@ -1,0 +1,44 @@
+"""Etcd-admin's verbs are the actions' twins."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+
+import yaml
+
+import admin
+
+ROOT = pathlib.Path(__file__).parents[2]
+# These are Juju's: they write to databags, or need the remote that Juju knows.
+JUJU_ONLY = {
+    "create-backup",
+    "delete-backup",
+    "generate-client-certificates",
+    "list-backups",
+    "recover",
+    "restore",
+    "snapshot",
+    "verify-backup",
+}
+
+
+def verbs(parser: argparse.ArgumentParser, prefix: str = "") -> set[str]:
+    found: set[str] = set()
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, child in action.choices.items():
+                found |= verbs(child, f"{prefix}{name}-") or {f"{prefix}{name}"}
+    return found
+
+
+def test_given_the_actions_when_compared_then_each_that_etcd_alone_can_answer_has_its_verb():
+    actions = set(yaml.safe_load((ROOT / "actions.yaml").read_text()))
+    assert actions >= JUJU_ONLY
+    assert verbs(admin.parser()) - {"endpoint-health"} == actions - JUJU_ONLY
+
+
+def test_given_a_place_when_written_then_it_is_read_as_it_was(tmp_path):
+    place = admin.Place(("https://127.0.0.1:2379",), 5, "etcd-0")
+    (tmp_path / "admin.json").write_text(place.to_json())
+    assert admin.Place.read(tmp_path / "admin.json") == place
