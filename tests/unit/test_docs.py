@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib.util
 import pathlib
 
+import pytest
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def test_given_the_states_when_the_page_is_written_again_then_it_is_the_same():
-    spec = importlib.util.spec_from_file_location("statuses", ROOT / "scripts" / "statuses.py")
+@pytest.mark.parametrize("name", ["statuses", "reference"])
+def test_given_the_code_when_a_page_is_written_again_then_it_is_the_same(name: str):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
     assert spec
     assert spec.loader
-    statuses = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(statuses)
-    assert statuses.PAGE.read_text() == statuses.page()
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    assert made.PAGE.read_text() == made.page()
