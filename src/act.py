@@ -16,6 +16,7 @@ import snapshots
 from cluster import generation as generations
 from cluster import plan as policy
 from cluster import steps
+from etcd import client as clients
 from etcd import data, errors, service, snapshot
 
 if TYPE_CHECKING:
@@ -65,8 +66,12 @@ def settle(node: node_.Node, *, leader: bool, recover: str | None = None) -> pol
 
 
 def _follow_up(node: node_.Node, verdict: policy.Plan) -> None:
-    """The leader acts on a record of its own in its next hook, and no event announces that."""
-    if any(isinstance(s, steps.Commit) and not s.generation.confirmed for s in verdict.steps):
+    """The leader acts on a record of its own in its next hook, and no event announces that.
+
+    Nothing is left to do after the confirmation of a first generation.
+    """
+    committed = [s.generation for s in verdict.steps if isinstance(s, steps.Commit)]
+    if any(not g.confirmed or g.source is not generations.Source.NEW for g in committed):
         _wake_in(node, 0.0)
 
 
@@ -165,7 +170,8 @@ class Actor:
                 proposal.token,
                 founder.peer_url,
                 bump=source.bump,
-                skip_hash_check=source.skip_hash_check,
+                skip_hash_check=True,  # all of it was just compared with what the record says
+                closed=True,
             )
         self._node.root.prepare_done(proposal.token)
 
@@ -214,7 +220,7 @@ class Actor:
     def _(self, step: steps.Start) -> None:
         self._begin()
         service.ensure_unit(self._node.root.path)
-        self._node.configure()
+        self._node.configure(compare=not step.first)
         service.start(wait=START_WAIT)
 
     def _begin(self) -> None:
@@ -278,6 +284,11 @@ class Actor:
     @do.register
     def _(self, step: steps.Wake) -> None:
         wake(self._node, step.seconds)
+
+    @do.register
+    def _(self, step: steps.Open) -> None:
+        with self._node.client() as client:
+            client.disarm(clients.CLOSED)
 
     @do.register
     def _(self, step: steps.Finish) -> None:

@@ -174,6 +174,7 @@ class Node:
         initial: service.Initial = service.Initial.EXISTING,
         initial_cluster: str = "",
         token: str = "",
+        compare: bool = True,
     ) -> bool:
         """Write etcd's configuration; answers whether it changed."""
         wanted = self.settings
@@ -195,6 +196,7 @@ class Node:
                 quota_bytes=wanted.quota_bytes,
                 auto_compaction_mode=wanted.compaction_mode,
                 auto_compaction_retention=wanted.compaction_retention,
+                compare=compare,
             )
         )
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import host
 from backup import remote as remotes
 from backup import restore
+from backup import share as shares
 from cluster import generation as generations
 from cluster import reading
 from etcd import errors, service, snapshot
@@ -36,12 +37,10 @@ class Source:
     Attributes:
         path: the file.
         bump: how far the revision is raised, so that no watcher is fooled.
-        skip_hash_check: the file carries no hash of its own.
     """
 
     path: pathlib.Path
     bump: int = 0
-    skip_hash_check: bool = False
 
 
 def workdir(node: node_.Node) -> pathlib.Path:
@@ -102,7 +101,6 @@ def propose_file(
         "unit": node.unit,
         "path": str(info.path),
         "revision": str(info.revision),
-        "hashed": str(info.hashed),
         "carries": info.carries,
         "size": str(info.size),
         "sha256": info.sha256,
@@ -112,7 +110,7 @@ def propose_file(
         with socket.socket() as probe:
             probe.bind(("", 0))
             port = probe.getsockname()[1]
-        share = remotes.Share(
+        share = shares.Share(
             info.path,
             node.addresses.peer,
             port,
@@ -206,6 +204,13 @@ def check_keep(node: node_.Node, keep: str) -> None:
         )
 
 
+def _source(node: node_.Node, detail: dict[str, str]) -> restore.Source:
+    """Where this unit gets the file of a record from."""
+    if detail.get("unit") == node.unit:
+        return restore.File(detail["path"], detail["sha256"], int(detail["size"]))
+    return restore.from_detail(detail)
+
+
 @contextlib.contextmanager
 def opened(node: node_.Node, proposal: generations.Generation) -> Generator[Source]:
     """The snapshot that a proposal is made from, on this unit's disk and verified.
@@ -223,7 +228,6 @@ def opened(node: node_.Node, proposal: generations.Generation) -> Generator[Sour
             shutil.rmtree(directory, ignore_errors=True)
         return
     bump = int(detail.get("bump", "0"))
-    skip = detail.get("hashed") == "False"
     need = int(detail.get("size", "0")) * 2 + MARGIN
     free = node.root.free_bytes()
     if free < need:
@@ -231,20 +235,16 @@ def opened(node: node_.Node, proposal: generations.Generation) -> Generator[Sour
             f"{free} bytes are free beside the data and the restore needs {need}: "
             "the cluster was left as it was; make room and restore again"
         )
-    if detail.get("unit") == node.unit:
-        yield Source(pathlib.Path(detail["path"]), bump, skip)
-        return
     peer = node.certificates.path("peer")
     try:
         fetched = restore.fetch(
-            restore.from_detail(detail),
+            _source(node, detail),
             directory,
             remote=node.remote() if detail.get("source") == "remote" and node.remote else None,
             tls=(peer / "cert.pem", peer / "key.pem", peer / "ca.pem"),
         )
-        if fetched.manifest is not None:
-            snapshot.verify(fetched.path)
-        yield Source(fetched.path, bump, skip)
+        snapshot.refuse_newer(fetched.path)
+        yield Source(fetched.path, bump)
     except remotes.RemoteError as error:
         raise errors.EtcdError(str(error)) from error
     finally:

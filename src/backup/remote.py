@@ -5,9 +5,6 @@ reaches rclone as an anonymous memory file (`memfd`) inherited by that one proce
 disk, on no command line and in no log. Memory is bounded independently of the size of what is
 moved; nothing is read into this process but what `get_bytes` and `list` return.
 
-A `Share` is the short way between units: one file, served to the holders of a certificate of the
-cluster's own peer authority, for as long as a restore needs it.
-
 Works with rclone 1.60 (Debian 12 and 13) and later.
 """
 
@@ -40,7 +37,6 @@ _CONNECT = "15s"
 _IDLE = "60s"
 _LIMIT = 1 << 20
 _ATTEMPTS = 4  # connections for one download
-_SHARED_NAME = "snapshot.db"
 
 _PASSED = ("AWS_", "AZURE_", "GOOGLE_", "OS_")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
@@ -672,133 +668,6 @@ class Remote:
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class Share:
-    """One file, served to peers over mutual TLS by `rclone serve http`.
-
-    Attributes:
-        file: what to serve.
-        address: where to listen, an IP address or host name of this unit.
-        port: TCP port.
-        cert: this unit's peer certificate.
-        key: its key.
-        ca: the peer authority: whoever holds a certificate of it may read the file.
-    """
-
-    file: pathlib.Path
-    address: str
-    port: int
-    cert: pathlib.Path
-    key: pathlib.Path
-    ca: pathlib.Path
-
-    @property
-    def url(self) -> str:
-        """What peers fetch."""
-        return f"https://{_host(self.address)}:{self.port}/{_SHARED_NAME}"
-
-    def argv(self, folder: pathlib.Path) -> list[str]:
-        """The server's command; `folder` holds nothing but a link to the file."""
-        return [
-            str(rclone()),
-            *("serve", "http", "--config", "/dev/null", "--cache-dir", "/nonexistent/rclone"),
-            *("--addr", f"{_host(self.address)}:{self.port}", "--read-only", "--copy-links"),
-            *("--cert", str(self.cert), "--key", str(self.key), "--client-ca", str(self.ca)),
-            *("--min-tls-version", "tls1.2", "--buffer-size", "1Mi", "--vfs-cache-mode", "off"),
-            *("--dir-cache-time", "1s", "--vfs-read-chunk-size", "8Mi"),
-            str(folder),
-        ]
-
-    def start(self, seconds: float = 3600.0, unit: str = "etcd-share") -> str:
-        """Serve for at most `seconds` as a transient systemd service; return the URL.
-
-        Starting again replaces what `unit` served before.
-
-        Args:
-            seconds: after this the service ends by itself.
-            unit: systemd's name for it.
-
-        Raises:
-            RemoteError: of kind TOOL.
-        """
-        folder = pathlib.Path("/run", unit)
-        self.stop(unit)
-        self.link(folder)
-        command = ["systemd-run", "--quiet", "--collect", f"--unit={unit}"]
-        limits = {
-            "RuntimeMaxSec": f"{seconds:.0f}",
-            "MemoryMax": "256M",
-            "NoNewPrivileges": "yes",
-            "ProtectSystem": "strict",
-            "PrivateTmp": "no",
-            "Environment": "GOMEMLIMIT=96MiB",
-        }
-        command += [f"--property={name}={value}" for name, value in limits.items()]
-        try:
-            subprocess.run(
-                command + self.argv(folder), check=True, capture_output=True, timeout=30
-            )
-        except (OSError, subprocess.SubprocessError) as error:
-            raise RemoteError(
-                Kind.TOOL, f"{self.file} cannot be served to the other units: {error}"
-            ) from error
-        return self.url
-
-    @staticmethod
-    def stop(unit: str = "etcd-share") -> None:
-        """Stop serving; nothing to stop is fine."""
-        with contextlib.suppress(OSError, subprocess.SubprocessError):
-            subprocess.run(
-                ["systemctl", "stop", "--quiet", unit],
-                check=False,
-                capture_output=True,
-                timeout=30,
-            )
-        shutil.rmtree(pathlib.Path("/run", unit), ignore_errors=True)
-
-    def link(self, folder: pathlib.Path) -> pathlib.Path:
-        """Make `folder` hold one name only, the file's."""
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        link = folder / _SHARED_NAME
-        link.unlink(missing_ok=True)
-        link.symlink_to(self.file.absolute())
-        return link
-
-
-def fetch_share(
-    url: str,
-    local: pathlib.Path,
-    size: int,
-    cert: pathlib.Path,
-    key: pathlib.Path,
-    ca: pathlib.Path,
-    progress: Progress | None = None,
-) -> None:
-    """Download what a peer's `Share` serves, to be checked by the caller.
-
-    Args:
-        url: what the peer's `Share.url` said.
-        local: what to write; it appears complete, or not at all.
-        size: bytes expected.
-        cert: this unit's peer certificate.
-        key: its key.
-        ca: the peer authority.
-        progress: told how far it is.
-
-    Raises:
-        RemoteError: what is wrong, in one sentence.
-    """
-    base, _, name = url.rpartition("/")
-    if not base.startswith("https://") or not name or _unwritable(base):
-        raise RemoteError(Kind.CONFIG, f"{url} is not a peer's share")
-    try:
-        trusted = ca.read_text()
-    except OSError as error:
-        raise RemoteError(Kind.CONFIG, f"{ca} cannot be read: {error.strerror}") from error
-    settings = Settings(config=f"[peer]\ntype = http\nurl = {base}/\n", path="peer:", ca=trusted)
-    Remote(settings, client=(cert, key)).get(name, local, size=size, progress=progress)
-
-
 def rclone() -> pathlib.Path:
     """The rclone to run.
 
@@ -976,10 +845,6 @@ def _join(path: str, name: str) -> str:
     if not name:
         return path
     return path + name if path.endswith((":", "/")) else f"{path}/{name}"
-
-
-def _host(address: str) -> str:
-    return f"[{address}]" if ":" in address and not address.startswith("[") else address
 
 
 def _seconds(stamp: str) -> float:

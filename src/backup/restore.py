@@ -8,7 +8,7 @@ import pathlib
 import shutil
 from typing import TYPE_CHECKING
 
-from backup import catalog, packing
+from backup import catalog, packing, share
 from backup import remote as remotes
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class File:
 
 @dataclasses.dataclass(frozen=True)
 class Shared:
-    """A file that another unit serves (`remote.Share`).
+    """A file that another unit serves (`share.Share`).
 
     Attributes:
         url: where.
@@ -173,7 +173,7 @@ def _fetch_shared(
     _refuse_full(directory, source.size - _present(target))
 
     def download() -> None:
-        remotes.fetch_share(source.url, target, source.size, cert, key, ca, progress)
+        share.fetch(source.url, target, source.size, cert, key, ca, progress)
 
     found = _twice(download, target, source.url, source.sha256, source.size)
     return Fetched(target, found.size, found.sha256)

@@ -92,6 +92,7 @@ LOCAL: tuple[Rule, ...] = (
     running.mend,
     running.begin,
     running.start,
+    replacing.open_,
     replacing.discard,
     replacing.finish,
 )

@@ -121,8 +121,8 @@ def prepare(view: views.View) -> Steps | None:
     if failure is not None and failure[0] == proposal.token:
         return None
     if proposal.source is generations.Source.SURVIVOR:
-        return (steps_.Stop(), steps_.Prepare(proposal), steps_.Wake(1.0))
-    return (steps_.Prepare(proposal), steps_.Wake(1.0))
+        return (steps_.Stop(), steps_.Prepare(proposal))
+    return (steps_.Prepare(proposal),)
 
 
 def give_up(view: views.View) -> Steps | None:
@@ -150,6 +150,14 @@ def discard(view: views.View) -> Steps | None:
     wanted = {g.token for g in (view.proposal, view.generation) if g is not None}
     wanted -= {view.disk.token}
     return tuple(steps_.Discard(t) for t in view.disk.prepared if t not in wanted) or None
+
+
+def open_(view: views.View) -> Steps | None:
+    """Clients write to a restored cluster from when nothing can take their writes back."""
+    generation = view.generation
+    if generation is None or not generation.confirmed or not view.etcd.closed:
+        return None
+    return (steps_.Open(),)
 
 
 def finish(view: views.View) -> Steps | None:

@@ -16,7 +16,7 @@ def replace(view: views.View) -> Steps | None:
     if generation is None or view.disk.token in (None, generation.token):
         return None
     if _is_to_prepare(view, generation):
-        return (steps_.Prepare(generation), steps_.Wake(1.0))
+        return (steps_.Prepare(generation),)
     return (
         steps_.Stop(),
         steps_.SetAside(f"replaced by generation {generation.number}"),
@@ -43,9 +43,9 @@ def begin(view: views.View) -> Steps | None:
     if generation.source is generations.Source.NEW:
         return (steps_.Found(generation),)
     if generation.token in view.disk.prepared:
-        return (steps_.Adopt(generation.token), steps_.Start())
+        return (steps_.Adopt(generation.token), steps_.Start(first=True))
     if _is_to_prepare(view, generation):
-        return (steps_.Prepare(generation), steps_.Wake(1.0))
+        return (steps_.Prepare(generation),)
     if generation.confirmed or _failed(view, generation):
         return None
     return (steps_.Fail(generation.token, "the prepared data is gone from its disk"),)

@@ -44,7 +44,10 @@ class Commit(Step):
 
 @dataclasses.dataclass(frozen=True)
 class Prepare(Step):
-    """Build `prepared/<token>/` from the proposal's source. The running cluster is not touched."""
+    """Build `prepared/<token>/` from the proposal's source. The running cluster is not touched.
+
+    What is built is closed: no client can write to it until `Open`.
+    """
 
     proposal: generations.Generation
 
@@ -99,7 +102,14 @@ class Join(Step):
 
 @dataclasses.dataclass(frozen=True)
 class Start(Step):
-    """Start etcd on the `current/` data it has (its WAL says who it is)."""
+    """Start etcd on the `current/` data it has (its WAL says who it is).
+
+    Attributes:
+        first: all founders start the same restored data now, so that etcd cannot compare its
+            keys with those of its peers before it serves: each would wait for the others.
+    """
+
+    first: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +151,11 @@ class MoveLeader(Step):
     """Hand raft leadership from this member to another voter."""
 
     to: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Open(Step):
+    """Let clients write to a restored cluster: disarm the alarm that its data started with."""
 
 
 @dataclasses.dataclass(frozen=True)

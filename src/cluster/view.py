@@ -144,6 +144,7 @@ class Etcd:
         local_id: member ID of the local etcd, None when it does not answer.
         stale: the running local etcd lacks a configuration or trust change.
         alarms: armed alarms other than CORRUPT, each as `NOSPACE on etcd-1`.
+        closed: it was restored and takes no writes from clients yet.
     """
 
     service: Service = Service.ABSENT
@@ -153,6 +154,7 @@ class Etcd:
     local_id: int | None = None
     stale: bool = False
     alarms: tuple[str, ...] = ()
+    closed: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -220,6 +220,7 @@ class File:
         raise FormatError("the tree is too deep")
 
 
+_CLOSED = b"\x10\x02"  # AlarmMember(memberID=0, alarm=CORRUPT)
 _PAGE_SIZES = (1024, 2048, 4096, 8192, 16384, 32768, 65536)
 
 
@@ -272,6 +273,22 @@ def bump(path: pathlib.Path, amount: int) -> int:
     _put(path, b"key", row, b"")
     _put(path, b"meta", b"scheduledCompactRev", row)
     return new
+
+
+def close(path: pathlib.Path) -> None:
+    """Arm the CORRUPT alarm, of no member, in a restored database: no client can write to it.
+
+    etcd refuses puts, deletes, transactions, leases and compactions while it is armed, on every
+    member and over any restart, until it is disarmed. Only for a file that no etcd has open and
+    that is thrown away when this fails half way.
+
+    Args:
+        path: `member/snap/db` of a restored data directory.
+
+    Raises:
+        FormatError: the file is not a database of etcd.
+    """
+    _put(path, b"alarm", _CLOSED, b"")
 
 
 @dataclasses.dataclass

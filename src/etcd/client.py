@@ -145,6 +145,10 @@ class Alarm:
     kind: str
 
 
+CLOSED = Alarm(0, "CORRUPT")
+"""What a restored cluster starts with (`bolt.close`): no client can write until it is disarmed."""
+
+
 @dataclasses.dataclass(frozen=True)
 class KeyValue:
     """One key at one revision."""

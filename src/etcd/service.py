@@ -77,6 +77,7 @@ class Config:
         max_request_bytes: largest request.
         log_level: debug, info, warn, error.
         gateway: serve the JSON gateway.
+        compare: compare the keys with the peers' before serving (initial corruption check).
         metrics_urls: further URLs for metrics and health only; never plaintext.
     """
 
@@ -102,6 +103,7 @@ class Config:
     log_level: str = "info"
     gateway: bool = True
     metrics_urls: tuple[str, ...] = ()
+    compare: bool = True
 
     def __post_init__(self) -> None:
         """Refuse plaintext: there is no road to it."""
@@ -133,7 +135,7 @@ def render(config: Config, force_new_cluster: bool = False) -> str:
         "data_dir": str(config.data_dir),
         "initial": config.initial.value,
         "gates": [
-            "InitialCorruptCheck=true",
+            f"InitialCorruptCheck={str(config.compare).lower()}",
             "CompactHashCheck=true",
             "StopGRPCServiceOnDefrag=true",
         ],
@@ -434,6 +436,10 @@ def _template(name: str) -> Any:
     return environment.get_template(name)
 
 
+_FOUNDING = "^initial-"
+_COMPARING = "(initial-corrupt-check: |InitialCorruptCheck=)(true|false)"
+
+
 def _once() -> tuple[pathlib.Path, ...]:
     """Files that etcd reads once, at its start, beside its configuration."""
     return tuple(tls_files(name).ca for name in ("peer", "server"))
@@ -444,21 +450,21 @@ def _fingerprint_command() -> str:
     trust = " ".join(str(path) for path in _once())
     program = binary("etcd", must_exist=False)
     return (
-        f'( grep -v ^initial- {CONFIG}; cat {trust}; stat -L -c "%%s %%Y" {program} ) '
-        "2>/dev/null | sha256sum"
+        f'( sed -E "/{_FOUNDING}/d; s/{_COMPARING}//" {CONFIG}; cat {trust}; '
+        f'stat -L -c "%%s %%Y" {program} ) 2>/dev/null | sha256sum'
     )
 
 
 def _fingerprint() -> str:
     """Digest of the configuration, the trusted CAs, and the binary's size and date.
 
-    `initial-*` is left out: it changes after the first start, and is not read again.
+    `initial-*` and whether to compare keys are left out: they are for one start.
     """
     digest = hashlib.sha256()
     with contextlib.suppress(OSError):
-        for line in CONFIG.read_bytes().splitlines(keepends=True):
-            if not line.startswith(b"initial-"):
-                digest.update(line)
+        for line in CONFIG.read_text().splitlines(keepends=True):
+            if not re.match(_FOUNDING, line):
+                digest.update(re.sub(_COMPARING, "", line).encode())
     for path in _once():
         with contextlib.suppress(OSError):
             digest.update(path.read_bytes())

@@ -117,12 +117,7 @@ def verify(
                 f"{path} has no hash at its end: it lost it, or is a copy of a member's database; "
                 "allow-missing-hash restores it unproven"
             )
-        try:
-            facts = _facts(file)
-        except (bolt.FormatError, ValueError) as error:
-            raise errors.BadHashError(f"{path} is damaged: {error}") from error
-    if facts is None:
-        raise errors.ForeignFileError(f"{path} is a database, but not one of etcd")
+        facts = _facts(path, file)
     _refuse_newer(path, facts, binary_version)
     status = _status(path)
     return SnapshotInfo(
@@ -140,6 +135,17 @@ def verify(
     )
 
 
+def refuse_newer(path: pathlib.Path) -> None:
+    """Refuse a file, known to be whole, that the installed etcd cannot restore.
+
+    Raises:
+        errors.SnapshotError: no database of etcd, or of a newer one.
+    """
+    with _opened(path) as file:
+        facts = _facts(path, file)
+    _refuse_newer(path, facts, service.version())
+
+
 def restore(
     snapshot: pathlib.Path,
     directory: pathlib.Path,
@@ -149,6 +155,7 @@ def restore(
     peer_url: str,
     bump: int = 0,
     skip_hash_check: bool = False,
+    closed: bool = False,
 ) -> pathlib.Path:
     """Restore a snapshot into a new data directory, which appears only when complete.
 
@@ -161,6 +168,7 @@ def restore(
         peer_url: this member's.
         bump: raise the revision by this and mark older ones compacted (`bump_for`); 0 not to.
         skip_hash_check: the file has no hash, or it was checked before.
+        closed: no client can write to it until `client.CLOSED` is disarmed.
 
     Raises:
         errors.TargetError: the directory is in use, or has no room.
@@ -185,14 +193,20 @@ def restore(
         command += [f"--bump-revision={bump}", "--mark-compacted"]
     if skip_hash_check:
         command.append("--skip-hash-check")
+    database = part / "member" / "snap" / "db"
     try:
         _run(command, f"{snapshot} cannot be restored", size)
         if bump and not _can_bump():
-            bolt.bump(part / "member" / "snap" / "db", bump)
+            bolt.bump(database, bump)
+        if closed:
+            bolt.close(database)
         files.fsync_tree(part)
         if directory.exists():
             directory.rmdir()
         files.rename(part, directory)
+    except bolt.FormatError as error:
+        shutil.rmtree(part, ignore_errors=True)
+        raise errors.BadHashError(f"{snapshot} is damaged: {error}") from error
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
@@ -272,19 +286,22 @@ class _Facts:
     auth_enabled: bool
 
 
-def _facts(file: bolt.File) -> _Facts | None:
-    if any(file.bucket(name) is None for name in _ETCD_BUCKETS):
-        return None
-    version = file.get(file.bucket(b"cluster"), b"clusterVersion") or b""
-    storage = file.get(file.bucket(b"meta"), b"storageVersion") or b""
-    auth = file.get(file.bucket(b"auth"), b"authEnabled") or b""
-    return _Facts(
-        bolt.revision(file),
-        version.decode(errors="replace"),
-        storage.decode(errors="replace"),
-        file.last(file.bucket(b"alarm")) is not None,
-        auth == b"\x01",
-    )
+def _facts(path: pathlib.Path, file: bolt.File) -> _Facts:
+    try:
+        if any(file.bucket(name) is None for name in _ETCD_BUCKETS):
+            raise errors.ForeignFileError(f"{path} is a database, but not one of etcd")
+        version = file.get(file.bucket(b"cluster"), b"clusterVersion") or b""
+        storage = file.get(file.bucket(b"meta"), b"storageVersion") or b""
+        auth = file.get(file.bucket(b"auth"), b"authEnabled") or b""
+        return _Facts(
+            bolt.revision(file),
+            version.decode(errors="replace"),
+            storage.decode(errors="replace"),
+            file.last(file.bucket(b"alarm")) is not None,
+            auth == b"\x01",
+        )
+    except (bolt.FormatError, ValueError) as error:
+        raise errors.BadHashError(f"{path} is damaged: {error}") from error
 
 
 def _refuse_newer(path: pathlib.Path, facts: _Facts, installed: tuple[int, int, int]) -> None:

@@ -14,7 +14,7 @@ import time
 import backup_parts as parts
 import pytest
 
-from backup import remote
+from backup import remote, share
 from functional import signing
 
 
@@ -253,22 +253,27 @@ def test_given_sizes_far_apart_when_moved_then_rclones_memory_is_the_same(s3, tm
 def test_given_a_share_when_a_peer_fetches_then_it_gets_the_file(authority, tmp_path):
     data = blob(tmp_path / "snap.db", 5_000_000)
     mine, other = authority.issue("unit-0"), authority.issue("unit-1")
-    share = remote.Share(
+    served = share.Share(
         tmp_path / "snap.db", "127.0.0.1", parts.port(), mine.cert, mine.key, authority.pem
     )
-    folder = tmp_path / "share"
-    share.link(folder)
-    process = subprocess.Popen(share.argv(folder), stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(served.argv(), stderr=subprocess.DEVNULL)
     try:
-        parts.wait_for(share.port, process)
-        remote.fetch_share(
-            share.url, tmp_path / "got", len(data), other.cert, other.key, authority.pem
-        )
+        parts.wait_for(served.port, process)
+        share.fetch(served.url, tmp_path / "got", len(data), other.cert, other.key, authority.pem)
         assert (tmp_path / "got").read_bytes() == data
+        (tmp_path / "rest.part").write_bytes(data[:3_000_001])
+        share.fetch(served.url, tmp_path / "rest", len(data), other.cert, other.key, authority.pem)
+        assert (tmp_path / "rest").read_bytes() == data
+        elsewhere = served.url.replace("snapshot.db", "key.pem")
+        with pytest.raises(remote.RemoteError) as caught:
+            share.fetch(
+                elsewhere, tmp_path / "no", len(data), other.cert, other.key, authority.pem
+            )
+        assert caught.value.kind is remote.Kind.NOT_FOUND, caught.value
         stranger = signing.Authority(tmp_path, "stranger").issue("unit-9")
         with pytest.raises(remote.RemoteError) as caught:
-            remote.fetch_share(
-                share.url, tmp_path / "no", len(data), stranger.cert, stranger.key, authority.pem
+            share.fetch(
+                served.url, tmp_path / "no", len(data), stranger.cert, stranger.key, authority.pem
             )
         assert caught.value.kind is remote.Kind.CA, caught.value
         assert not (tmp_path / "no").exists()

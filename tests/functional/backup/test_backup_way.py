@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import backup_parts as parts
 import pytest
 
-from backup import catalog, create, packing, proof, restore
+from backup import catalog, create, packing, proof, restore, share
 from backup import remote as remotes
 from etcd import errors, snapshot
 
@@ -295,18 +295,17 @@ def test_given_200_backups_when_listed_then_quickly_and_newest_first(local, tmp_
 def test_given_a_share_and_its_detail_when_fetched_then_verified(authority, tmp_path):
     (tmp_path / "snap.db").write_bytes(parts.os.urandom(300_000))
     mine = authority.issue("unit-0")
-    share = remotes.Share(
+    served = share.Share(
         tmp_path / "snap.db", "127.0.0.1", parts.port(), mine.cert, mine.key, authority.pem
     )
-    share.link(tmp_path / "share")
-    process = subprocess.Popen(share.argv(tmp_path / "share"), stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(served.argv(), stderr=subprocess.DEVNULL)
     try:
-        parts.wait_for(share.port, process)
+        parts.wait_for(served.port, process)
         found = packing.digest(tmp_path / "snap.db")
         tls = (mine.cert, mine.key, authority.pem)
-        source = restore.Shared(share.url, found.sha256, found.size)
+        source = restore.Shared(served.url, found.sha256, found.size)
         assert restore.fetch(source, tmp_path / "got", tls=tls).sha256 == found.sha256
-        wrong = restore.Shared(share.url, "0" * 64, found.size)
+        wrong = restore.Shared(served.url, "0" * 64, found.size)
         with pytest.raises(remotes.RemoteError, match="sha256"):
             restore.fetch(wrong, tmp_path / "other", tls=tls)
     finally:

@@ -113,6 +113,10 @@ def _finish_early(view: views.View) -> tuple[s.Step, ...] | None:
     return replacing.finish(dataclasses.replace(view, generation=sure))
 
 
+def _open_early(view: views.View) -> tuple[s.Step, ...] | None:
+    return (s.Open(),) if view.etcd.closed else None
+
+
 def _always(*_: object) -> bool:
     return True
 
@@ -169,6 +173,11 @@ BUGS: dict[str, tuple[Callable[[], Any], Any]] = {
         lambda: _without(replacing.commit, _commit_early),
         plans.plan,
     ),
+    "lets clients in before it is confirmed": (
+        lambda: _without(replacing.open_, _open_early),
+        plans.plan,
+    ),
+    "never lets clients in": (lambda: _without(replacing.open_), plans.plan),
     "restarts without its turn": (lambda: _patch(upkeep, "_has_turn", _always), plans.plan),
     "leaves while another restarts": (
         lambda: _both("turn_of_another", "somebody_leaves"),

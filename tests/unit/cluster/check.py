@@ -327,6 +327,8 @@ class History:
             return False
         if world.proposal is not None and world.machines:
             return False
+        if world.machines and world.generation and world.generation.token in world.closed:
+            return False
         for name in world.machines:
             plan = world.ended.get(name)
             if plan is None or plan.state is not plans.State.HEALTHY or plan.steps:

@@ -155,6 +155,8 @@ class World:
         self.backup = (("path", "b1"),)
         self.recorded: set[str] = set()
         self.confirmed: set[int] = set()
+        self.closed: set[str] = set()
+        self.opened: set[str] = set()
         for _ in range(units):
             self.add_unit()
         self.planned = planned or units
@@ -417,6 +419,7 @@ class World:
             head.member if head else None,
             local,
             machine.stale and machine.running,
+            closed=generation.token in self.closed,
         )
 
     # act
@@ -492,6 +495,7 @@ class World:
             if self.leader != machine.name:
                 self.log(f"{machine.name} flush refused: not leader")
                 return
+            self.check_kept(hook)
             for key, value in hook.writes.items():
                 setattr(self, key, value)
                 if self.trace is not None:
@@ -513,6 +517,15 @@ class World:
             self.gone.append(machine)
             if self.leader == machine.name:
                 self.elect()
+
+    def check_kept(self, hook: Hook) -> None:
+        """What clients could write to is never taken back."""
+        new, old = hook.writes.get("generation"), self.generation
+        back = isinstance(new, generations.Generation) and (
+            new.source is generations.Source.PREVIOUS and not new.confirmed
+        )
+        if back and old is not None and old.token in self.opened:
+            raise Violation("went back from a cluster that clients could write to")
 
     def step(
         self, machine: Machine, hook: Hook, step: s.Step, epoch: int, view: views.View
@@ -632,6 +645,7 @@ class World:
         data = Data(g.token, mine, 1, self.founding_records(g), content)
         data.name = generations.member_name(machine.name)
         machine.prepared[g.token] = data
+        self.closed.add(g.token)
 
     def do_Discard(self, machine: Machine, hook: Hook, step: s.Discard) -> None:  # noqa: N802
         g = self.generation
@@ -800,6 +814,13 @@ class World:
 
     def do_MoveLeader(self, machine: Machine, hook: Hook, step: s.MoveLeader) -> None:  # noqa: N802
         pass
+
+    def do_Open(self, machine: Machine, hook: Hook, step: s.Open) -> None:  # noqa: N802
+        g = hook.generation
+        if g is None or g.number not in self.confirmed:
+            raise Violation("opened to clients before it was confirmed")
+        self.closed.discard(g.token)
+        self.opened.add(g.token)
 
     def do_Finish(self, machine: Machine, hook: Hook, step: s.Finish) -> None:  # noqa: N802
         if step.generation.number not in self.confirmed:

@@ -397,6 +397,27 @@ class TestReplacing:
         v = dataclasses.replace(v, generation=commit.generation)
         assert do(v) == ["Finish"]
 
+    def test_given_a_closed_cluster_when_confirmed_then_any_unit_opens_it(self) -> None:
+        closed = etcd(1, 0, 1, member(2, healthy=False), closed=True)
+        v = self.committed(1, disk=views.Disk(token="two"), etcd=closed)
+        assert do(v) == []
+        assert v.generation is not None
+        confirmed = dataclasses.replace(v.generation, confirmed=True)
+        v = dataclasses.replace(v, generation=confirmed)
+        assert do(v) == ["Open"]
+        assert plans.plan(v).state is plans.State.RESTORING
+        disk = views.Disk(token="two", finished=2)
+        v = dataclasses.replace(v, disk=disk)
+        assert do(v) == ["Open"], "whatever was noted, a closed cluster is opened"
+
+    def test_given_restored_data_when_it_starts_first_then_only_then_without_comparing(
+        self,
+    ) -> None:
+        v = self.committed(1, disk=views.Disk(prepared=("two",)), etcd=silent(STOPPED))
+        assert s.Start(first=True) in plans.plan(v).steps
+        v = dataclasses.replace(v, disk=views.Disk(token="two"))
+        assert s.Start(first=False) in plans.plan(v).steps
+
     def test_given_a_founder_missing_when_not_overdue_then_not_confirmed(self) -> None:
         listed = etcd(0, 0, 1, member(2, healthy=False))
         v = self.committed(disk=views.Disk(token="two"), etcd=listed)

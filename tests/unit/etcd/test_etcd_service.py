@@ -154,6 +154,19 @@ def started(machine) -> None:
     subprocess.run(["/bin/sh", "-c", shell], check=True)
 
 
+@pytest.mark.parametrize("version", [(3, 4, 23), (3, 5, 16), (3, 6, 11), (3, 7, 1)])
+def test_given_a_first_start_when_the_usual_config_returns_then_it_is_not_stale(machine, version):
+    usual = dataclasses.replace(CONFIG, version=version)
+    first = dataclasses.replace(usual, compare=False)
+    service.ensure_unit(machine)
+    assert service.ensure_config(first)
+    started(machine)
+    assert service.ensure_config(usual)
+    assert not service.stale()
+    service.ensure_config(dataclasses.replace(usual, gateway=False))
+    assert service.stale()
+
+
 def test_given_a_running_etcd_when_config_or_trust_changes_then_it_is_stale(machine):
     for name in ("peer", "server"):
         (service.TLS / name).mkdir(parents=True)
