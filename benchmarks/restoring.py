@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 UNITS = 3
+CONFIG = "/etc/etcd/etcd.conf.yaml"
 SMALL, LARGE = 64 * MIB, 1024 * MIB
 
 
@@ -88,6 +89,8 @@ def _restore_by_hand(cluster: Cluster, path: str) -> float:
                     "chown -R etcd: /var/lib/etcd/byhand && systemctl stop etcd && "
                     "mv /var/lib/etcd/current/etcd /var/lib/etcd/saved && "
                     "mv /var/lib/etcd/byhand /var/lib/etcd/current/etcd && "
+                    # A plain etcd does not compare its keys at its start, which takes its time.
+                    f"sed -i 's/corrupt-check: true/corrupt-check: false/' {CONFIG} && "
                     "systemctl start --no-block etcd",
                 )
 

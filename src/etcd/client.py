@@ -480,9 +480,9 @@ class Client:
         return _alarms(self._failover(lambda e, t: self._look(e, "alarms", t)))
 
     def disarm(self, alarm: Alarm | None = None) -> int:
-        """Disarm one alarm, or all; answers how many were armed."""
+        """Disarm one alarm, or all but `CLOSED`; answers how many were armed."""
         rpc = _rpc()
-        targets = self.alarms() if alarm is None else (alarm,)
+        targets = [a for a in self.alarms() if a != CLOSED] if alarm is None else [alarm]
         kinds = {"NOSPACE": 1, "CORRUPT": 2}
         for target in targets:
             request = rpc.AlarmRequest(

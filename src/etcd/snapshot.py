@@ -117,7 +117,7 @@ def verify(
                 f"{path} has no hash at its end: it lost it, or is a copy of a member's database; "
                 "allow-missing-hash restores it unproven"
             )
-        facts = _facts(path, file)
+        facts = _facts_of(path, file)
     _refuse_newer(path, facts, binary_version)
     status = _status(path)
     return SnapshotInfo(
@@ -142,7 +142,7 @@ def refuse_newer(path: pathlib.Path) -> None:
         errors.SnapshotError: no database of etcd, or of a newer one.
     """
     with _opened(path) as file:
-        facts = _facts(path, file)
+        facts = _facts_of(path, file)
     _refuse_newer(path, facts, service.version())
 
 
@@ -286,22 +286,29 @@ class _Facts:
     auth_enabled: bool
 
 
-def _facts(path: pathlib.Path, file: bolt.File) -> _Facts:
+def _facts(file: bolt.File) -> _Facts | None:
+    if any(file.bucket(name) is None for name in _ETCD_BUCKETS):
+        return None
+    version = file.get(file.bucket(b"cluster"), b"clusterVersion") or b""
+    storage = file.get(file.bucket(b"meta"), b"storageVersion") or b""
+    auth = file.get(file.bucket(b"auth"), b"authEnabled") or b""
+    return _Facts(
+        bolt.revision(file),
+        version.decode(errors="replace"),
+        storage.decode(errors="replace"),
+        file.last(file.bucket(b"alarm")) is not None,
+        auth == b"\x01",
+    )
+
+
+def _facts_of(path: pathlib.Path, file: bolt.File) -> _Facts:
     try:
-        if any(file.bucket(name) is None for name in _ETCD_BUCKETS):
-            raise errors.ForeignFileError(f"{path} is a database, but not one of etcd")
-        version = file.get(file.bucket(b"cluster"), b"clusterVersion") or b""
-        storage = file.get(file.bucket(b"meta"), b"storageVersion") or b""
-        auth = file.get(file.bucket(b"auth"), b"authEnabled") or b""
-        return _Facts(
-            bolt.revision(file),
-            version.decode(errors="replace"),
-            storage.decode(errors="replace"),
-            file.last(file.bucket(b"alarm")) is not None,
-            auth == b"\x01",
-        )
+        facts = _facts(file)
     except (bolt.FormatError, ValueError) as error:
         raise errors.BadHashError(f"{path} is damaged: {error}") from error
+    if facts is None:
+        raise errors.ForeignFileError(f"{path} is a database, but not one of etcd")
+    return facts
 
 
 def _refuse_newer(path: pathlib.Path, facts: _Facts, installed: tuple[int, int, int]) -> None:

@@ -308,8 +308,9 @@ def test_given_a_closed_restore_when_written_to_then_refused_until_it_is_opened(
         node.stop()
         node.start()
         cluster.await_healthy(nodes=[node])
-    restored.disarm()
-    assert not restored.alarms()
+    assert restored.disarm() == alarmed
+    assert restored.alarms() == (client.CLOSED,)
+    restored.disarm(client.CLOSED)
     assert restored.put("kept", "after") == revision + 1
     node.stop()
     node.start()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pathlib
+
 import pytest
 from cluster_under_test import Cluster, eventually
+from load import running
 
 UNITS = 3
 SPOIL = (
@@ -49,6 +52,35 @@ def test_given_prepared_data_that_spoils_when_restored_then_the_old_cluster_is_b
     assert cluster.get("kept") == "after"
     assert "was undone" in cluster.units()[cluster.leader()].workload_status.message
     assert len(cluster.hashes()) == 1
+
+
+def test_given_writing_clients_when_a_restore_is_undone_then_no_acknowledged_write_is_lost(
+    cluster: Cluster, tmp_path: pathlib.Path
+):
+    credentials = cluster.credentials(tmp_path)
+    leader = cluster.leader()
+    taken = cluster.run("snapshot", leader).results["snapshot"]
+    before = cluster.members(leader)["header"]["cluster_id"]
+    spoiled = next(unit for unit in cluster.units() if unit != leader)
+    cluster.shell(spoiled, SPOIL)  # the other two are a quorum, and serve until it is undone
+
+    with running(map(cluster.address, cluster.units()), credentials) as load:
+        cluster.run("restore", leader, path=taken["path"])
+        eventually(
+            lambda: "corrupt" in cluster.etcdctl(leader, "put probe x 2>&1", ok=False),
+            timeout=240,
+            every=0.1,
+        )
+        written = len(load.writes)
+        eventually(
+            lambda: cluster.etcdctl(leader, "put probe x 2>&1", ok=False).strip() == "OK",
+            timeout=420,
+        )
+        eventually(lambda: len(load.writes) > written + 50)
+
+    cluster.wait_healthy(UNITS, timeout=420)
+    assert cluster.members(leader)["header"]["cluster_id"] == before
+    assert load.missing() == []
 
 
 def test_given_a_unit_without_room_when_restored_then_nothing_stops_and_it_is_said(
