@@ -357,8 +357,8 @@ _REASONS: tuple[tuple[str, FailureKind, str], ...] = (
      "the etcd user may not read or write one of its files"),
     (r"another etcd process is using", FailureKind.OTHER,
      "another etcd process uses the same data"),
-    (r"data inconsistency|checkInitialHashKV failed|alarm.*\bCORRUPT\b|corruption check failed|"
-     r"invalid database|freepages: |[Pp]age expected to be|unexpected page type|"
+    (r"data inconsistency|checkInitialHashKV failed|alarm raised.*\bCORRUPT\b|"
+     r"corruption check failed|invalid database|freepages: |[Pp]age expected to be|unexpected page type|"
      r"page \d+: (?:multiple references|already freed|unreachable)|"
      r"failed to open (?:database|backend)|failed to recover v3 backend|"
      r"failed to find database snapshot|file size too small|checksum error|SIGBUS|"
