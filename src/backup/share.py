@@ -187,6 +187,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Say nothing: the one who fetches says how it went."""
 
     def _answer(self, *, body: bool) -> None:
+        if self.path == "/":
+            self._list(body=body)
+            return
         if self.path != f"/{_NAME}":
             self.send_error(404)
             return
@@ -212,6 +215,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if body:
                 file.seek(first)
                 self._send(file, last - first + 1)
+
+    def _list(self, *, body: bool) -> None:
+        """The folder, for rclone, which looks a file up there."""
+        page = f'<a href="{_NAME}">{_NAME}</a>'.encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        if body:
+            self.wfile.write(page)
 
     def _send(self, file: Any, left: int) -> None:
         buffer = memoryview(bytearray(_CHUNK))

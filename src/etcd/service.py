@@ -358,7 +358,8 @@ _REASONS: tuple[tuple[str, FailureKind, str], ...] = (
     (r"another etcd process is using", FailureKind.OTHER,
      "another etcd process uses the same data"),
     (r"data inconsistency|checkInitialHashKV failed|alarm raised.*\bCORRUPT\b|"
-     r"corruption check failed|invalid database|freepages: |[Pp]age expected to be|unexpected page type|"
+     r"corruption check failed|invalid database|freepages: |"
+     r"[Pp]age expected to be|unexpected page type|"
      r"page \d+: (?:multiple references|already freed|unreachable)|"
      r"failed to open (?:database|backend)|failed to recover v3 backend|"
      r"failed to find database snapshot|file size too small|checksum error|SIGBUS|"
