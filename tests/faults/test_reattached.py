@@ -1,0 +1,51 @@
+"""The disks of a cluster that is gone, attached to the units of a new deployment."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from cluster_under_test import Cluster, eventually
+
+if TYPE_CHECKING:
+    import pathlib
+
+    import jubilant
+
+
+def disks(juju: jubilant.Juju) -> list[str]:
+    """The storage instances of the model."""
+    return sorted(json.loads(juju.cli("storage", "--format", "json"))["storage"])
+
+
+@pytest.fixture
+def cluster(juju, etcd_charm) -> Cluster:
+    """Three units whose data is on detachable storage."""
+    juju.deploy(etcd_charm, "etcd", num_units=3, storage={"data": "lxd,1G"})
+    deployed = Cluster(juju)
+    deployed.wait_healthy(3)
+    return deployed
+
+
+def test_given_the_disks_of_a_removed_application_when_attached_to_new_units_then_it_is_back(
+    cluster: Cluster, etcd_charm, tmp_path: pathlib.Path
+):
+    with cluster.writing(tmp_path) as load:
+        eventually(lambda: len(load.writes) > 500)
+    load.stop()
+    cluster.juju.remove_application("etcd")
+    eventually(lambda: "etcd" not in cluster.juju.status().apps, timeout=300)
+    assert cluster.failed_hooks() == []
+    first, *others = disks(cluster.juju)
+    cluster.juju.deploy(etcd_charm, "etcd", attach_storage=first)
+    for disk in others:
+        cluster.juju.add_unit("etcd", attach_storage=disk)
+    cluster.wait_healthy(3, timeout=600)
+    where = tmp_path / "anew"
+    where.mkdir()
+    with cluster.writing(where) as writing:
+        eventually(lambda: len(writing.writes) > 100)
+    cluster.check(3, writing)
+    load.tls = writing.tls
+    assert load.missing(cluster.endpoints()) == []
