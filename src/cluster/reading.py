@@ -162,12 +162,19 @@ def may_serve_beside(
     Founders that were its voters rule that out by themselves: whoever starts the new data has
     stopped the old. Only where too few were, others have to stop first.
     """
-    still = {u.name for u in view.units if u.name != view.me and u.token == token}
+    others = [u for u in view.units if u.name != view.me and u.token == token]
+    still = {u.name for u in others} | {
+        generations.unit_name(u.member) for u in others if u.member
+    }
+    # A unit that has told nothing yet may have got the storage of one that is gone.
+    unknown = sum(u.alive and u.peer_url is None and u.token is None for u in view.units)
     names = {f.unit for f in founders}
     for voters in accounts(view, token) if token else ():
         need = quorum(len(voters))
         moved = quorum(len(names)) - len(names - set(voters))
-        if len(still & set(voters)) >= need and len(voters) - max(0, moved) >= need:
+        gone = sum(view.unit(name) is None for name in voters)
+        serving = len(still & set(voters)) + min(unknown, gone)
+        if serving >= need and len(voters) - max(0, moved) >= need:
             return True
     return False
 

@@ -650,6 +650,7 @@ class World:
     def do_Discard(self, machine: Machine, hook: Hook, step: s.Discard) -> None:  # noqa: N802
         g = self.generation
         wanted = g and g.token == step.token and g.founder(machine.name) and not g.confirmed
+        wanted = wanted and g.source is not generations.Source.PREVIOUS  # that starts from kept
         if g and wanted and machine.begun < g.number:
             raise Violation("discarded what the committed generation starts from")
         machine.prepared.pop(step.token, None)
