@@ -158,6 +158,7 @@ class Keeper:
             revision=client.revision(),
         )
         if not held:
+            self._succeed(now)  # whatever did not answer before has answered now
             return _LOOK
         return self._keep(config, client, now)
 

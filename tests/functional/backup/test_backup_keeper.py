@@ -206,7 +206,11 @@ def test_given_three_members_when_looking_then_one_follower_holds_and_a_dead_hol
         holders = [s.unit for s in first if s.role == "holder"]
         assert len(holders) == 1
         assert holders[0].replace("/", "-") != leader
-        assert len({s.holder for s in [unit.step() for unit in units]}) == 1
+        blind = next(u for u in units if u.keeper.status.role == "candidate")
+        blind.keeper.status = dataclasses.replace(blind.keeper.status, error="x", failures=1)
+        again = [unit.step() for unit in units]
+        assert len({s.holder for s in again}) == 1
+        assert not any(s.error or s.failures for s in again)
         dead = next(unit for unit in units if unit.config.unit == holders[0])
         living = [unit for unit in units if unit is not dead]
         write(three[0], "after the holder died")
