@@ -96,7 +96,7 @@ def measure() -> Iterator[Figure]:
             "MiB",
         )
         yield Figure("the same, 1 GiB against 64 MiB", memory[LARGE], memory[SMALL], 1.1, "MiB")
-        yield Figure("memory of the idle keeper", _keeper_memory() / MIB, unit="MiB")
+        yield Figure("memory of the idle keeper", _memory(b"/src/keeper.py") / MIB, unit="MiB")
 
 
 def _store(juju: jubilant.Juju) -> str:
@@ -239,16 +239,16 @@ class _Peak(threading.Thread):
 
 
 def _memory(program: bytes) -> int:
-    """Proportional set size of the processes of `program` and all their children, bytes."""
+    """Proportional set size of a process that runs `program` and all its children, bytes."""
     parents: dict[int, int] = {}
     roots: set[int] = set()
     for entry in pathlib.Path("/proc").iterdir():
         if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                command = (entry / "cmdline").read_bytes()
+            with contextlib.suppress(OSError, IndexError):
+                words = (entry / "cmdline").read_bytes().split(b"\0")
                 stat = (entry / "stat").read_text().rpartition(")")[2].split()
                 parents[int(entry.name)] = int(stat[1])
-                if program in command and b"python" in command.split(b"\0")[0]:
+                if b"python" in words[0] and words[1].endswith(program):
                     roots.add(int(entry.name))
 
     def ours(pid: int) -> bool:
@@ -256,14 +256,9 @@ def _memory(program: bytes) -> int:
             pid = parents[pid]
         return pid in roots
 
-    total = 0
+    total = 0  # of one of them, the mean: other models may have keepers too
     for pid in filter(ours, list(parents)):
         with contextlib.suppress(OSError):
             rollup = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
             total += next(int(x.split()[1]) for x in rollup.splitlines() if x.startswith("Pss:"))
-    return total * 1024
-
-
-def _keeper_memory() -> float:
-    """Of one unit's service, the mean of all: they share their programs' pages."""
-    return _memory(b"/src/keeper.py") / UNITS
+    return total * 1024 // max(len(roots), 1)
