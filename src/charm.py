@@ -248,4 +248,7 @@ def _status(
 
 
 if __name__ == "__main__":
+    # Nothing is kept between hooks: with a full disk, a database there would fail every one.
+    unit = os.environ["JUJU_UNIT_NAME"].replace("/", "-")
+    host.keep_in_memory(pathlib.Path(".unit-state.db"), PROBLEM.with_name(f"{unit}.db"))
     ops.main(EtcdCharm)

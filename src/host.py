@@ -238,6 +238,14 @@ def _switch(link: pathlib.Path, target: pathlib.Path) -> None:
     files.rename(temporary, link)
 
 
+def keep_in_memory(path: pathlib.Path, file: pathlib.Path) -> None:
+    """Make `path` a symlink to a file of a memory file system; what it held is lost."""
+    ensure_dir(file.parent)
+    file.touch(mode=0o600)
+    if not path.is_symlink():
+        _switch(path, file)
+
+
 def _sha256(path: pathlib.Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:

@@ -28,7 +28,10 @@ def observe(node: node_.Node, *, leader: bool, recover: str | None = None) -> vi
         recover: an operator's confirmed order to found anew from this unit's disk.
     """
     etcd = _etcd(node)
-    disk = _disk(node, etcd)
+    failure = service.why_failed() if etcd.service is view.Service.FAILED else None
+    if failure is not None and not failure.data_broken:
+        etcd = dataclasses.replace(etcd, failure=failure.sentence)
+    disk = _disk(node, etcd, failure)
     _tell(node, etcd, disk)
     units = node.peers.units()
     lost = disk.token is None and not any(unit.token for unit in units)
@@ -94,12 +97,8 @@ def _etcd(node: node_.Node) -> view.Etcd:
     )
 
 
-def _disk(node: node_.Node, etcd: view.Etcd) -> view.Disk:
-    broken = ""
-    if etcd.service is view.Service.FAILED:
-        failure = service.why_failed()
-        if failure is not None and failure.data_broken:
-            broken = failure.sentence
+def _disk(node: node_.Node, etcd: view.Etcd, failure: service.Failure | None) -> view.Disk:
+    broken = failure.sentence if failure is not None and failure.data_broken else ""
     disk = node.root.disk(broken, facts=etcd.members is None)
     return dataclasses.replace(disk, finished=node.finished())
 

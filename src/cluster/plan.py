@@ -38,6 +38,7 @@ _SLOW = (
     State.HELD,
     State.QUORUM_LOST,
     State.CORRUPT,
+    State.DOWN,
     State.STUCK,
     State.CONFLICT,
     State.DATA_LOST,

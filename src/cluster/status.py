@@ -24,6 +24,7 @@ class State(enum.Enum):
     RECOVERING = "recovering"
     LEAVING = "leaving"
     CORRUPT = "corrupt"
+    DOWN = "down"  # etcd gave up, and not because of its data
     STUCK = "stuck"  # a unit was added too often without becoming a voter
     CONFLICT = "conflict"  # data of several clusters, and no record of which one is ours
     DATA_LOST = "data-lost"  # no unit has the cluster's data any more
@@ -47,6 +48,7 @@ _STATUS = {
     State.RECOVERING: "maintenance",
     State.LEAVING: "maintenance",
     State.CORRUPT: "blocked",
+    State.DOWN: "blocked",
     State.STUCK: "blocked",
     State.CONFLICT: "blocked",
     State.DATA_LOST: "blocked",
@@ -65,6 +67,7 @@ MEANING = {
     State.RECOVERING: "A new generation is being founded from a surviving disk.",
     State.LEAVING: "The unit is being removed and takes its member out of the cluster.",
     State.CORRUPT: "The unit's data is unusable and cannot be replaced without costing quorum.",
+    State.DOWN: "Etcd cannot run on the unit: it is started again until the cause is gone.",
     State.STUCK: "The unit was added as a learner too often and is left alone for an hour.",
     State.CONFLICT: "Attached disks hold data of several clusters.",
     State.DATA_LOST: "No unit has the cluster's data any more.",
@@ -76,7 +79,7 @@ Status = tuple[State, str]
 
 def describe(view: views.View) -> Status:
     """The state and its sentence: the first question with an answer gives it."""
-    for question in (_basics, _broken, _replacing, _recovering, _no_quorum, _joining):
+    for question in (_basics, _broken, _replacing, _recovering, _down, _no_quorum, _joining):
         answer = question(view)
         if answer is not None:
             return answer
@@ -121,6 +124,15 @@ def _broken(view: views.View) -> Status | None:
     return State.CORRUPT, (
         f"data unusable ({reason}), kept until the other members can spare this one: "
         "run `juju run etcd/leader restore` if they never will"
+    )
+
+
+def _down(view: views.View) -> Status | None:
+    if not view.etcd.failure or not reading.committed(view, reading.me(view)):
+        return None
+    return State.DOWN, (
+        f"etcd cannot run: {view.etcd.failure}; its data is as it was, "
+        "and it starts again by itself once that is mended"
     )
 
 

@@ -145,6 +145,7 @@ class Etcd:
         stale: the running local etcd lacks a configuration or trust change.
         alarms: armed alarms other than CORRUPT, each as `NOSPACE on etcd-1`.
         closed: it was restored and takes no writes from clients yet.
+        failure: why the local etcd gave up although its data can be used, "" when it did not.
     """
 
     service: Service = Service.ABSENT
@@ -155,6 +156,7 @@ class Etcd:
     stale: bool = False
     alarms: tuple[str, ...] = ()
     closed: bool = False
+    failure: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -488,6 +488,15 @@ class TestMending:
         )
         assert do(v) == ["RemoveMember", "Stop", "SetAside"]
 
+    def test_given_an_etcd_that_gave_up_when_its_data_is_good_then_tried_again_and_named(
+        self,
+    ) -> None:
+        gave_up = etcd(1, 0, member(1, healthy=False), 2, service=views.Service.FAILED)
+        v = view(1, etcd=dataclasses.replace(gave_up, failure="the disk is full"))
+        assert do(v) == ["Start"]
+        assert plans.plan(v).state is plans.State.DOWN
+        assert "the disk is full" in plans.plan(v).message
+
     def test_given_broken_data_when_it_is_the_last_copy_then_kept_and_named(self) -> None:
         v = view(disk=views.Disk(token="one", broken="bad WAL"), etcd=silent(views.Service.FAILED))
         assert do(v) == []

@@ -139,3 +139,13 @@ def test_given_paths_when_asked_then_mounts_and_room_are_known(tmp_path):
 
 def test_given_another_platform_when_imported_then_the_module_does_not_mind():
     assert "charmhelpers.fetch" not in vars(host)
+
+
+def test_given_a_file_when_kept_in_memory_then_what_is_written_goes_there(tmp_path):
+    path, file = tmp_path / "state.db", tmp_path / "run" / "etcd-0.db"
+    path.write_text("old")
+    for text in ("first", "second"):
+        host.keep_in_memory(path, file)
+        path.write_text(text)
+        assert file.read_text() == text
+    assert file.stat().st_mode & 0o777 == 0o600
