@@ -293,11 +293,11 @@ class Agent(threading.Thread):
     def _enter_scopes(self) -> None:
         with self.store.transaction():
             unit = self.unit
-            address = self.state.machines[unit.machine].address
             seen = observe.observe(self.state, unit)[0].relations
             for relation in self.state.relations_of(unit.application):
                 known = seen[relation.id]
                 if known.alive and known.known and not known.in_scope:
+                    address = self.host.address(unit, relation.endpoint(unit.application).name)
                     relations.enter(self.state, relation, unit, address)
 
     def _leave(self, identity: int | None) -> None:
@@ -490,8 +490,9 @@ class Agent(threading.Thread):
 
     def _refresh_addresses(self) -> None:
         unit = self.unit
-        wanted = relations.addresses(self.state.machines[unit.machine].address)
         for relation in self.state.relations_of(unit.application):
+            endpoint = relation.endpoint(unit.application).name
+            wanted = relations.addresses(self.host.address(unit, endpoint))
             bag = relation.units.get(unit.name)
             if (
                 bag

@@ -30,6 +30,7 @@ VERBS: dict[str, tuple[str, str]] = {
     ),
     "add-model": ("models.add_model", "config=* controller,c= credential= no-switch owner="),
     "add-secret": ("secrets.add_secret", f"{_MODEL} file= info="),
+    "add-space": ("models.add_space", _MODEL),
     "add-ssh-key": ("models.ssh_key", _MODEL),
     "add-storage": ("applications.add_storage", _MODEL),
     "add-unit": ("applications.add_unit", f"{_MODEL} attach-storage= num-units,n= to="),
@@ -130,12 +131,14 @@ VERBS: dict[str, tuple[str, str]] = {
     "show-storage": ("applications.storage", f"{_MODEL} {_SHOW}"),
     "show-task": ("tasks.show_task", f"{_MODEL} {_SHOW} utc wait= watch"),
     "show-unit": ("showing.show_unit", f"{_MODEL} {_SHOW} app endpoint= related-unit="),
+    "spaces": ("models.spaces", f"{_MODEL} {_SHOW} short"),
     "ssh": ("tasks.ssh", f"{_MODEL} container= no-host-key-checks proxy pty= remote"),
     "status": (
         "showing.status",
         f"{_MODEL} {_SHOW} relations integrations storage color no-color utc "
         "watch= retry-count= retry-delay=",
     ),
+    "subnets": ("models.subnets", f"{_MODEL} {_SHOW} space= zone="),
     "storage": ("applications.storage", f"{_MODEL} {_SHOW} filesystem volume"),
     "suspend-relation": ("models.refused", f"{_MODEL} message="),
     "switch": ("models.switch", f"controller,c= {_MODEL}"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import pathlib
 import selectors
@@ -14,7 +15,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from minijuju import actions, deployment, errors, lifecycle, records
+from minijuju import actions, deployment, errors, lifecycle, records, spaces
 
 if TYPE_CHECKING:
     from minijuju import host, machine, manager, store
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 SEEN_SECONDS = 30.0
 """How long a command waits for a machine that is just coming up."""
+SPARE = 512
+"""Number of the first address that a machine can move to; the lower ones are for new machines."""
 
 
 class MachineVerbs:
@@ -47,6 +50,19 @@ class MachineVerbs:
                 for _ in range(count)
             ]
         return [record.id for record in made]
+
+    def add_space(self, model: str, name: str, subnets: list[str]) -> None:
+        """Move subnets to a space of their own."""
+        state = self.state(model)
+        known = spaces.subnets(self.manager.network(state))
+        with self.store.transaction():
+            spaces.add(state.model, known, name, subnets)
+
+    def subnets(self, model: str) -> dict[str, str]:
+        """Each subnet, and the space it is in."""
+        state = self.state(model)
+        found = spaces.subnets(self.manager.network(state))
+        return {subnet: spaces.holder(state.model, subnet) for subnet in found}
 
     def remove_machine(
         self, model: str, machines: list[str], force: bool = False, keep: bool = False
@@ -226,7 +242,8 @@ class MachineVerbs:
     ) -> None:
         """Hurt a machine (id, unit or hostname): what a real Juju does not offer.
 
-        `action`: kill, start, pause, resume, cut, heal, fill-disk, free-disk, reboot.
+        `action`: kill, start, pause, resume, cut, heal, fill-disk, free-disk, reboot,
+        readdress.
         """
         state = self.state(model)
         one = self._host(state, machine)
@@ -238,6 +255,8 @@ class MachineVerbs:
             thing.fill_disk(leave_mib * 2**20)
         elif action == "free-disk":
             thing.free_disk()
+        elif action == "readdress":
+            self._readdress(state, one)
         elif action in ("kill", "start", "pause", "resume", "reboot"):
             if action in ("kill", "start"):
                 with self.store.transaction(quiet=True):
@@ -247,6 +266,16 @@ class MachineVerbs:
             self._settled(one, action)
         else:
             raise errors.JujuError(f'unknown chaos action "{action}"', 2)
+
+    def _readdress(self, state: store.ModelState, one: host.Host) -> None:
+        """Move a machine to an address that no machine had; its agents see it as Juju's would."""
+        thing: Any = one.machine
+        taken = {record.address for record in state.machines.values()}
+        free = map(str, map(thing.network.address, itertools.count(SPARE)))
+        address = next(each for each in free if each not in taken)
+        thing.readdress(address)
+        with self.store.transaction():
+            state.machines[one.id].address = address
 
     def _settled(self, one: host.Host, action: str) -> None:
         up = action in ("start", "resume", "reboot")

@@ -12,7 +12,7 @@ import shutil
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from minijuju import charm, errors, records, relations, storage
+from minijuju import charm, errors, records, relations, spaces, storage
 
 if TYPE_CHECKING:
     from minijuju import store
@@ -104,7 +104,7 @@ def deploy(
         constraints=options.get("constraints") or {},
         storage=dict(options.get("storage") or {}),
     )
-    record.bindings = bindings(meta, options.get("bind") or "")
+    record.bindings = bindings(state, meta, options.get("bind") or "")
     state.applications.add(name, record)
     set_config(state, record, options.get("config") or {}, [])
     for resource, path in (options.get("resources") or {}).items():
@@ -125,15 +125,19 @@ def check_name(state: store.ModelState, name: str) -> None:
         )
 
 
-def bindings(meta: charm.Meta, bind: str) -> dict[str, str]:
-    """Endpoint bindings; there is one space, `alpha`."""
+def bindings(state: store.ModelState, meta: charm.Meta, bind: str) -> dict[str, str]:
+    """Endpoint to its space, as `--bind "SPACE ENDPOINT=SPACE..."` says; "" is the default."""
+    endpoints = ("", *meta.endpoints, *meta.extra_bindings)
+    chosen: dict[str, str] = {}
     for word in bind.split():
-        endpoint, given, space = word.rpartition("=")
-        if space != "alpha":
+        endpoint, _, space = word.rpartition("=")
+        if space not in spaces.names(state.model):
             raise errors.JujuError(f'space "{space}" not found')
-        if given and meta.endpoint(endpoint) is None and endpoint not in meta.extra_bindings:
+        if endpoint not in endpoints:
             raise errors.JujuError(f'endpoint "{endpoint}" not found')
-    return dict.fromkeys(("", *meta.endpoints, *meta.extra_bindings), "alpha")
+        chosen[endpoint] = space
+    default = chosen.get("", spaces.ALPHA)
+    return {endpoint: chosen.get(endpoint, default) for endpoint in endpoints}
 
 
 def add_units(

@@ -235,7 +235,7 @@ def network_get(call: toolkit.Call) -> Any:
     if meta.endpoint(name) is None and name not in meta.extra_bindings:
         raise errors.JujuError(f'undefined for unit charm: endpoint "{name}" not valid')
     form = call.flag("format") or "smart"
-    info = call.services.network(call.context, legacy=form != "json")
+    info = call.services.network(call.context, name, legacy=form != "json")
     short = {
         "bind-address": lambda: info["bind-addresses"][0]["addresses"][0]["value"],
         "primary-address": lambda: info["bind-addresses"][0]["addresses"][0]["value"],

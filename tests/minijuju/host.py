@@ -17,7 +17,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any, Protocol
 
-from minijuju import agent, hookcontext, records, toolserver
+from minijuju import agent, hookcontext, records, spaces, toolserver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -477,15 +477,20 @@ class Host:
                 with path.open("a") as file:
                     file.write(line)
 
-    def network_info(self, *, legacy: bool) -> dict[str, Any]:
-        """`network-get`'s answer."""
-        record = self.record
+    def address(self, unit: records.Unit, endpoint: str) -> str:
+        """Where an endpoint of a unit is reached."""
+        space = spaces.bound(self.state.applications[unit.application], endpoint)
+        record = self.state.machines[unit.machine]
+        if space == spaces.ALPHA and not self.state.model.spaces:
+            return record.address
         machine: Any = self.machine
-        assert record
-        addresses = [(record.address, str(machine.network.ipv4))]
-        six = machine.address6
-        if six:
-            addresses.append((str(six), str(machine.network.ipv6)))
+        found = spaces.addresses(self.state.model, machine, space)
+        return found[0][0] if found else record.address
+
+    def network_info(self, space: str, *, legacy: bool) -> dict[str, Any]:
+        """`network-get`'s answer for an endpoint in this space."""
+        machine: Any = self.machine
+        addresses = spaces.addresses(self.state.model, machine, space)
         bound: dict[str, Any] = {
             "mac-address": self._mac(),
             "interface-name": "host0",
@@ -500,7 +505,7 @@ class Host:
                 address["address"] = address["value"]
         return {
             "bind-addresses": [bound],
-            "egress-subnets": [f"{record.address}/32"],
+            "egress-subnets": [spaces.egress(value) for value, _ in addresses[:1]],
             "ingress-addresses": [value for value, _ in addresses],
         }
 

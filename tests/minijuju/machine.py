@@ -508,6 +508,22 @@ class Machine:
                 system.run(*_helper("detach"), str(leader), inside_path, mode)
             self._save([one for one in self.attachments() if one.target != inside_path])
 
+    def readdress(self, address: ipaddress.IPv4Address | str) -> None:
+        """Give it another address at once, and at each later boot; the old one is gone.
+
+        Raises:
+            system.CommandError: it runs and did not take the address.
+        """
+        with self._locked():
+            old = [f"address del {one}\n" for one in self._on_cable()]
+            self.address = ipaddress.IPv4Address(address)
+            self._mount()
+            self._save(self.attachments())
+            self._configure()
+            if self.leader() is not None:
+                new = [f"address add {one}\n" for one in self._on_cable()]
+                self.run(["ip", "-batch", "-"], input="".join(old + new))
+
     def fill_disk(self, leave: int = 0) -> None:
         """Take all free space on its disk but ``leave`` bytes."""
         self._mount()
@@ -590,12 +606,15 @@ class Machine:
             file.write_text(text)
 
     def _ip_commands(self) -> str:
-        prefix = self.network.ipv4.prefixlen
-        lines = ["link set lo up", f"address add {self.address}/{prefix} dev host0"]
+        adding = [f"address add {one}" for one in self._on_cable()]
+        return "\n".join(["link set lo up", *adding, "link set host0 up"]) + "\n"
+
+    def _on_cable(self) -> list[str]:
+        """Its addresses, each as ip(8) takes it after `address add`."""
+        found = [f"{self.address}/{self.network.ipv4.prefixlen} dev host0"]
         if self.address6:
-            lines.append(f"address add {self.address6}/64 dev host0 nodad")
-        lines.append("link set host0 up")
-        return "\n".join(lines) + "\n"
+            found.append(f"{self.address6}/64 dev host0 nodad")
+        return found
 
     def _spawn(self) -> None:
         # Another name each time: what a starter that was killed left behind cannot join it.

@@ -159,10 +159,10 @@ class Manager:
     def _machine(self, state: store.ModelState, name: str) -> machine.Machine:
         net = self.network(state)
         record = state.machines[name]
-        address = str(net.address(int(name)))
-        if record.address != address:
+        address = net.address(int(name))
+        if not record.address:
             with self.store.transaction():
-                state.machines[name].address = address
+                state.machines[name].address = str(address)
         directory = self.directory(state) / "machines" / name
         if record.status.current == "running" and (directory / "machine.json").exists():
             return machine.Machine.load(directory)

@@ -37,6 +37,8 @@ class Model:
     life: str = ALIVE
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
     constraints: dict[str, str] = dataclasses.field(default_factory=dict)
+    spaces: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Subnet to its space, for those that are not in `alpha`."""
     sequences: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def next(self, sequence: str) -> int:
@@ -268,6 +270,10 @@ class Relation:
     def other(self, application: str) -> Endpoint:
         """The endpoint opposite to an application; in a peer relation its own."""
         return next((e for e in self.endpoints if e.application != application), self.endpoints[0])
+
+    def endpoint(self, application: str) -> Endpoint:
+        """The application's own endpoint."""
+        return next(end for end in self.endpoints if end.application == application)
 
     def involves(self, application: str) -> bool:
         """Whether the application has an endpoint here."""

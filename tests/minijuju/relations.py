@@ -9,7 +9,7 @@ from __future__ import annotations
 import pathlib
 from typing import TYPE_CHECKING
 
-from minijuju import charm, errors, records
+from minijuju import charm, errors, records, spaces
 
 if TYPE_CHECKING:
     from minijuju import store
@@ -199,7 +199,7 @@ def enter(
 def addresses(address: str) -> dict[str, str]:
     """The keys that the controller itself puts into a unit's bag."""
     return {
-        "egress-subnets": f"{address}/32",
+        "egress-subnets": spaces.egress(address),
         "ingress-address": address,
         "private-address": address,
     }

@@ -8,7 +8,7 @@ import shutil
 import signal
 from typing import TYPE_CHECKING, Any
 
-from minijuju import errors, hookcontext, records
+from minijuju import errors, hookcontext, records, spaces
 
 if TYPE_CHECKING:
     from minijuju import agent
@@ -81,9 +81,13 @@ class Services:
                 raise errors.JujuError(f"could not download resource: {error}") from None
         return inside
 
-    def network(self, context: hookcontext.Context, *, legacy: bool) -> dict[str, Any]:
+    def network(
+        self, context: hookcontext.Context, endpoint: str, *, legacy: bool
+    ) -> dict[str, Any]:
         """What `network-get` answers; `legacy` adds the old keys of YAML output."""
-        return self._agent.host.network_info(legacy=legacy)
+        application = context.state.applications[context.unit.application]
+        space = spaces.bound(application, endpoint)
+        return self._agent.host.network_info(space, legacy=legacy)
 
 
 def _digest(path: pathlib.Path) -> str:

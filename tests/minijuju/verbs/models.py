@@ -283,17 +283,70 @@ def _stop_daemon(home: pathlib.Path) -> None:
     raise errors.JujuError(f"the controller (process {number}) does not end")
 
 
+def add_space(ctx: context.Context) -> int:
+    """``add-space NAME CIDR...``."""
+    ctx.at_least(1, "space name")
+    name, *subnets = ctx.words
+    ctx.call("add-space", name=name, subnets=subnets)
+    context.say(f'added space "{name}" with subnets {", ".join(subnets)}')
+    return 0
+
+
+def subnets(ctx: context.Context) -> int:
+    """``subnets``."""
+    found = {
+        subnet: {
+            "type": "ipv6" if ":" in subnet else "ipv4",
+            "status": "in-use",
+            "space": space,
+            "zones": [],
+        }
+        for subnet, space in ctx.call("subnets").items()
+    }
+    return ctx.emit({"subnets": found})
+
+
+def spaces(ctx: context.Context) -> int:
+    """``spaces``."""
+    held: dict[str, list[str]] = {"alpha": []}
+    for subnet, space in ctx.call("subnets").items():
+        held.setdefault(space, []).append(subnet)
+    rows = [
+        ["" if number else name, "" if number else str(index), subnet]
+        for index, (name, found) in enumerate(held.items())
+        for number, subnet in enumerate(found or [""])
+    ]
+    shown = [
+        {
+            "id": str(index),
+            "name": name,
+            "subnets": {
+                subnet: {
+                    "type": "ipv6" if ":" in subnet else "ipv4",
+                    "provider-id": "",
+                    "status": "in-use",
+                    "zones": [],
+                }
+                for subnet in found
+            },
+        }
+        for index, (name, found) in enumerate(held.items())
+    ]
+    table = formats.table(["Name", "Space ID", "Subnets"], rows)
+    return ctx.emit({"spaces": shown}, table, "tabular")
+
+
 def chaos(ctx: context.Context) -> int:
     """``chaos ACTION MACHINE... [--from MACHINES] [--leave-mib N]``."""
     ctx.at_least(2, "action and machine")
     action, *machines = ctx.words
     if action not in (
         *("kill", "start", "pause", "resume", "cut", "heal"),
-        *("fill-disk", "free-disk", "reboot"),
+        *("fill-disk", "free-disk", "reboot", "readdress"),
     ):
         raise argv.UsageError(
             f'unknown chaos "{action}": use kill, start, pause, resume, cut, heal, fill-disk, '
-            "free-disk or reboot"
+            "free-disk, reboot or readdress"
         )
     for machine in machines:
         ctx.call(

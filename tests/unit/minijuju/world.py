@@ -57,6 +57,9 @@ class FakeHost:
     def path(self, inside: str) -> pathlib.Path:
         return self.world.home / "inside" / self.id / inside.lstrip("/")
 
+    def address(self, unit: records.Unit, endpoint: str) -> str:
+        return self.world.state.machines[self.id].address
+
     def detach_storage(self, identity: str) -> None:
         """Nothing is mounted."""
 
