@@ -113,9 +113,8 @@ def may_restart(view: views.View, member: views.Member) -> bool:
 
     One or two voters have no voter to spare: their restart pauses writes, whoever does it.
     """
-    healthy = sum(map(sound, voters(view)))
     alone = len(voters(view)) == 1
-    pair = len(voters(view)) == 2 and healthy == 2
+    pair = len(voters(view)) == 2 and all(sound(m) for m in voters(view) if m.id != member.id)
     return alone or pair or may_stop(view, member)
 
 

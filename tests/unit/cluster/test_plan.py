@@ -617,6 +617,15 @@ class TestUpkeep:
         steps = plans.plan(v).steps
         assert steps == (s.UpdateMember(101, "https://198.18.9.9:2380"), s.Restart())
 
+    def test_given_a_pair_when_one_has_a_new_address_then_it_gets_a_turn(self) -> None:
+        v = view(etcd=etcd(0, 0, member(1, healthy=False)), generation=record(0, 1))
+        v = dataclasses.replace(v, units=v.units[:2])
+        v = changed(v, 1, peer_url="https://198.18.9.9:2380")
+        assert plans.plan(v).steps == (s.Grant("etcd/1", 1),)
+        mine = dataclasses.replace(v, me="etcd/1", leader=False, turn=("etcd/1", 1))
+        mine = dataclasses.replace(mine, etcd=etcd(1, 0, member(1, healthy=False)))
+        assert do(mine) == ["UpdateMember", "Restart"]
+
     def test_given_a_learner_with_a_new_address_when_planned_then_never_updated(self) -> None:
         mine = member(1, learner=True, raft_index=0)
         v = changed(view(1, etcd=etcd(1, 0, mine, 2)), 1, peer_url="https://198.18.9.9:2380")
