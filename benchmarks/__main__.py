@@ -8,7 +8,16 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from benchmarks import backing_up, bench, dispatching, founding, restoring
+from benchmarks import (
+    backing_up,
+    bench,
+    dispatching,
+    founding,
+    gaps,
+    hooks,
+    joining,
+    restoring,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,6 +27,9 @@ BENCHES: dict[str, Callable[[], Iterator[bench.Figure]]] = {
     "b": dispatching.measure,
     "c": restoring.measure,
     "d": restoring.measure,
+    "e": joining.measure,
+    "f": gaps.measure,
+    "g": hooks.measure,
     "h": backing_up.measure,
 }
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
+import datetime
 import pathlib
+import re
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -112,14 +113,18 @@ def together(work: Callable[[str], object], names: list[str]) -> float:
     return seconds()
 
 
+def tls(where: pathlib.Path) -> clients.TLSFiles:
+    """The client certificate that `generate-client-certificates` left in a directory."""
+    return clients.TLSFiles(where / "ca.crt", where / "client.crt", where / "client.key")
+
+
 def fill(cluster: Cluster, size: int) -> None:
     """Put about `size` bytes into the cluster, in values of 512 KiB, over TLS from the host."""
     with tempfile.TemporaryDirectory() as folder:
         where = next(cluster.credentials(pathlib.Path(folder)).rglob("ca.crt")).parent
-        tls = clients.TLSFiles(where / "ca.crt", where / "client.crt", where / "client.key")
         urls = [f"https://{unit.public_address}:2379" for unit in cluster.units().values()]
         value = b"v" * (MIB // 2)
-        with clients.Client(urls, tls, timeout=60) as online:
+        with clients.Client(urls, tls(where), timeout=60) as online:
             for number in range(size // len(value)):
                 online.put(f"fill/{number}", value)
 
@@ -180,25 +185,18 @@ def median(values: list[float]) -> float:
     return statistics.median(values)
 
 
-def authority(folder: pathlib.Path, where: dict[str, str]) -> None:
-    """An authority and a certificate for each member, as a person makes them with openssl."""
+def installed(cluster: Cluster, unit: str, near: float) -> float:
+    """When the packages were on a unit's machine, wall clock; `near` is in the same day."""
+    tag = f"unit-{unit.replace('/', '-')}:"
+    lines = cluster.juju.debug_log(limit=0).splitlines()
+    line = next(one for one in lines if one.startswith(tag) and "etcd is installed" in one)
+    return _clock(line, near)
 
-    def openssl(*words: str) -> None:
-        subprocess.run(
-            ["openssl", *words], check=True, capture_output=True, cwd=folder, timeout=60
-        )
 
-    ec = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-    openssl("req", "-x509", *ec, "-subj", "/CN=byhand", "-keyout", "ca.key", "-out", "ca.crt")
-    for unit, address in where.items():
-        name = unit.replace("/", "-")
-        (folder / "ext").write_text(
-            f"subjectAltName=IP:{address}\nextendedKeyUsage=serverAuth,clientAuth\n"
-        )
-        openssl(
-            "req", *ec, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr"
-        )
-        openssl(
-            "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key",
-            "-CAcreateserial", "-extfile", "ext", "-out", f"{name}.crt",
-        )  # fmt: skip
+def _clock(line: str, near: float) -> float:
+    """The time of a line of the log, which carries no date."""
+    match = re.search(r"(\d\d):(\d\d):(\d\d)", line)
+    assert match
+    day = datetime.datetime.fromtimestamp(near, datetime.timezone.utc)
+    at = day.replace(hour=int(match[1]), minute=int(match[2]), second=int(match[3]))
+    return at.timestamp()
