@@ -16,6 +16,10 @@ from etcd import errors, snapshot
 
 if TYPE_CHECKING:
     import pathlib
+    from collections.abc import Iterator
+
+    from etcd import scratch
+    from functional import signing
 
 ABOUT = create.About("etcd/0", 3, "token")
 FOLDER = "model-01234567/etcd"
@@ -35,6 +39,16 @@ def take(etcd, remote, tmp_path, **options) -> catalog.Manifest:
 
 def stored(manifest: catalog.Manifest) -> restore.Stored:
     return restore.Stored(FOLDER, manifest.id, manifest.sha256, manifest.size)
+
+
+@pytest.fixture(scope="module")
+def etcd(
+    tmp_path_factory: pytest.TempPathFactory, authority: signing.Authority
+) -> Iterator[scratch.Member]:
+    """An etcd of this module's own: what others put into theirs may not compress."""
+    (started,) = parts.cluster(tmp_path_factory.mktemp("way"), authority)
+    yield started
+    started.stop()
 
 
 def fill(etcd, text: str, count: int = 300) -> int:
