@@ -270,7 +270,7 @@ class MachineVerbs:
     def _readdress(self, state: store.ModelState, one: host.Host) -> None:
         """Move a machine to an address that no machine had; its agents see it as Juju's would."""
         thing: Any = one.machine
-        taken = {record.address for record in state.machines.values()}
+        taken = {record.address for record in state.machines}
         free = map(str, map(thing.network.address, itertools.count(SPARE)))
         address = next(each for each in free if each not in taken)
         thing.readdress(address)
