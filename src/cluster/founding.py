@@ -71,8 +71,8 @@ def survive(view: views.View) -> Steps | None:
         return _propose_survivor(view, chosen)
     if view.generation is None:
         return _reattached(view)
-    if not reading.frozen(view):
-        return None
+    if not reading.frozen(view) or not reading.all_told(view) or reading.somebody_leaves(view):
+        return None  # one that leaves may still serve alone, one that comes may bring a disk
     return _best(view, [u for u in reading.alive(view) if reading.committed(view, u)])
 
 

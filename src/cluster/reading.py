@@ -271,6 +271,11 @@ def with_detail(generation: generations.Generation, **values: str) -> generation
     return dataclasses.replace(generation, detail=tuple(sorted(detail.items())))
 
 
+def all_told(view: views.View) -> bool:
+    """Whether every unit has said what it holds: one that was just added may hold storage."""
+    return all(u.peer_url is not None for u in alive(view))
+
+
 def all_lost(view: views.View) -> bool:
     """Whether a cluster existed and no unit of the application has its data any more.
 
@@ -280,8 +285,7 @@ def all_lost(view: views.View) -> bool:
     if generation is None or view.etcd.members is not None or view.proposal is not None:
         return False
     settled = generation.confirmed or overdue(view)
-    told = all(u.peer_url is not None for u in alive(view))
-    return settled and told and not any(committed(view, u) for u in view.units)
+    return settled and all_told(view) and not any(committed(view, u) for u in view.units)
 
 
 def confirm_key(generation: generations.Generation) -> str:

@@ -85,6 +85,7 @@ def roll_back(view: views.View) -> Steps | None:
             sorted(
                 {
                     "number": reading.detail_of(generation, "previous_number"),
+                    "failed_token": generation.token,
                     "reason": reason or "it did not become healthy in time",
                 }.items()
             )

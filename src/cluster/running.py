@@ -35,7 +35,7 @@ def begin(view: views.View) -> Steps | None:
     if reading.me(view).begun >= generation.number:
         return None
     if generation.source is generations.Source.PREVIOUS:
-        if generation.token not in view.disk.kept:
+        if generation.token not in view.disk.kept or _old_may_serve(view, generation):
             return None
         return (steps_.PutBack(generation.token), steps_.Start())
     if not founds(view, generation) or _old_may_serve(view, generation):
@@ -73,7 +73,8 @@ def founds(view: views.View, generation: generations.Generation) -> bool:
 
 
 def _old_may_serve(view: views.View, generation: generations.Generation) -> bool:
-    token = reading.detail_of(generation, "previous_token")
+    key = "failed_token" if generation.source is generations.Source.PREVIOUS else "previous_token"
+    token = reading.detail_of(generation, key)
     return reading.may_serve_beside(view, token, generation.founders)
 
 
