@@ -868,6 +868,7 @@ class Client:
         """
         limit = self.timeout if timeout is None else timeout
         until = time.monotonic() + limit
+        sent = False
         while True:
             failures: list[errors.EtcdError] = []
             order = sorted(self.endpoints, key=lambda e: e != self._preferred)
@@ -883,13 +884,14 @@ class Client:
                     errors.NoQuorumError,
                     errors.LearnerError,
                 ) as error:
-                    if getattr(error, "sent", False) and not repeatable:
+                    sent = sent or getattr(error, "sent", False)
+                    if sent and not repeatable:
                         raise
                     failures.append(error)
                 else:
                     self._preferred = endpoint
                     return answer
-            failure = _summary(failures)
+            failure = _summary(failures, sent)
             if not isinstance(failure, errors.NoQuorumError):
                 raise failure
             if until - time.monotonic() < limit / 2:
@@ -1276,6 +1278,10 @@ def _own_words(details: str) -> str:
 
 
 def _connection_reason(details: str) -> tuple[str, bool]:
+    # What happens to a connection that was made may happen to a request on its way.
+    sent = not re.search(
+        "failed to connect|^connect: |DNS resolution failed", details, re.IGNORECASE
+    )
     for words, reason in (
         ("Connection refused", "connection refused"),
         ("No route to host", "no route to host"),
@@ -1291,22 +1297,29 @@ def _connection_reason(details: str) -> tuple[str, bool]:
         ("imeout", "no answer to the connection attempt"),
     ):
         if words in details:
-            return reason, False
+            return reason, sent
     if "failed to connect" in details:
         return "connection failed", False
     return re.sub(r"\s+", " ", details)[:200] or "connection lost", True
 
 
-def _summary(failures: Sequence[errors.EtcdError]) -> errors.EtcdError:
-    """One error for several endpoints' failures: the most telling kind."""
+def _summary(failures: Sequence[errors.EtcdError], sent: bool) -> errors.EtcdError:
+    """One error for several endpoints' failures: the most telling kind.
+
+    Args:
+        failures: of one round, one for each endpoint.
+        sent: some endpoint, in this round or an earlier one, may have applied the request.
+    """
     if not failures:
-        return errors.UnreachableError("no time was left to ask etcd")
-    for kind in (errors.NoQuorumError, errors.LearnerError):
-        for failure in failures:
-            if isinstance(failure, kind):
-                return failure
+        return errors.UnreachableError("no time was left to ask etcd", sent)
+    for failure in failures:
+        if isinstance(failure, errors.NoQuorumError):
+            failure.sent = sent
+            return failure
+    for failure in failures:
+        if isinstance(failure, errors.LearnerError):
+            return failure
     if len(failures) == 1:
-        return failures[0]
-    sent = any(getattr(failure, "sent", False) for failure in failures)
+        return errors.UnreachableError(str(failures[0]), sent)
     reasons = "; ".join(str(failure) for failure in failures)
     return errors.UnreachableError(f"no etcd endpoint answered: {reasons}", sent)

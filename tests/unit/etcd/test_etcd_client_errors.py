@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pathlib
+
 import pytest
 
 from cluster import view
@@ -105,3 +107,29 @@ def test_given_a_message_when_walked_then_unknown_fields_are_found():
     assert wire.number(data, 6, 9) == 9
     assert wire.chunk(data, 8) == b"d"
     assert wire.chunks(memoryview(data), 8) == [b"abc", b"d"]
+
+
+def test_given_a_connection_that_ends_when_translated_then_the_request_may_be_on_its_way():
+    made = client.translate(URL, "UNAVAILABLE", "ping timeout", 2.0)
+    broken = client.translate(URL, "UNAVAILABLE", "sendmsg: No route to host (113)", 2.0)
+    details = "failed to connect to all addresses; last error: connection attempt timed out"
+    never = client.translate(URL, "UNAVAILABLE", details, 2.0)
+    assert [getattr(error, "sent", None) for error in (made, broken, never)] == [True, True, False]
+
+
+def test_given_an_earlier_round_that_may_have_applied_it_when_all_fail_then_so_it_says():
+    answers = iter(
+        [
+            errors.NoQuorumError("stopped", sent=True),
+            errors.UnreachableError("connection refused"),
+        ]
+    )
+
+    def ask(_: str, __: float) -> None:
+        raise next(answers)
+
+    tls = client.TLSFiles(*map(pathlib.Path, ("ca", "cert", "key")))
+    online = client.Client([URL], tls, timeout=3)
+    with pytest.raises(errors.UnreachableError) as caught:
+        online._failover(ask)
+    assert caught.value.sent
