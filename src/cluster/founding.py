@@ -107,10 +107,10 @@ def _best(view: views.View, holders: list[views.Unit]) -> Steps | None:
     retry = view.waited(RETRY) > view.policy.answer_wait
     if not known or len(known) < len(facts):
         return None
-    sound = [u for u in holders if u.peer_url and (retry or u.failure is None)]
-    if not sound:
-        return None
-    return _propose_survivor(view, max(sound, key=lambda u: known[u.name]))
+    best = max(holders, key=lambda u: known[u.name])
+    if best.peer_url is None or (best.failure is not None and not retry):
+        return None  # a lesser disk lacks what clients were told: only an operator may choose it
+    return _propose_survivor(view, best)
 
 
 def _propose_survivor(view: views.View, unit: views.Unit) -> Steps | None:
