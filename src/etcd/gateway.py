@@ -119,6 +119,8 @@ class Gateway:
                 self._connect(timeout)
         except ssl.SSLError as error:
             raise UnusableError(str(error)) from error
+        except OSError as error:
+            raise ConnectionError(f"failed to connect: {error}") from error
         try:
             status, text = self._exchange(path, json.dumps(body), headers, timeout)
         except ConnectionError:

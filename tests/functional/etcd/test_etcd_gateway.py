@@ -37,6 +37,7 @@ def test_given_a_healthy_cluster_when_looked_at_both_ways_then_the_answers_agree
     cluster.found(3, gateway=True)
     heavy = cluster.client()
     heavy.put("a", "1")
+    time.sleep(0.5)  # etcd commits to its file ten times a second; until then sizes change
     before = heavy.observe(), heavy.leader(), heavy.alarms(), heavy.revision()
     status, local = heavy.status(), heavy.members(linearizable=False)
     monkeypatch.setattr(client, "_loaded", lambda: False)
