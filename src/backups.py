@@ -151,10 +151,9 @@ class Backups:
         settings = self._node.settings
         if not settings.recover_total_loss and not settings.cluster_name:
             return None, ""
-        if self._chosen.state is choice.State.OFF and not settings.recover_total_loss:
-            return None, ""
-        if self._chosen.state is choice.State.OFF and not settings.cluster_name:
-            return None, ""  # nothing was ever stored for this application
+        continues = settings.recover_total_loss and settings.cluster_name
+        if self._chosen.state is choice.State.OFF and not continues:
+            return None, ""  # nothing says that anything was ever stored
         try:
             listing = self.listing()
         except (BackupError, remotes.RemoteError) as error:

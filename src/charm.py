@@ -19,7 +19,7 @@ import node as node_
 import settings
 import trust
 from backup import catalog, choice
-from cluster import generation as generations
+from cluster import status
 from etcd import data, errors, service
 from relations import certificates, cos, db, peers, s3
 from tls import store
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from cluster import plan as policy
 
 log = logging.getLogger(__name__)
-
-PROBLEM = pathlib.Path("/run/etcd-charm/install-problem")  # why etcd could not be installed
-DATA_ROOT = pathlib.Path("/var/lib/etcd")
 
 
 class EtcdCharm(ops.CharmBase):
@@ -76,7 +73,8 @@ class EtcdCharm(ops.CharmBase):
     def _on_event(self, event: ops.EventBase) -> None:
         try:
             if isinstance(event, (ops.InstallEvent, ops.UpgradeCharmEvent)) or (
-                isinstance(event, (ops.StartEvent, ops.UpdateStatusEvent)) and PROBLEM.exists()
+                isinstance(event, (ops.StartEvent, ops.UpdateStatusEvent))
+                and host.install_problem()
             ):
                 self._install()
             if isinstance(event, ops.StorageDetachingEvent) and not self.peers.dying:
@@ -85,20 +83,14 @@ class EtcdCharm(ops.CharmBase):
                 self._reconcile(event)
         except (settings.SettingsError, peers.PeerError, errors.EtcdError) as error:
             self._status = ops.BlockedStatus(str(error))
-        if PROBLEM.exists():
-            self._status = ops.BlockedStatus(PROBLEM.read_text())
+        if problem := host.install_problem():
+            self._status = ops.BlockedStatus(problem)
 
     def _install(self) -> None:
         """Install etcd and rclone; what cannot be installed is said until it can."""
         self.unit.status = ops.MaintenanceStatus("Installing etcd")
-        try:
-            host.install_etcd(self.resource("etcd"))
-            host.apt_install("rclone", "zstd")
-        except errors.InstallError as error:
-            host.ensure_dir(PROBLEM.parent)
-            host.write_file(PROBLEM, str(error))
+        if not host.install(self.resource("etcd")):
             return
-        PROBLEM.unlink(missing_ok=True)
         host.wake_on_failure(self.unit.name, self.charm_dir)
         version = ".".join(map(str, service.version()))
         self.unit.set_workload_version(version)
@@ -152,7 +144,8 @@ class EtcdCharm(ops.CharmBase):
             settings.SettingsError: the configuration cannot be used.
             peers.PeerError: the peer relation cannot be read.
         """
-        root, storage = self._data_roots()
+        attached = [storage.location for storage in self.model.storages["data"]]
+        root, storage = data.place(host.DATA_ROOT, attached[0] if attached else None)
         node = node_.Node(
             unit=self.unit.name,
             root=data.Root(root),
@@ -168,17 +161,10 @@ class EtcdCharm(ops.CharmBase):
         return node
 
     def _aftermath(self) -> str:
-        """Why the last restore did not come to be, until the next one; the leader says it."""
+        """What is left to say of the last restore; the leader says it."""
         if not self.unit.is_leader():
             return ""
-        reason = self.peers.state().get("withdrawn", "")
-        if reason:
-            return f"the last restore was given up, nothing was changed: {reason}"
-        committed = self.peers.generation()
-        if committed is None or committed.source is not generations.Source.PREVIOUS:
-            return ""
-        reason = dict(committed.detail).get("reason", "")
-        return f"the last restore failed and was undone: {reason}"
+        return status.aftermath(self.peers.state().get("withdrawn", ""), self.peers.generation())
 
     def _settings(self) -> settings.Settings:
         return settings.Settings.parse(self.config)
@@ -217,14 +203,6 @@ class EtcdCharm(ops.CharmBase):
             self.model.uuid,
         )
 
-    def _data_roots(self) -> tuple[pathlib.Path, pathlib.Path | None]:
-        """Where the data is, and the storage that it has yet to move to."""
-        for storage in self.model.storages["data"]:
-            if (DATA_ROOT / "current").exists():
-                return DATA_ROOT, storage.location
-            return storage.location, None
-        return DATA_ROOT, None
-
     def resource(self, name: str) -> pathlib.Path | None:
         """An attached resource; an empty file means none, as charms have it."""
         try:
@@ -250,5 +228,5 @@ def _status(
 if __name__ == "__main__":
     # Nothing is kept between hooks: with a full disk, a database there would fail every one.
     unit = os.environ["JUJU_UNIT_NAME"].replace("/", "-")
-    host.keep_in_memory(pathlib.Path(".unit-state.db"), PROBLEM.with_name(f"{unit}.db"))
+    host.keep_in_memory(pathlib.Path(".unit-state.db"), f"{unit}.db")
     ops.main(EtcdCharm)

@@ -29,6 +29,8 @@ SYSTEM_UNITS = pathlib.Path("/etc/systemd/system")
 SLICE = pathlib.Path("/sys/fs/cgroup/system.slice")
 FAILED_UNIT = "etcd-failed.service"
 DATA_ROOT = pathlib.Path("/var/lib/etcd")
+_MEMORY = pathlib.Path("/run/etcd-charm")
+_PROBLEM = _MEMORY / "install-problem"  # why etcd could not be installed
 _PROGRAMS = ("etcd", "etcdctl", "etcdutl")
 _REQUIRED = ("etcd", "etcdctl")
 _LARGEST_PROGRAM = 512 * 1024 * 1024  # bytes; releases have 15 to 30 MiB
@@ -87,6 +89,28 @@ def _installed(package: str) -> bool:
 
 
 # etcd
+
+
+def install(release: pathlib.Path | None) -> bool:
+    """Install etcd and what backups need; when it cannot be, `install_problem` says why.
+
+    Args:
+        release: a tarball of an etcd release, instead of the distribution's package.
+    """
+    try:
+        install_etcd(release)
+        apt_install("rclone", "zstd")
+    except errors.InstallError as error:
+        ensure_dir(_PROBLEM.parent)
+        write_file(_PROBLEM, str(error))
+        return False
+    _PROBLEM.unlink(missing_ok=True)
+    return True
+
+
+def install_problem() -> str:
+    """Why etcd could not be installed at the last attempt, "" when it was."""
+    return _PROBLEM.read_text() if _PROBLEM.exists() else ""
 
 
 def install_etcd(
@@ -238,8 +262,9 @@ def _switch(link: pathlib.Path, target: pathlib.Path) -> None:
     files.rename(temporary, link)
 
 
-def keep_in_memory(path: pathlib.Path, file: pathlib.Path) -> None:
-    """Make `path` a symlink to a file of a memory file system; what it held is lost."""
+def keep_in_memory(path: pathlib.Path, name: str) -> None:
+    """Make `path` a symlink to a file `name` of a memory file system; what it held is lost."""
+    file = _MEMORY / name
     ensure_dir(file.parent)
     file.touch(mode=0o600)
     if not path.is_symlink():

@@ -77,6 +77,20 @@ MEANING = {
 Status = tuple[State, str]
 
 
+def aftermath(withdrawn: str, committed: generations.Generation | None) -> str:
+    """Why the last restore did not come to be, said until the next one; else "".
+
+    Args:
+        withdrawn: why the last proposal was given up, "" when it was not.
+        committed: the record in force.
+    """
+    if withdrawn:
+        return f"the last restore was given up, nothing was changed: {withdrawn}"
+    if committed is None or committed.source is not generations.Source.PREVIOUS:
+        return ""
+    return f"the last restore failed and was undone: {reading.detail_of(committed, 'reason')}"
+
+
 def describe(view: views.View) -> Status:
     """The state and its sentence: the first question with an answer gives it."""
     for question in (_basics, _broken, _replacing, _recovering, _down, _no_quorum, _joining):

@@ -71,6 +71,20 @@ class Kept:
     reason: str
 
 
+def place(
+    machine: pathlib.Path, storage: pathlib.Path | None
+) -> tuple[pathlib.Path, pathlib.Path | None]:
+    """Where the data is, and the storage that it has yet to move to, None when there is none.
+
+    Args:
+        machine: the data root on the machine's own disk.
+        storage: attached storage.
+    """
+    if storage is None or (machine / "current").exists():
+        return machine, storage
+    return storage, None
+
+
 class Root:
     """The data root of a unit."""
 

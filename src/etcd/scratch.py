@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
-import ipaddress
 import os
 import signal
 import socket
@@ -162,37 +160,13 @@ def free_ports(count: int) -> list[int]:
 
 
 def certificate(folder: pathlib.Path) -> client.TLSFiles:
-    """A key and a certificate for loopback and CN=root, trusted by itself, good for two days."""
-    from cryptography import x509  # costly, and few hooks need it
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509 import oid
+    """A key and a certificate for loopback and CN=root, good for two days, and who signed it."""
+    from tls import authority  # costly, and few hooks need it
 
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(oid.NameOID.COMMON_NAME, "root")])
-    now = datetime.datetime.now(datetime.timezone.utc)
-    day = datetime.timedelta(days=1)
-    usages = [oid.ExtendedKeyUsageOID.SERVER_AUTH, oid.ExtendedKeyUsageOID.CLIENT_AUTH]
-    loopback = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - day)
-        .not_valid_after(now + 2 * day)
-        .add_extension(x509.SubjectAlternativeName([loopback]), critical=False)
-        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    secret = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    paths = client.TLSFiles(folder / "cert.pem", folder / "cert.pem", folder / "key.pem")
-    files.write(paths.cert, made.public_bytes(serialization.Encoding.PEM), 0o600)
-    files.write(paths.key, secret, 0o600)
+    signer = authority.Authority.create("scratch", days=2)
+    pair = signer.sign("root", ["127.0.0.1"], days=2)
+    paths = client.TLSFiles(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
+    files.write(paths.ca, signer.ca, 0o600)
+    files.write(paths.cert, pair.cert, 0o600)
+    files.write(paths.key, pair.key, 0o600)
     return paths

@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from cluster import view
     from etcd import client
 
-CATCH_UP = (
-    5000  # raft entries behind which etcd sends a member a snapshot (SnapshotCatchUpEntries)
-)
+# Raft entries behind which etcd sends a member a snapshot (SnapshotCatchUpEntries).
+CATCH_UP = 5000
 _BACK = 60.0  # seconds within which a defragmented member answers again
 _STREAMS = re.compile(
     r'^grpc_server_(started|handled)_total\{[^}]*grpc_method="Snapshot"[^}]*\} (\S+)$', re.M

@@ -164,3 +164,11 @@ def test_given_a_tool_that_fails_when_restoring_then_nothing_is_left(tmp_path, m
     with pytest.raises(errors.ToolError, match=r"cannot be restored: Error: no luck"):
         snapshot.restore(file, tmp_path / "data", "etcd-0", "", "t", "")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["snapshot.db", "tool"]
+
+
+def test_given_storage_when_placed_then_data_on_the_machine_has_yet_to_move(tmp_path):
+    machine, storage = tmp_path / "machine", tmp_path / "storage"
+    assert data.place(machine, None) == (machine, None)
+    assert data.place(machine, storage) == (storage, None)
+    (machine / "current").mkdir(parents=True)
+    assert data.place(machine, storage) == (machine, storage)

@@ -141,11 +141,33 @@ def test_given_another_platform_when_imported_then_the_module_does_not_mind():
     assert "charmhelpers.fetch" not in vars(host)
 
 
-def test_given_a_file_when_kept_in_memory_then_what_is_written_goes_there(tmp_path):
+def test_given_a_file_when_kept_in_memory_then_what_is_written_goes_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(host, "_MEMORY", tmp_path / "run")
     path, file = tmp_path / "state.db", tmp_path / "run" / "etcd-0.db"
     path.write_text("old")
     for text in ("first", "second"):
-        host.keep_in_memory(path, file)
+        host.keep_in_memory(path, file.name)
         path.write_text(text)
         assert file.read_text() == text
     assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_given_an_installation_that_fails_when_tried_again_then_its_problem_is_gone(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(host, "_PROBLEM", tmp_path / "run" / "problem")
+    monkeypatch.setattr(host, "apt_install", lambda *names: True)
+    monkeypatch.setattr(host, "install_etcd", refuse := _Refusing())
+    assert not host.install(None)
+    assert host.install_problem() == "no room for etcd"
+    refuse.sentence = ""
+    assert host.install(None)
+    assert host.install_problem() == ""
+
+
+class _Refusing:
+    sentence = "no room for etcd"
+
+    def __call__(self, release):
+        if self.sentence:
+            raise errors.InstallError(self.sentence)
