@@ -159,6 +159,14 @@ class Actor:
         founder = proposal.founder(self._node.unit)
         if founder is None:
             raise errors.DataError(f"{self._node.unit} is no founder of this proposal")
+        try:
+            self._restore(proposal, founder)
+        except (errors.EtcdError, OSError):
+            self._node.root.discard(proposal.token)  # the disk may just be too full for it
+            raise
+        self._node.root.prepare_done(proposal.token)
+
+    def _restore(self, proposal: generations.Generation, founder: generations.Founder) -> None:
         stamp = data.Stamp(proposal.token, proposal.number, None, founder.member)
         with snapshots.opened(self._node, proposal) as source:
             directory = self._node.root.preparing(stamp)
@@ -173,7 +181,6 @@ class Actor:
                 skip_hash_check=True,  # all of it was just compared with what the record says
                 closed=True,
             )
-        self._node.root.prepare_done(proposal.token)
 
     @do.register
     def _(self, step: steps.Discard) -> None:

@@ -23,6 +23,7 @@ from etcd import bolt, errors, files, wal
 
 _STAMP = "stamp.json"
 _KEPT = "kept.json"
+_PART = ".part"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,11 +100,15 @@ class Root:
         self.owner = owner
         self.current = path / "current"
         self.etcd_dir = self.current / "etcd"
+        self._current_part = path / f"current{_PART}"
         self.prepared_dir = path / "prepared"
         self.kept_dir = path / "kept"
 
     def ensure(self) -> bool:
-        """Create the root and its folders; True when something was missing."""
+        """Create the root and its folders; True when something was missing.
+
+        What a crash left unfinished is removed: one thing at a time is made here.
+        """
         changed = False
         for folder in (self.path, self.prepared_dir, self.kept_dir):
             if not folder.is_dir():
@@ -116,9 +121,9 @@ class Root:
             self.path.chmod(0o700)
             changed = True
         files.chown(self.path, self.owner)
-        leftover = self.path / "current.part"
-        if leftover.exists():
-            shutil.rmtree(leftover)
+        for leftover in (self._current_part, *_folders(self.prepared_dir)):
+            if leftover.suffix == _PART and leftover.exists():
+                shutil.rmtree(leftover)
         return changed
 
     def stamp(self) -> Stamp | None:
@@ -148,7 +153,7 @@ class Root:
         if self.current.is_dir() and self._untouched():
             shutil.rmtree(self.current)
         self._refuse_current()
-        part = self._fresh(self.path / "current.part", stamp)
+        part = self._fresh(self._current_part, stamp)
         files.rename(part, self.current)
         return self.etcd_dir
 
@@ -170,7 +175,7 @@ class Root:
                 f"{needed // 2**20 + 1} MiB: it stays in {self.path}; attach a larger storage"
             )
         other.set_aside("this unit's own data moved here")
-        part = other.path / "current.part"
+        part = other._current_part
         shutil.copytree(self.current, part)
         files.chown_tree(part, other.owner)
         files.fsync_tree(part)
@@ -182,19 +187,15 @@ class Root:
 
     def prepared(self) -> tuple[str, ...]:
         """Tokens of complete prepared data."""
-        return tuple(sorted(p.name for p in _folders(self.prepared_dir) if p.suffix != ".part"))
+        return tuple(sorted(p.name for p in _folders(self.prepared_dir) if p.suffix != _PART))
 
     def preparing(self, stamp: Stamp) -> pathlib.Path:
         """A fresh, stamped working folder for `stamp.token`.
 
         Etcd's directory, `etcd/` in it, does not exist yet, as restoring wants it.
-        `prepare_done` completes the folder.
+        `prepare_done` completes the folder, `discard` gives it up.
         """
-        self.ensure()
-        part = self._part(stamp.token)
-        if part.exists():
-            shutil.rmtree(part)
-        self._fresh(part, stamp)
+        part = self._fresh(self._part(stamp.token), stamp)
         (part / "etcd").rmdir()
         return part
 
@@ -347,7 +348,7 @@ class Root:
         return not any(path.is_file() for path in self.etcd_dir.rglob("*"))
 
     def _part(self, token: str) -> pathlib.Path:
-        return self.prepared_dir / f"{token}.part"
+        return self.prepared_dir / f"{token}{_PART}"
 
     def _refuse_current(self) -> None:
         if self.current.exists():
@@ -367,8 +368,6 @@ class Root:
 
     def _fresh(self, part: pathlib.Path, stamp: Stamp) -> pathlib.Path:
         self.ensure()
-        if part.exists():
-            shutil.rmtree(part)
         (part / "etcd").mkdir(mode=0o700, parents=True)
         part.chmod(0o700)
         files.write(part / _STAMP, stamp.to_json(), 0o600, self.owner)

@@ -75,10 +75,10 @@ def test_given_a_crash_while_preparing_when_prepared_again_then_it_starts_clean(
     folder = root.preparing(ONE)
     (folder / "half").write_text("x")
     assert root.prepared() == ()
-    folder = root.preparing(ONE)
-    assert not (folder / "half").exists()
-    assert root.discard(ONE.token)
-    assert not folder.exists()
+    again = root.preparing(TWO)
+    assert not folder.exists(), "what a crash left takes room for nothing"
+    assert root.discard(TWO.token)
+    assert not again.exists()
 
 
 def test_given_an_unreadable_stamp_when_asked_then_it_is_broken_but_kept(root):
