@@ -129,7 +129,7 @@ class EtcdCharm(ops.CharmBase):
             act.wake(node, act.WAKE_LONGEST)  # no event tells that a remote is back
         place = admin.Place(node.endpoints(), node.settings.quota_bytes, node.member)
         admin.ensure(node.charm_dir, place)
-        self._status = _status(verdict, trusted, problem, self._aftermath())
+        self._status = _status(verdict, trusted, problem, self._aftermath(verdict.state))
 
     def _on_collect_unit_status(self, event: ops.CollectStatusEvent) -> None:
         if self._status is not None:
@@ -160,11 +160,12 @@ class EtcdCharm(ops.CharmBase):
         node.origin = lambda: self.backups(node).origin()
         return node
 
-    def _aftermath(self) -> str:
-        """What is left to say of the last restore; the leader says it."""
+    def _aftermath(self, state: status.State) -> str:
+        """What is left to say of the last restore or recovery; the leader says it."""
         if not self.unit.is_leader():
             return ""
-        return status.aftermath(self.peers.state().get("withdrawn", ""), self.peers.generation())
+        withdrawn = self.peers.state().get("withdrawn", "")
+        return status.aftermath(state, withdrawn, self.peers.generation())
 
     def _settings(self) -> settings.Settings:
         return settings.Settings.parse(self.config)

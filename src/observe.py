@@ -104,11 +104,16 @@ def _disk(node: node_.Node, etcd: view.Etcd, failure: service.Failure | None) ->
 
 
 def _tell(node: node_.Node, etcd: view.Etcd, disk: view.Disk) -> None:
-    """Publish this unit's part of the picture."""
+    """Publish this unit's part of the picture.
+
+    What failed stays told until it is of no consequence: until a quorum answers.
+    """
     proposal, committed = node.peers.proposal(), node.peers.generation()
     live = {record.token for record in (proposal, committed) if record is not None}
+    failure = node.me.failure
+    if failure is not None and failure[0] not in live and etcd.members is not None:
+        failure = None
     voters, voters_of = node.me.voters, node.me.voters_of
-    committed = node.peers.generation()
     if etcd.members is not None and committed is not None:
         at = {unit.peer_url: unit.name for unit in node.peers.units() if unit.peer_url}
         known = (
@@ -124,7 +129,7 @@ def _tell(node: node_.Node, etcd: view.Etcd, disk: view.Disk) -> None:
         client_url=node.client_url if node.ready else node.me.client_url,
         token=disk.token,
         member=disk.member,
-        failure=node.me.failure if node.me.failure and node.me.failure[0] in live else None,
+        failure=failure,
         member_id=etcd.local_id,
         started=etcd.local_id is not None,
         prepared=proposal.token if proposal and proposal.token in disk.prepared else None,

@@ -71,9 +71,9 @@ def survive(view: views.View) -> Steps | None:
         return _propose_survivor(view, chosen)
     if view.generation is None:
         return _reattached(view)
-    if not reading.frozen(view) or not reading.all_told(view) or reading.somebody_leaves(view):
-        return None  # one that leaves may still serve alone, one that comes may bring a disk
-    return _best(view, [u for u in reading.alive(view) if reading.committed(view, u)])
+    if not reading.frozen(view) or awaited(view):
+        return None
+    return _from_best(view)
 
 
 def recover_all(view: views.View) -> Steps | None:
@@ -92,25 +92,52 @@ def data_without_record(view: views.View) -> bool:
     )
 
 
+def awaited(view: views.View) -> tuple[str, ...]:
+    """What must happen before a survivor is chosen, each as words that follow "waiting for".
+
+    One that comes may bring a disk, and one that leaves may still serve the recorded generation.
+    """
+    coming = [f"{u.name} to be installed" for u in reading.alive(view) if u.peer_url is None]
+    leaving = [f"{u.name} to leave" for u in view.units if not u.alive and view.generation]
+    silent = [f"{u.name} to tell what it holds" for u in _silent(view)]
+    return (*coming, *leaving, *silent)
+
+
+def best(view: views.View) -> views.Unit | None:
+    """The unit whose disk holds most of the cluster's data, None until all of them have told."""
+    facts = {u: reading.facts_of(view, u) for u in _holders(view)}
+    known = {u: held for u, held in facts.items() if held is not None}
+    return max(known, key=lambda u: known[u]) if known and len(known) == len(facts) else None
+
+
+def _holders(view: views.View) -> list[views.Unit]:
+    """Units with data of the committed generation; without a record, with any data."""
+    return [
+        u
+        for u in reading.alive(view)
+        if reading.token_of(view, u) and (view.generation is None or reading.committed(view, u))
+    ]
+
+
+def _silent(view: views.View) -> list[views.Unit]:
+    return [u for u in _holders(view) if reading.facts_of(view, u) is None]
+
+
 def _reattached(view: views.View) -> Steps | None:
     """Storage of an earlier deployment: one cluster's data founds, two clusters' is a conflict."""
     tokens = {reading.token_of(view, u) for u in view.units} - {None}
     complete = len(reading.published(view)) >= max(view.planned, len(reading.alive(view)))
     if len(tokens) != 1 or (not complete and view.waited("founding") <= view.policy.founding_wait):
         return None
-    return _best(view, [u for u in reading.alive(view) if reading.token_of(view, u)])
+    return _from_best(view)
 
 
-def _best(view: views.View, holders: list[views.Unit]) -> Steps | None:
-    facts = {u.name: reading.facts_of(view, u) for u in holders}
-    known = {name: f for name, f in facts.items() if f is not None}
-    retry = view.waited(RETRY) > view.policy.answer_wait
-    if not known or len(known) < len(facts):
+def _from_best(view: views.View) -> Steps | None:
+    """A lesser disk lacks what clients were told: only an operator may choose it."""
+    chosen = best(view)
+    if chosen is None or (chosen.failure and view.waited(RETRY) <= view.policy.answer_wait):
         return None
-    best = max(holders, key=lambda u: known[u.name])
-    if best.peer_url is None or (best.failure is not None and not retry):
-        return None  # a lesser disk lacks what clients were told: only an operator may choose it
-    return _propose_survivor(view, best)
+    return _propose_survivor(view, chosen)
 
 
 def _propose_survivor(view: views.View, unit: views.Unit) -> Steps | None:

@@ -37,6 +37,7 @@ _SLOW = (
     State.DEGRADED,
     State.HELD,
     State.QUORUM_LOST,
+    State.NOT_RECOVERED,
     State.CORRUPT,
     State.DOWN,
     State.STUCK,

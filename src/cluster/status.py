@@ -22,6 +22,7 @@ class State(enum.Enum):
     ROLLED_BACK = "rolled-back"
     QUORUM_LOST = "quorum-lost"
     RECOVERING = "recovering"
+    NOT_RECOVERED = "not-recovered"  # the best disk could not be used, and a lesser one never is
     LEAVING = "leaving"
     CORRUPT = "corrupt"
     DOWN = "down"  # etcd gave up, and not because of its data
@@ -46,6 +47,7 @@ _STATUS = {
     State.ROLLED_BACK: "maintenance",
     State.QUORUM_LOST: "blocked",
     State.RECOVERING: "maintenance",
+    State.NOT_RECOVERED: "blocked",
     State.LEAVING: "maintenance",
     State.CORRUPT: "blocked",
     State.DOWN: "blocked",
@@ -65,6 +67,7 @@ MEANING = {
     State.ROLLED_BACK: "A restore failed and the data it replaced is being started again.",
     State.QUORUM_LOST: "A majority of the voters is gone and writes are impossible.",
     State.RECOVERING: "A new generation is being founded from a surviving disk.",
+    State.NOT_RECOVERED: "The disk that holds most could not found one: it is tried each minute.",
     State.LEAVING: "The unit is being removed and takes its member out of the cluster.",
     State.CORRUPT: "The unit's data is unusable and cannot be replaced without costing quorum.",
     State.DOWN: "Etcd cannot run on the unit: it is started again until the cause is gone.",
@@ -77,15 +80,18 @@ MEANING = {
 Status = tuple[State, str]
 
 
-def aftermath(withdrawn: str, committed: generations.Generation | None) -> str:
-    """Why the last restore did not come to be, said until the next one; else "".
+def aftermath(state: State, withdrawn: str, committed: generations.Generation | None) -> str:
+    """Why the last restore or recovery did not come to be, said until the next one; else "".
 
     Args:
+        state: the situation, whose own sentence may say it already.
         withdrawn: why the last proposal was given up, "" when it was not.
         committed: the record in force.
     """
+    if state is State.NOT_RECOVERED:
+        return ""
     if withdrawn:
-        return f"the last restore was given up, nothing was changed: {withdrawn}"
+        return f"the last restore or recovery was given up, nothing was changed: {withdrawn}"
     if committed is None or committed.source is not generations.Source.PREVIOUS:
         return ""
     return f"the last restore failed and was undone: {reading.detail_of(committed, 'reason')}"
@@ -120,9 +126,25 @@ def _unrecorded(view: views.View) -> Status:
     if len(tokens) > 1:
         return State.CONFLICT, (
             "attached disks hold data of different clusters, nothing was started: "
-            "run `juju run etcd/leader recover unit=UNIT` with the unit whose data to use"
+            f"run {_run(view, 'recover unit=UNIT')} with the unit whose data to use"
         )
-    return State.RECOVERING, "founding the cluster from the attached disks"
+    return _choosing(view, "founding the cluster from the attached disks")
+
+
+def _choosing(view: views.View, words: str) -> Status:
+    """How far the choice of the disk to found from has come."""
+    waiting, best = founding.awaited(view), founding.best(view)
+    if waiting:
+        return State.RECOVERING, (
+            f"{words}, waiting for {', '.join(waiting)}: {_run(view, 'recover')} goes on without"
+        )
+    if best is not None and best.failure is not None:
+        return State.NOT_RECOVERED, (
+            f"{best.name}, whose disk holds most, could not found the cluster: {best.failure[1]}; "
+            "its data is as it was, and it is tried again each minute: mend that, or run "
+            f"{_run(view, 'recover unit=UNIT')} with a unit that holds less"
+        )
+    return State.RECOVERING, words
 
 
 def _broken(view: views.View) -> Status | None:
@@ -133,11 +155,11 @@ def _broken(view: views.View) -> Status | None:
     if view.etcd.members is None:
         return State.CORRUPT, (
             f"data unusable ({reason}) and no quorum answers: start the other machines, "
-            "or run `juju run etcd/leader recover`"
+            f"or run {_run(view, 'recover')}"
         )
     return State.CORRUPT, (
         f"data unusable ({reason}), kept until the other members can spare this one: "
-        "run `juju run etcd/leader restore` if they never will"
+        f"run {_run(view, 'restore')} if they never will"
     )
 
 
@@ -192,21 +214,18 @@ def _recovering(view: views.View) -> Status | None:
         why = f", and {view.held}" if view.held else ""
         return State.DATA_LOST, (
             f"no unit has the cluster's data any more{why}: "
-            "run `juju run etcd/leader restore backup-id=latest`"
+            f"run {_run(view, 'restore backup-id=latest')}"
         )
     if not reading.lost_by_juju(view):
         return None
+    words = "a majority of members was removed"
     if reading.may_recover(view):
-        silent = [
-            u.name
-            for u in reading.alive(view)
-            if reading.committed(view, u) and reading.facts_of(view, u) is None
-        ]
-        tail = f", waiting for {', '.join(silent)} to tell what it holds" if silent else ""
-        return State.RECOVERING, f"a majority of members was removed{tail}"
-    return State.QUORUM_LOST, (
-        "a majority of members was removed: run `juju run etcd/leader recover`"
-    )
+        return _choosing(view, words)
+    return State.QUORUM_LOST, f"{words}: run {_run(view, 'recover')}"
+
+
+def _run(view: views.View, action: str) -> str:
+    return f"`juju run {view.me.rpartition('/')[0]}/leader {action}`"
 
 
 def _no_quorum(view: views.View) -> Status | None:
@@ -227,7 +246,7 @@ def _no_quorum(view: views.View) -> Status | None:
     names = ", ".join(silent) or "the other units"
     return State.QUORUM_LOST, (
         f"no quorum of members answers: start the machines of {names}, "
-        "or run `juju run etcd/leader recover`"
+        f"or run {_run(view, 'recover')}"
     )
 
 
@@ -269,7 +288,7 @@ def _members(view: views.View) -> list[str]:
             problems.append(f"{member.name} has no unit any more")
         else:
             problems.append(
-                f"{member.name} is no unit: `juju run etcd/leader member-remove` takes it out"
+                f"{member.name} is no unit: {_run(view, 'member-remove')} takes it out"
             )
     if names:
         problems.append(f"unhealthy: {', '.join(names)}")
@@ -296,7 +315,7 @@ def _units(view: views.View) -> list[str]:
         problems.append("no raft leader")
     if view.etcd.alarms:
         problems.append(
-            f"alarm {', '.join(view.etcd.alarms)}: run `juju run etcd/leader alarm-disarm` "
+            f"alarm {', '.join(view.etcd.alarms)}: run {_run(view, 'alarm-disarm')} "
             "once there is room again"
         )
     return problems

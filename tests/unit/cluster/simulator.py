@@ -361,7 +361,8 @@ class World:
         prepared = self.proposal.token if self.proposal else ""
         token = machine.current.token if machine.current else None
         known = {g.token for g in (self.generation, self.proposal) if g}
-        if machine.failure and machine.failure[0] not in known:
+        served = self.generation and self.quorum(machine, self.generation.token)
+        if machine.failure and machine.failure[0] not in known and served:
             machine.failure = None
         return views.Unit(
             machine.name,

@@ -557,18 +557,62 @@ class TestQuorumLost:
         other = unit(1, voters=("etcd/0", "etcd/1"), voters_of="one")
         assert not reading.lost_by_juju(dataclasses.replace(v, units=(*v.units, other)))
 
-    def test_given_two_survivors_when_one_is_silent_then_waits_for_its_disk(self) -> None:
+    def two(self, **other: Any) -> views.View:
+        """Two of five units are left and stopped; the other one holds a little more."""
         voters = tuple(f"etcd/{n}" for n in range(5))
         v = self.lost(disk=views.Disk(token="one", facts=views.DiskFacts(2, 9, 8)))
         v = dataclasses.replace(v, etcd=silent(STOPPED), units=(v.units[0], unit(1)))
-        v = changed(v, 0, voters=voters)
-        assert do(v) == []
-        assert "etcd/1" in plans.plan(v).message
-        v = changed(v, 1, started=False, facts=views.DiskFacts(2, 10, 8))
-        (propose,) = plans.plan(v).steps
+        other = {"started": False, "facts": views.DiskFacts(2, 10, 8), **other}
+        return changed(changed(v, 0, voters=voters), 1, **other)
+
+    def test_given_two_survivors_when_both_have_told_then_the_better_one_founds(self) -> None:
+        (propose,) = plans.plan(self.two()).steps
         assert isinstance(propose, s.Propose)
         assert propose.proposal is not None
         assert propose.proposal.founders == founders(1)
+
+    @pytest.mark.parametrize(
+        ("other", "words"),
+        [
+            ({"started": True, "facts": None}, "waiting for etcd/1 to tell what it holds"),
+            ({"peer_url": None, "token": None}, "waiting for etcd/1 to be installed"),
+            ({"alive": False}, "waiting for etcd/1 to leave"),
+        ],
+    )
+    def test_given_a_unit_to_wait_for_when_allowed_then_it_is_named_with_a_way_out(
+        self, other: dict[str, Any], words: str
+    ) -> None:
+        v = self.two(**other)
+        assert do(v) == []
+        assert plans.plan(v).state is plans.State.RECOVERING
+        assert plans.plan(v).message == (
+            f"a majority of members was removed, {words}: "
+            "`juju run etcd/leader recover` goes on without"
+        )
+
+    def test_given_the_best_disk_failed_when_allowed_then_no_lesser_one_takes_its_place(
+        self,
+    ) -> None:
+        v = self.two(failure=("old", "no space left"))
+        assert do(v) == []
+        plan = plans.plan(v)
+        assert "retry" in plan.clocks
+        assert plan.state is plans.State.NOT_RECOVERED
+        assert plan.message == (
+            "etcd/1, whose disk holds most, could not found the cluster: no space left; its data "
+            "is as it was, and it is tried again each minute: mend that, or run "
+            "`juju run etcd/leader recover unit=UNIT` with a unit that holds less"
+        )
+        (again,) = plans.plan(
+            dataclasses.replace(v, since=(*v.since, ("retry", 10_000.0 - 61)))
+        ).steps
+        assert isinstance(again, s.Propose)
+        assert again.proposal is not None
+        assert again.proposal.founders == founders(1)
+        (ordered,) = plans.plan(dataclasses.replace(v, recover="etcd/0")).steps
+        assert isinstance(ordered, s.Propose)
+        assert ordered.proposal is not None
+        assert ordered.proposal.founders == founders(0)
 
     def test_given_an_order_when_nothing_answers_then_proposes_that_unit(self) -> None:
         v = view(etcd=silent(), recover="etcd/2")
