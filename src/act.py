@@ -16,8 +16,7 @@ import snapshots
 from cluster import generation as generations
 from cluster import plan as policy
 from cluster import steps
-from etcd import client as clients
-from etcd import data, errors, service, snapshot
+from etcd import answers, data, errors, service, snapshot
 
 if TYPE_CHECKING:
     import node as node_
@@ -295,7 +294,7 @@ class Actor:
     @do.register
     def _(self, step: steps.Open) -> None:
         with self._node.client() as client:
-            client.disarm(clients.CLOSED)
+            client.disarm(answers.CLOSED)
 
     @do.register
     def _(self, step: steps.Finish) -> None:

@@ -14,8 +14,7 @@ import keeper_service
 from backup import catalog as catalogs
 from backup import choice, create, orders, proof, restore
 from backup import remote as remotes
-from etcd import client as clients
-from etcd import errors, report, service, snapshot
+from etcd import answers, errors, report, service, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -105,7 +104,7 @@ class Backups:
             with contextlib.ExitStack() as stack:
                 online = stack.enter_context(self._node.client())
 
-                def cluster(revision: int) -> clients.HashKV | None:
+                def cluster(revision: int) -> answers.HashKV | None:
                     with contextlib.suppress(errors.EtcdError):
                         same = online.members(linearizable=False).cluster_id
                         if same == manifest.cluster_id:

@@ -27,7 +27,7 @@ from backup import aside, create, orders, proof, restore, schedule
 from backup import catalog as catalogs
 from backup import remote as remotes
 from etcd import client as clients
-from etcd import errors
+from etcd import election, errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -77,7 +77,7 @@ class Keeper:
         self._remote: remotes.Remote | None = None
         self._client: clients.Client | None = None
         self._election_client: clients.Client | None = None
-        self._election: clients.Election | None = None
+        self._election: election.Election | None = None
         self._connected = 0.0
         self._vacant = 0.0
         self._listing = catalogs.Listing(())
@@ -168,7 +168,7 @@ class Keeper:
             cluster = reach(config)
             self._client, self._election_client = cluster.client(), cluster.client()
             if self._election is None:
-                self._election = clients.Election(self._election_client, KEY, config.member, TTL)
+                self._election = election.Election(self._election_client, KEY, config.member, TTL)
             # Letting go and holding anew would cost two revisions of the users' keyspace.
             self._election.go_through(self._election_client)
             self._connected = now

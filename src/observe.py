@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from cluster import generation as generations
 from cluster import view
-from etcd import client as clients
-from etcd import errors, service
+from etcd import answers, errors, service
 
 if TYPE_CHECKING:
     import node as node_
@@ -93,7 +92,7 @@ def _etcd(node: node_.Node) -> view.Etcd:
             for alarm in alarms
             if alarm.kind != "CORRUPT"
         ),
-        closed=clients.CLOSED in alarms,
+        closed=answers.CLOSED in alarms,
     )
 
 

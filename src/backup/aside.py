@@ -22,8 +22,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from backup import catalog, proof
+from etcd import answers, errors
 from etcd import client as clients
-from etcd import errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +56,7 @@ class Cluster:
 
 def snapshot(
     cluster: Cluster, path: pathlib.Path, progress: Callable[[int], None] | None = None
-) -> clients.Download:
+) -> answers.Download:
     """What `Client.snapshot` does.
 
     Raises:
@@ -65,7 +65,7 @@ def snapshot(
     answer = _child({"work": "snapshot", "path": str(path)}, cluster, _SNAPSHOT, progress)
     if "error" in answer:
         raise errors.EtcdError(answer["error"])
-    return clients.Download(path, answer["size"], answer["sha256"], answer["seconds"])
+    return answers.Download(path, answer["size"], answer["sha256"], answer["seconds"])
 
 
 def prove(
@@ -150,7 +150,7 @@ def _work(request: dict[str, Any], say: Callable[[dict[str, Any]], None]) -> dic
             return {**dataclasses.asdict(download), "path": str(path)}
         os.nice(_NICE)
 
-        def theirs(revision: int) -> clients.HashKV | None:
+        def theirs(revision: int) -> answers.HashKV | None:
             with contextlib.suppress(errors.EtcdError):
                 return online.hash_kv(local, revision)
             return None  # compacted meanwhile, or busy: nothing to compare with

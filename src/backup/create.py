@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING
 
 from backup import catalog as catalogs
 from backup import packing
-from etcd import bolt, errors
+from etcd import answers, bolt, errors
 from etcd import snapshot as snapshots
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cluster import view
     from etcd import client as clients
 
-    Take = Callable[[pathlib.Path, Callable[[int], None]], clients.Download]
+    Take = Callable[[pathlib.Path, Callable[[int], None]], answers.Download]
 
 LOCK = pathlib.Path("/run/lock/etcd-member.lock")
 _MARGIN = 64 << 20  # bytes to leave free on the disk
@@ -130,7 +130,7 @@ def create_backup(
                 )
             told = _Told(say, "taken from etcd").plain
 
-            def itself(path: pathlib.Path, progress: Callable[[int], None]) -> clients.Download:
+            def itself(path: pathlib.Path, progress: Callable[[int], None]) -> answers.Download:
                 return client.snapshot(path, endpoint, progress=progress, durable=False)
 
             path = folder / "snapshot.db"
@@ -221,8 +221,8 @@ class _Told:
 
 
 def _snapshot(
-    client: clients.Client, take: Callable[[], clients.Download]
-) -> tuple[clients.Download, _Facts]:
+    client: clients.Client, take: Callable[[], answers.Download]
+) -> tuple[answers.Download, _Facts]:
     """A snapshot that holds at least all that was committed when it was asked for."""
     floor = client.revision()
     for _ in range(_TRIES):

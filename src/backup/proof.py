@@ -11,8 +11,8 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+from etcd import answers, errors, scratch, snapshot
 from etcd import client as clients
-from etcd import errors, scratch, snapshot
 
 if TYPE_CHECKING:
     import subprocess
@@ -67,7 +67,7 @@ def prove(
     path: pathlib.Path,
     directory: pathlib.Path,
     manifest: catalog.Manifest | None = None,
-    cluster: Callable[[int], clients.HashKV | None] | None = None,
+    cluster: Callable[[int], answers.HashKV | None] | None = None,
     limits: Limits | None = None,
 ) -> Proof:
     """Restore a snapshot into a scratch etcd on loopback, open it and compare what it holds.

@@ -16,7 +16,6 @@ import contextlib
 import dataclasses
 import hashlib
 import os
-import re
 import sys
 import threading
 import time
@@ -24,12 +23,13 @@ import urllib.parse
 import warnings
 from typing import TYPE_CHECKING, Any, cast
 
-from cluster import view
-from etcd import errors, files, gateway, wire
+from etcd import answers, errors, files, gateway, refusals, wire
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Sequence
+
+    from cluster import view
 
 SNAPSHOT_HASH = 32  # bytes of sha256 behind the pages
 SNAPSHOT_BLOCK = 512  # the pages are a multiple of it
@@ -56,128 +56,6 @@ class TLSFiles:
     ca: pathlib.Path
     cert: pathlib.Path
     key: pathlib.Path
-
-
-@dataclasses.dataclass(frozen=True)
-class EndpointStatus:
-    """What one endpoint says of itself.
-
-    Attributes:
-        endpoint: the URL asked.
-        member_id: who answered.
-        cluster_id: its cluster.
-        version: of the server, `3.5.16`.
-        db_size: bytes of the database file.
-        db_in_use: bytes of it in use; 0 where etcd does not tell.
-        leader: member ID of the raft leader it knows, 0 for none.
-        learner: it has no vote.
-        raft_term: its raft term.
-        raft_index: its last committed raft index.
-        raft_applied: its last applied raft index.
-        errors: what it reports against itself, alarms for the most part.
-        latency: seconds the answer took.
-    """
-
-    endpoint: str
-    member_id: int
-    cluster_id: int
-    version: str
-    db_size: int
-    db_in_use: int
-    leader: int
-    learner: bool
-    raft_term: int
-    raft_index: int
-    raft_applied: int
-    errors: tuple[str, ...]
-    latency: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Probe:
-    """The outcome of asking one endpoint for its status: an answer or the reason of none."""
-
-    endpoint: str
-    status: EndpointStatus | None = None
-    error: str = ""
-
-    @property
-    def healthy(self) -> bool:
-        """It answered, knows a leader, and reports nothing against itself."""
-        return self.status is not None and bool(self.status.leader) and not self.status.errors
-
-
-@dataclasses.dataclass(frozen=True)
-class Membership:
-    """The member list as one endpoint gave it."""
-
-    members: tuple[view.Member, ...]
-    cluster_id: int
-    responder: int
-
-    def by_id(self, member_id: int) -> view.Member | None:
-        """The member of this ID, or None."""
-        return next((m for m in self.members if m.id == member_id), None)
-
-
-@dataclasses.dataclass(frozen=True)
-class Added:
-    """A member that was just added (or was there), and the list it is now part of."""
-
-    member: view.Member
-    membership: Membership
-
-    def initial_cluster(self, name: str) -> str:
-        """`--initial-cluster` for the joiner called `name`: exactly the list etcd will check."""
-        pairs = [
-            (name if member.id == self.member.id else member.name, peer_url)
-            for member in self.membership.members
-            for peer_url in member.peer_urls
-        ]
-        return ",".join(f"{member}={peer_url}" for member, peer_url in sorted(pairs))
-
-
-@dataclasses.dataclass(frozen=True)
-class Alarm:
-    """An armed alarm; `kind` is NOSPACE or CORRUPT."""
-
-    member_id: int
-    kind: str
-
-
-CLOSED = Alarm(0, "CORRUPT")
-"""What a restored cluster starts with (`bolt.close`): no client can write until it is disarmed."""
-
-
-@dataclasses.dataclass(frozen=True)
-class KeyValue:
-    """One key at one revision."""
-
-    key: bytes
-    value: bytes
-    create_revision: int
-    mod_revision: int
-    version: int
-    lease: int
-
-
-@dataclasses.dataclass(frozen=True)
-class HashKV:
-    """Hash of one member's store up to `revision`, comparable at equal `compact_revision`."""
-
-    hash: int
-    compact_revision: int
-    revision: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Download:
-    """A snapshot on disk: bytes, sha256 of the whole file, seconds it took, cluster it is of."""
-
-    path: pathlib.Path
-    size: int
-    sha256: str
-    seconds: float
 
 
 class Client:
@@ -223,14 +101,14 @@ class Client:
 
     # Members
 
-    def members(self, linearizable: bool = True) -> Membership:
+    def members(self, linearizable: bool = True) -> answers.Membership:
         """The member list; `healthy`, `raft_index` and `corrupt` of its members are not known.
 
         Args:
             linearizable: agreed by a quorum; otherwise what the endpoint believes.
         """
 
-        def ask(endpoint: str, timeout: float) -> Membership:
+        def ask(endpoint: str, timeout: float) -> answers.Membership:
             if linearizable:
                 # etcd 3.4 answers from local state whatever the request says: a linearizable
                 # read first makes that state at least as new as this moment.
@@ -243,11 +121,11 @@ class Client:
                     pass  # no permission, or a CORRUPT alarm: refused by a quorum all the same
                 timeout = max(timeout - (time.monotonic() - began), 0.1)
             wanted = "members" if linearizable else "local members"
-            return _membership(self._look(endpoint, wanted, timeout))
+            return answers.membership(self._look(endpoint, wanted, timeout))
 
         return self._failover(ask)
 
-    def observe(self) -> Membership:
+    def observe(self) -> answers.Membership:
         """The linearizable member list, with each member's health, raft index and corruption.
 
         Members are probed in parallel at their own client URLs, within half the timeout.
@@ -274,7 +152,7 @@ class Client:
             )
         return dataclasses.replace(membership, members=tuple(members))
 
-    def add_learner(self, peer_urls: Sequence[str], deadline: float = 12.0) -> Added:
+    def add_learner(self, peer_urls: Sequence[str], deadline: float = 12.0) -> answers.Added:
         """Add a learner; when a member has one of these peer URLs already, answer with that one.
 
         Args:
@@ -285,15 +163,18 @@ class Client:
         rpc = _rpc()
         wanted = tuple(peer_urls)
 
-        def attempt() -> Added:
+        def attempt() -> answers.Added:
             known = self.members()
             for member in known.members:
                 if set(member.peer_urls) & set(wanted):
-                    return Added(member, known)
+                    return answers.Added(member, known)
             plain = rpc.MemberAddRequest(peerURLs=wanted).SerializeToString()
             request = rpc.MemberAddRequest.FromString(plain + b"\x10\x01")  # isLearner = true
             response = self._call("clusterstub", "MemberAdd", request)
-            return Added(_member(_member_facts(response.member)), _membership(_members(response)))
+            return answers.Added(
+                answers.member(answers.member_facts(response.member)),
+                answers.membership(answers.members_facts(response)),
+            )
 
         return self._patiently(attempt, deadline)
 
@@ -418,20 +299,22 @@ class Client:
 
     # Status and health
 
-    def status(self, endpoint: str | None = None, timeout: float | None = None) -> EndpointStatus:
+    def status(
+        self, endpoint: str | None = None, timeout: float | None = None
+    ) -> answers.EndpointStatus:
         """Status of one endpoint, by default of the first that answers."""
 
-        def ask(chosen: str, limit: float) -> EndpointStatus:
+        def ask(chosen: str, limit: float) -> answers.EndpointStatus:
             began = time.monotonic()
             facts = self._look(chosen, "status", limit)
-            return _status(chosen, facts, time.monotonic() - began)
+            return answers.status(chosen, facts, time.monotonic() - began)
 
         limit = self.timeout if timeout is None else timeout
         return self._failover(ask, limit) if endpoint is None else ask(_normal(endpoint), limit)
 
     def statuses(
         self, endpoints: Sequence[str] | None = None, timeout: float | None = None
-    ) -> tuple[Probe, ...]:
+    ) -> tuple[answers.Probe, ...]:
         """Ask endpoints for their status, all at once.
 
         Args:
@@ -443,11 +326,11 @@ class Client:
         if not targets:
             return ()
 
-        def probe(target: str) -> Probe:
+        def probe(target: str) -> answers.Probe:
             try:
-                return Probe(target, self.status(target, limit))
+                return answers.Probe(target, self.status(target, limit))
             except errors.EtcdError as error:
-                return Probe(target, None, str(error))
+                return answers.Probe(target, None, str(error))
 
         with concurrent.futures.ThreadPoolExecutor(min(len(targets), 16)) as pool:
             return tuple(pool.map(probe, targets))
@@ -473,16 +356,16 @@ class Client:
             tls = gateway.context(self._tls.ca, self._tls.cert, self._tls.key)
             return gateway.page(target, "/metrics", tls, self.timeout)
         except (OSError, gateway.UnusableError) as error:
-            raise translate(target, "UNAVAILABLE", str(error), self.timeout) from error
+            raise refusals.translate(target, "UNAVAILABLE", str(error), self.timeout) from error
 
-    def alarms(self) -> tuple[Alarm, ...]:
+    def alarms(self) -> tuple[answers.Alarm, ...]:
         """All armed alarms."""
-        return _alarms(self._failover(lambda e, t: self._look(e, "alarms", t)))
+        return answers.alarms(self._failover(lambda e, t: self._look(e, "alarms", t)))
 
-    def disarm(self, alarm: Alarm | None = None) -> int:
-        """Disarm one alarm, or all but `CLOSED`; answers how many were armed."""
+    def disarm(self, alarm: answers.Alarm | None = None) -> int:
+        """Disarm one alarm, or all but `answers.CLOSED`; answers how many were armed."""
         rpc = _rpc()
-        targets = [a for a in self.alarms() if a != CLOSED] if alarm is None else [alarm]
+        targets = [a for a in self.alarms() if a != answers.CLOSED] if alarm is None else [alarm]
         kinds = {"NOSPACE": 1, "CORRUPT": 2}
         for target in targets:
             request = rpc.AlarmRequest(
@@ -505,12 +388,12 @@ class Client:
             lambda e, t: self._send(e, "kvstub", "Compact", request, t, _HAS_LEADER), timeout
         )
 
-    def hash_kv(self, endpoint: str, revision: int = 0, timeout: float = 60.0) -> HashKV:
+    def hash_kv(self, endpoint: str, revision: int = 0, timeout: float = 60.0) -> answers.HashKV:
         """Hash of one member's keys up to `revision` (0: its newest); its writes wait for it."""
         request = _rpc().HashKVRequest(revision=revision)
         response = self._send(_normal(endpoint), "maintenancestub", "HashKV", request, timeout)
         at = revision or int(response.header.revision)
-        return HashKV(int(response.hash), int(response.compact_revision), at)
+        return answers.HashKV(int(response.hash), int(response.compact_revision), at)
 
     def revision(self) -> int:
         """The store's revision, by a linearizable read."""
@@ -530,19 +413,19 @@ class Client:
 
     # Keys
 
-    def get(self, key: str | bytes, serializable: bool = False) -> KeyValue | None:
+    def get(self, key: str | bytes, serializable: bool = False) -> answers.KeyValue | None:
         """A key's value, or None when there is no such key."""
         fields = {"key": _bytes(key), "serializable": serializable}
         found = self._request("Range", fields).get("kvs")
-        return _key_value(found[0]) if found else None
+        return answers.key_value(found[0]) if found else None
 
-    def get_prefix(self, prefix: str | bytes, limit: int = 0) -> tuple[KeyValue, ...]:
+    def get_prefix(self, prefix: str | bytes, limit: int = 0) -> tuple[answers.KeyValue, ...]:
         """All keys that begin with `prefix`, in order, at most `limit` (0: all)."""
         start = _bytes(prefix) or b"\0"
         end = _prefix_end(_bytes(prefix))
         request = _rpc().RangeRequest(key=start, range_end=end, limit=limit)
         response = self._call("kvstub", "Range", request)
-        return tuple(_key_value(facts) for facts in _range_facts(response)["kvs"])
+        return tuple(answers.key_value(facts) for facts in answers.range_facts(response)["kvs"])
 
     def count(self) -> int:
         """How many keys there are; etcd goes through its whole index for it."""
@@ -613,7 +496,7 @@ class Client:
         timeout: float = 3600.0,
         progress: Callable[[int], None] | None = None,
         durable: bool = True,
-    ) -> Download:
+    ) -> answers.Download:
         """Stream one member's database into a file that appears only when complete.
 
         Memory use does not depend on the size. The stream's own sha256 is checked on the way.
@@ -646,7 +529,7 @@ class Client:
             ) from error
         finally:
             part.unlink(missing_ok=True)
-        return Download(path, size, sha256, time.monotonic() - began)
+        return answers.Download(path, size, sha256, time.monotonic() - began)
 
     def _download(
         self,
@@ -662,7 +545,7 @@ class Client:
             request_serializer=rpc.SnapshotRequest.SerializeToString,
             response_deserializer=_same,
         )
-        with part.open("wb") as file, _translated(source, timeout):
+        with part.open("wb") as file, refusals.translated(source, timeout):
             os.chmod(file.fileno(), 0o600)
             responses = stream(rpc.SnapshotRequest(), timeout=timeout)
             try:
@@ -704,10 +587,10 @@ class Client:
             answer = self._send(
                 endpoint, "kvstub", "Range", _probe_range(rpc), timeout, _HAS_LEADER
             )
-            return {"header": _header(answer)}
+            return {"header": answers.header_facts(answer)}
         if what == "status":
             request = rpc.StatusRequest()
-            return _status_facts(
+            return answers.status_facts(
                 self._send(endpoint, "maintenancestub", "Status", request, timeout)
             )
         if what == "alarms":
@@ -715,9 +598,11 @@ class Client:
             answer = self._send(
                 endpoint, "maintenancestub", "Alarm", request, timeout, _HAS_LEADER
             )
-            return _alarm_facts(answer)
+            return answers.alarm_facts(answer)
         request = rpc.MemberListRequest.FromString(b"\x08\x01" if what == "members" else b"")
-        return _members(self._send(endpoint, "clusterstub", "MemberList", request, timeout))
+        return answers.members_facts(
+            self._send(endpoint, "clusterstub", "MemberList", request, timeout)
+        )
 
     def _request(
         self, method: str, fields: dict[str, Any], repeatable: bool = True
@@ -748,16 +633,16 @@ class Client:
         rpc = _rpc()
         if method == "Range":
             request = rpc.RangeRequest(**fields)
-            return _range_facts(
+            return answers.range_facts(
                 self._send(endpoint, "kvstub", method, request, timeout, _HAS_LEADER)
             )
         if method == "Txn":
             request = _txn_request(rpc, fields)
             answer = self._send(endpoint, "kvstub", method, request, timeout, _HAS_LEADER)
-            return {"header": _header(answer), "succeeded": answer.succeeded}
+            return {"header": answers.header_facts(answer), "succeeded": answer.succeeded}
         if method == "LeaseKeepAlive":
             stub = self._connect(endpoint).leasestub
-            with _translated(endpoint, timeout):
+            with refusals.translated(endpoint, timeout):
                 requests = iter([rpc.LeaseKeepAliveRequest(**fields)])
                 stream = stub.LeaseKeepAlive(requests, timeout=timeout)
                 for response in stream:
@@ -784,15 +669,15 @@ class Client:
         try:
             return light.ask(path, body, timeout, need_leader, repeatable)
         except gateway.StatusError as error:
-            raise translate(endpoint, error.code, error.details, timeout) from error
+            raise refusals.translate(endpoint, error.code, error.details, timeout) from error
         except gateway.UnusableError:
             self._gateways[endpoint] = None
             light.close()
             return None
         except TimeoutError as error:
-            raise translate(endpoint, "DEADLINE_EXCEEDED", "", timeout) from error
+            raise refusals.translate(endpoint, "DEADLINE_EXCEEDED", "", timeout) from error
         except OSError as error:
-            raise translate(endpoint, "UNAVAILABLE", str(error), timeout) from error
+            raise refusals.translate(endpoint, "UNAVAILABLE", str(error), timeout) from error
 
     def _gateway(self, endpoint: str) -> gateway.Gateway | None:
         """The light way to an endpoint; None when gRPC is loaded already, or has to do it."""
@@ -840,7 +725,7 @@ class Client:
         """One request to one endpoint; `stub` is "" for calls that etcd3 does not know."""
         connection = self._connect(endpoint)
         call = getattr(getattr(connection, stub), method) if stub else _extra(connection, method)
-        with _translated(endpoint, timeout):
+        with refusals.translated(endpoint, timeout):
             return call(request, timeout=timeout, metadata=metadata)
 
     def _call(self, stub: str, method: str, request: Any, repeatable: bool = True) -> Any:
@@ -879,19 +764,15 @@ class Client:
                 share = max(left / (len(order) - position), min(left, 1.0))
                 try:
                     answer = ask(endpoint, share)
-                except (
-                    errors.UnreachableError,
-                    errors.NoQuorumError,
-                    errors.LearnerError,
-                ) as error:
-                    sent = sent or getattr(error, "sent", False)
+                except (errors.UnfinishedError, errors.LearnerError) as error:
+                    sent = sent or (isinstance(error, errors.UnfinishedError) and error.sent)
                     if sent and not repeatable:
                         raise
                     failures.append(error)
                 else:
                     self._preferred = endpoint
                     return answer
-            failure = _summary(failures, sent)
+            failure = refusals.summary(failures, sent)
             if not isinstance(failure, errors.NoQuorumError):
                 raise failure
             if until - time.monotonic() < limit / 2:
@@ -909,55 +790,6 @@ class Client:
             reraise=True,
         )
         return retrying(attempt)
-
-
-class Election:
-    """One holder among many candidates, by a key that lives as long as its holder's lease."""
-
-    def __init__(self, client: Client, key: str, name: str, ttl: int = 15) -> None:
-        """Be a candidate.
-
-        Args:
-            client: how to reach etcd.
-            key: what is contended for.
-            name: this candidate, the value of the key when it holds.
-            ttl: seconds after which a silent holder loses it.
-        """
-        self._client = client
-        self._key = key
-        self._name = name
-        self._ttl = ttl
-        self._lease = 0
-
-    def campaign(self) -> bool:
-        """Become or stay the holder; True when this candidate holds the key now."""
-        if self._lease and not self._client.keep_alive(self._lease):
-            self._lease = 0
-        found = self._client.get(self._key)
-        if found is not None:
-            return bool(self._lease) and found.lease == self._lease
-        if not self._lease:
-            self._lease = self._client.grant(self._ttl)
-        if self._client.create(self._key, self._name, self._lease):
-            return True
-        self.resign()
-        return False
-
-    def go_through(self, client: Client) -> None:
-        """Use another client from now on; what is held stays held."""
-        self._client = client
-
-    def resign(self) -> None:
-        """Let go of the key, if held."""
-        lease, self._lease = self._lease, 0
-        if lease:
-            with contextlib.suppress(errors.EtcdError):
-                self._client.revoke(lease)
-
-    def holder(self) -> str:
-        """Who holds the key, "" for nobody."""
-        found = self._client.get(self._key)
-        return found.value.decode(errors="replace") if found else ""
 
 
 _importing = threading.Lock()
@@ -1030,14 +862,6 @@ def _probe_range(rpc: Any) -> Any:
     return rpc.RangeRequest(key=b"health", keys_only=True, limit=1)
 
 
-def _key_value(facts: dict[str, Any]) -> KeyValue:
-    return KeyValue(
-        base64.b64decode(facts["key"]),
-        base64.b64decode(facts.get("value", "")),
-        *(int(facts.get(name, 0)) for name in _KEY_NUMBERS),
-    )
-
-
 # Requests: the gateway's path.
 _PATHS = {
     "Range": "/v3/kv/range",
@@ -1046,7 +870,6 @@ _PATHS = {
     "LeaseKeepAlive": "/v3/lease/keepalive",
     "LeaseRevoke": "/v3/lease/revoke",
 }
-_KEY_NUMBERS = ("create_revision", "mod_revision", "version", "lease")
 
 
 def _json(fields: Any) -> Any:
@@ -1077,19 +900,6 @@ def _txn_request(rpc: Any, fields: dict[str, Any]) -> Any:
     return rpc.TxnRequest(compare=compare, success=success)
 
 
-def _range_facts(response: Any) -> dict[str, Any]:
-    return {
-        "kvs": [
-            {
-                "key": base64.b64encode(kv.key),
-                "value": base64.b64encode(kv.value),
-                **{name: getattr(kv, name) for name in _KEY_NUMBERS},
-            }
-            for kv in response.kvs
-        ]
-    }
-
-
 # Looks: the gateway's path and request; gRPC's answers are brought into the same shape.
 _LOOKS: dict[str, tuple[str, dict[str, Any]]] = {
     "read": ("/v3/kv/range", {"key": "aGVhbHRo", "limit": 1, "keys_only": True}),
@@ -1099,227 +909,3 @@ _LOOKS: dict[str, tuple[str, dict[str, Any]]] = {
     "local members": ("/v3/cluster/member/list", {}),
 }
 _NEED_LEADER = ("read", "alarms")
-_ALARMS = {1: "NOSPACE", 2: "CORRUPT"}
-
-
-def _header(response: Any) -> dict[str, Any]:
-    header = response.header
-    return {
-        "cluster_id": header.cluster_id,
-        "member_id": header.member_id,
-        "revision": header.revision,
-    }
-
-
-def _members(response: Any) -> dict[str, Any]:
-    members = [_member_facts(raw) for raw in response.members]
-    return {"header": _header(response), "members": members}
-
-
-def _member_facts(raw: Any) -> dict[str, Any]:
-    return {
-        "ID": raw.ID,
-        "name": raw.name,
-        "peerURLs": raw.peerURLs,
-        "clientURLs": raw.clientURLs,
-        "isLearner": wire.number(raw.SerializeToString(), 5),
-    }
-
-
-def _status_facts(response: Any) -> dict[str, Any]:
-    raw = response.SerializeToString()
-    return {
-        "header": _header(response),
-        "version": response.version,
-        "dbSize": response.dbSize,
-        "dbSizeInUse": wire.number(raw, 9),
-        "leader": response.leader,
-        "isLearner": wire.number(raw, 10),
-        "raftTerm": response.raftTerm,
-        "raftIndex": response.raftIndex,
-        "raftAppliedIndex": wire.number(raw, 7),
-        "errors": [text.decode(errors="replace") for text in wire.chunks(raw, 8)],
-    }
-
-
-def _alarm_facts(response: Any) -> dict[str, Any]:
-    alarms = [
-        {"memberID": a.memberID, "alarm": _ALARMS.get(int(a.alarm), "")} for a in response.alarms
-    ]
-    return {"header": _header(response), "alarms": alarms}
-
-
-def _alarms(facts: dict[str, Any]) -> tuple[Alarm, ...]:
-    return tuple(
-        Alarm(int(alarm.get("memberID", 0)), str(alarm["alarm"]))
-        for alarm in facts.get("alarms", ())
-        if alarm.get("alarm") in _ALARMS.values()
-    )
-
-
-def _member(facts: dict[str, Any]) -> view.Member:
-    return view.Member(
-        id=int(facts["ID"]),
-        name=str(facts.get("name", "")),
-        peer_urls=tuple(sorted(facts.get("peerURLs", ()))),
-        client_urls=tuple(sorted(facts.get("clientURLs", ()))),
-        learner=bool(facts.get("isLearner", False)),
-    )
-
-
-def _membership(facts: dict[str, Any]) -> Membership:
-    members = sorted(
-        (_member(raw) for raw in facts.get("members", ())), key=lambda m: (m.name, m.id)
-    )
-    header = facts["header"]
-    return Membership(tuple(members), int(header["cluster_id"]), int(header["member_id"]))
-
-
-def _status(endpoint: str, facts: dict[str, Any], latency: float) -> EndpointStatus:
-    header = facts["header"]
-    index = int(facts.get("raftIndex", 0))
-    return EndpointStatus(
-        endpoint=endpoint,
-        member_id=int(header["member_id"]),
-        cluster_id=int(header["cluster_id"]),
-        version=str(facts.get("version", "")),
-        db_size=int(facts.get("dbSize", 0)),
-        db_in_use=int(facts.get("dbSizeInUse", 0)),
-        leader=int(facts.get("leader", 0)),
-        learner=bool(facts.get("isLearner", False)),
-        raft_term=int(facts.get("raftTerm", 0)),
-        raft_index=index,
-        raft_applied=int(facts.get("raftAppliedIndex", 0)) or index,
-        errors=tuple(str(text) for text in facts.get("errors", ())),
-        latency=latency,
-    )
-
-
-@contextlib.contextmanager
-def _translated(endpoint: str, timeout: float) -> Generator[None]:
-    """Turn gRPC's errors into ours."""
-    import grpc  # type: ignore[import-untyped]
-
-    try:
-        yield
-    except grpc.RpcError as error:
-        raise translate(endpoint, error.code().name, error.details() or "", timeout) from error  # type: ignore[union-attr]
-
-
-# What etcd says (rpctypes/error.go at 3.4 to 3.7) and which error it is.
-_REFUSALS: tuple[tuple[str, type[errors.RefusedError], str], ...] = (
-    ("unhealthy cluster", errors.UnhealthyError,
-     "etcd refuses to change members now: a member is down, or the last change is under 5 s old"),
-    ("not enough started members", errors.UnhealthyError,
-     "etcd refuses to change members now: it would leave fewer started members than a quorum"),
-    ("in sync with leader", errors.NotInSyncError,
-     "the learner is not yet in sync with the leader"),
-    ("too many learner", errors.TooManyLearnersError, "the cluster has a learner already"),
-    ("member not found", errors.NoSuchMemberError, "the cluster has no such member"),
-    ("not supported for learner", errors.LearnerError,
-     "a learner does not serve this request"),
-    ("permission denied", errors.PermissionDeniedError,
-     "authentication is on and this client has no permission"),
-    ("user name is empty", errors.PermissionDeniedError,
-     "authentication is on and this client has no user name"),
-    ("invalid auth token", errors.PermissionDeniedError,
-     "authentication is on and this client's token is not valid"),
-    ("database space exceeded", errors.NoSpaceError,
-     "the database reached its quota: compact, defragment, then disarm the alarm"),
-    ("corrupt cluster", errors.CorruptError, "a CORRUPT alarm is armed"),
-    ("has been compacted", errors.CompactedError, "the revision was compacted"),
-)  # fmt: skip
-
-# etcd is there, but the cluster is not able to agree. The second value: it may apply it yet.
-_NO_QUORUM = (
-    ("no leader", False),
-    ("leader changed", True),
-    ("request timed out", True),
-    ("server stopped", True),
-    ("not leader", False),
-    ("leader transfer", True),
-    ("timed out", True),
-)
-
-
-def translate(endpoint: str, code: str, details: str, timeout: float) -> errors.EtcdError:
-    """The error for a gRPC status.
-
-    Args:
-        endpoint: who was asked.
-        code: gRPC's name of the status.
-        details: etcd's or gRPC's words.
-        timeout: seconds that were allowed.
-    """
-    own = "etcdserver:" in details or details.startswith("rpc error")
-    for words, kind, sentence in _REFUSALS:
-        if words in details:
-            return kind(sentence, details)
-    if own:
-        for words, sent in _NO_QUORUM:
-            if words in details:
-                return errors.NoQuorumError(
-                    f"etcd at {endpoint} answers, but its cluster has no working quorum "
-                    f"({_own_words(details)})",
-                    sent,
-                )
-    if code == "DEADLINE_EXCEEDED":
-        return errors.UnreachableError(
-            f"{endpoint} did not answer within {timeout:.1f} s", sent=True
-        )
-    if code in ("UNAVAILABLE", "CANCELLED") and not own:
-        reason, sent = _connection_reason(details)
-        return errors.UnreachableError(f"{endpoint} cannot be reached: {reason}", sent)
-    return errors.RefusedError(f"etcd at {endpoint} refused: {_own_words(details)}", details)
-
-
-def _own_words(details: str) -> str:
-    return details.replace("etcdserver: ", "").strip() or "no reason given"
-
-
-def _connection_reason(details: str) -> tuple[str, bool]:
-    # What happens to a connection that was made may happen to a request on its way.
-    sent = not re.search(
-        "failed to connect|^connect: |DNS resolution failed", details, re.IGNORECASE
-    )
-    for words, reason in (
-        ("Connection refused", "connection refused"),
-        ("No route to host", "no route to host"),
-        ("Network is unreachable", "network is unreachable"),
-        ("CERTIFICATE_VERIFY_FAILED", "its certificate is not trusted"),
-        ("Hostname Verification", "its certificate is for another name"),
-        ("BAD_CERTIFICATE", "it does not trust our client certificate"),
-        ("CERTIFICATE_REQUIRED", "it wants a client certificate"),
-        ("UNKNOWN_CA", "it does not trust our client certificate"),
-        ("WRONG_VERSION_NUMBER", "it does not speak TLS"),
-        ("andshake", "the TLS handshake failed"),
-        ("DNS resolution failed", "its name cannot be resolved"),
-        ("imeout", "no answer to the connection attempt"),
-    ):
-        if words in details:
-            return reason, sent
-    if "failed to connect" in details:
-        return "connection failed", False
-    return re.sub(r"\s+", " ", details)[:200] or "connection lost", True
-
-
-def _summary(failures: Sequence[errors.EtcdError], sent: bool) -> errors.EtcdError:
-    """One error for several endpoints' failures: the most telling kind.
-
-    Args:
-        failures: of one round, one for each endpoint.
-        sent: some endpoint, in this round or an earlier one, may have applied the request.
-    """
-    if not failures:
-        return errors.UnreachableError("no time was left to ask etcd", sent)
-    for failure in failures:
-        if isinstance(failure, errors.NoQuorumError):
-            failure.sent = sent
-            return failure
-    for failure in failures:
-        if isinstance(failure, errors.LearnerError):
-            return failure
-    if len(failures) == 1:
-        return errors.UnreachableError(str(failures[0]), sent)
-    reasons = "; ".join(str(failure) for failure in failures)
-    return errors.UnreachableError(f"no etcd endpoint answered: {reasons}", sent)

@@ -7,11 +7,11 @@ class EtcdError(Exception):
     """Base of all errors of this package; `str()` of it is one sentence."""
 
 
-class UnreachableError(EtcdError):
-    """No endpoint answered in time.
+class UnfinishedError(EtcdError):
+    """No answer says what became of the request.
 
     Attributes:
-        sent: the request may have reached etcd, so it may have been applied.
+        sent: it may have reached etcd, so it may have been applied, or may yet be.
     """
 
     def __init__(self, sentence: str, sent: bool = False) -> None:
@@ -19,16 +19,12 @@ class UnreachableError(EtcdError):
         self.sent = sent
 
 
-class NoQuorumError(EtcdError):
-    """An endpoint answered, but the cluster has no leader or cannot commit.
+class UnreachableError(UnfinishedError):
+    """No endpoint answered in time."""
 
-    Attributes:
-        sent: the request may have been proposed, so it may yet be applied.
-    """
 
-    def __init__(self, sentence: str, sent: bool = False) -> None:
-        super().__init__(sentence)
-        self.sent = sent
+class NoQuorumError(UnfinishedError):
+    """An endpoint answered, but the cluster has no leader or cannot commit."""
 
 
 class RefusedError(EtcdError):

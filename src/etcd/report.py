@@ -6,7 +6,7 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
-from etcd import client, errors
+from etcd import answers, client, errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,8 +46,8 @@ class Health:
     cluster_id: int | None
     leader: int | None
     endpoints: tuple[EndpointHealth, ...]
-    statuses: tuple[client.EndpointStatus, ...]
-    alarms: tuple[client.Alarm, ...]
+    statuses: tuple[answers.EndpointStatus, ...]
+    alarms: tuple[answers.Alarm, ...]
     quota: int = 0
     certificate_days: Mapping[str, int] = dataclasses.field(default_factory=dict[str, int])
     problem: str = ""
@@ -184,7 +184,7 @@ def health(
             pass
     urls = tuple(m.client_urls[0] for m in members if m.client_urls) or online.endpoints
     probes = online.statuses(urls)
-    alarms: tuple[client.Alarm, ...] = ()
+    alarms: tuple[answers.Alarm, ...] = ()
     try:
         alarms = online.alarms()
     except errors.EtcdError as error:
@@ -208,7 +208,7 @@ def health(
     )
 
 
-def _endpoint_health(online: client.Client, probe: client.Probe) -> EndpointHealth:
+def _endpoint_health(online: client.Client, probe: answers.Probe) -> EndpointHealth:
     status = probe.status
     if status is None:
         return EndpointHealth(probe.endpoint, False, 0.0, probe.error)
@@ -233,12 +233,12 @@ _STATUS_COLUMNS = (
 _MEMBER_COLUMNS = ("ID", "STATUS", "NAME", "PEER ADDRS", "CLIENT ADDRS", "IS LEARNER")
 
 
-def status_table(probes: Sequence[client.Probe]) -> str:
+def status_table(probes: Sequence[answers.Probe]) -> str:
     """`endpoint status` as etcdctl's users know it."""
     return table(_STATUS_COLUMNS, [_status_row(probe) for probe in probes])
 
 
-def status_records(probes: Sequence[client.Probe]) -> list[dict[str, Any]]:
+def status_records(probes: Sequence[answers.Probe]) -> list[dict[str, Any]]:
     """`endpoint status` for programs; IDs are hexadecimal, sizes bytes, latency seconds."""
     records: list[dict[str, Any]] = []
     for probe in probes:
@@ -285,7 +285,7 @@ def member_records(members: Sequence[view.Member]) -> list[dict[str, Any]]:
     ]
 
 
-def alarm_words(alarms: Sequence[client.Alarm]) -> str:
+def alarm_words(alarms: Sequence[answers.Alarm]) -> str:
     """Armed alarms for people, one a line."""
     words = [f"{alarm.kind} on {alarm.member_id:x}" for alarm in alarms]
     return "\n".join(words) or "no alarm is armed"
@@ -357,7 +357,7 @@ def size(count: int) -> str:
     raise AssertionError
 
 
-def _status_row(probe: client.Probe) -> tuple[str, ...]:
+def _status_row(probe: answers.Probe) -> tuple[str, ...]:
     status = probe.status
     if status is None:
         return (probe.endpoint, *[""] * (len(_STATUS_COLUMNS) - 2), probe.error)

@@ -168,7 +168,7 @@ def restore(
         peer_url: this member's.
         bump: raise the revision by this and mark older ones compacted (`bump_for`); 0 not to.
         skip_hash_check: the file has no hash, or it was checked before.
-        closed: no client can write to it until `client.CLOSED` is disarmed.
+        closed: no client can write to it until `answers.CLOSED` is disarmed.
 
     Raises:
         errors.TargetError: the directory is in use, or has no room.

@@ -18,7 +18,7 @@ import node
 import trust
 from backup import create, orders
 from cluster import view
-from etcd import client, errors, upkeep
+from etcd import answers, errors, upkeep
 from relations import peers
 
 
@@ -129,8 +129,8 @@ class Online:
         if revision <= 5:
             raise errors.CompactedError("compacted", "compacted")
 
-    def alarms(self) -> tuple[client.Alarm, ...]:
-        return (client.Alarm(10, "NOSPACE"),)
+    def alarms(self) -> tuple[answers.Alarm, ...]:
+        return (answers.Alarm(10, "NOSPACE"),)
 
     def disarm(self) -> int:
         return 1

@@ -7,7 +7,7 @@ import time
 import etcd_cluster
 import pytest
 
-from etcd import client, errors, report, service, snapshot
+from etcd import client, election, errors, report, service, snapshot
 from functional import signing
 
 
@@ -47,8 +47,8 @@ def test_given_keys_when_written_conditionally_then_only_the_first_wins(cluster)
 def test_given_two_candidates_when_the_holder_falls_silent_then_the_other_takes_over(cluster):
     cluster.found(1)
     online = cluster.client()
-    first = client.Election(online, "holder", "etcd/0", ttl=1)
-    second = client.Election(online, "holder", "etcd/1", ttl=5)
+    first = election.Election(online, "holder", "etcd/0", ttl=1)
+    second = election.Election(online, "holder", "etcd/1", ttl=5)
     assert first.campaign() and first.campaign()
     assert not second.campaign()
     assert second.holder() == "etcd/0"

@@ -11,7 +11,7 @@ import signal
 import etcd_cluster
 import pytest
 
-from etcd import bolt, client, data, errors, service, snapshot
+from etcd import answers, bolt, client, data, errors, service, snapshot
 
 
 @pytest.fixture
@@ -291,7 +291,7 @@ def test_given_a_closed_restore_when_written_to_then_refused_until_it_is_opened(
     restored, node = restarted(cluster, taken(cluster), bump=1000, closed=True)
     revision = restored.revision()
     for _ in range(2):
-        assert client.CLOSED in restored.alarms()
+        assert answers.CLOSED in restored.alarms()
         for write in (
             lambda: restored.put("kept", "after"),
             lambda: restored.delete("kept"),
@@ -309,8 +309,8 @@ def test_given_a_closed_restore_when_written_to_then_refused_until_it_is_opened(
         node.start()
         cluster.await_healthy(nodes=[node])
     assert restored.disarm() == alarmed
-    assert restored.alarms() == (client.CLOSED,)
-    restored.disarm(client.CLOSED)
+    assert restored.alarms() == (answers.CLOSED,)
+    restored.disarm(answers.CLOSED)
     assert restored.put("kept", "after") == revision + 1
     node.stop()
     node.start()

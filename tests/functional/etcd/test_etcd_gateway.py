@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from etcd import client, errors, service
+from etcd import client, election, errors, service
 
 SOURCES = pathlib.Path(client.__file__).resolve().parent.parent
 
@@ -61,7 +61,7 @@ def test_given_a_healthy_cluster_when_looked_at_both_ways_then_the_answers_agree
 def test_given_candidates_when_they_contend_then_one_holds_the_key_without_grpc(cluster, no_grpc):
     cluster.found(1, gateway=True)
     first, second = (
-        client.Election(cluster.client(), "/key", name, ttl=2) for name in ("one", "two")
+        election.Election(cluster.client(), "/key", name, ttl=2) for name in ("one", "two")
     )
     assert first.campaign() and not second.campaign() and first.campaign()
     assert second.holder() == "one"

@@ -7,7 +7,7 @@ import pathlib
 import pytest
 
 from cluster import view
-from etcd import client, errors, wire
+from etcd import answers, client, errors, refusals, wire
 
 URL = "https://198.18.0.10:2379"
 
@@ -56,14 +56,14 @@ URL = "https://198.18.0.10:2379"
 def test_given_a_grpc_status_when_translated_then_the_kind_and_one_line_are_right(
     code, details, kind
 ):
-    error = client.translate(URL, code, details, 2.0)
+    error = refusals.translate(URL, code, details, 2.0)
     assert type(error) is kind
     assert str(error) and "\n" not in str(error)
 
 
 def test_given_an_unsent_request_when_translated_then_it_may_be_sent_again():
-    refused = client.translate(URL, "UNAVAILABLE", "connect: Connection refused (111)", 2.0)
-    late = client.translate(URL, "DEADLINE_EXCEEDED", "", 2.0)
+    refused = refusals.translate(URL, "UNAVAILABLE", "connect: Connection refused (111)", 2.0)
+    late = refusals.translate(URL, "DEADLINE_EXCEEDED", "", 2.0)
     assert isinstance(refused, errors.UnreachableError) and not refused.sent
     assert isinstance(late, errors.UnreachableError) and late.sent
     assert "2.0 s" in str(late)
@@ -72,7 +72,7 @@ def test_given_an_unsent_request_when_translated_then_it_may_be_sent_again():
 def test_given_a_joiner_when_its_initial_cluster_is_made_then_only_it_gets_its_new_name():
     known = view.Member(1, "etcd-0", ("https://198.18.0.10:2380",))
     new = view.Member(2, "", ("https://198.18.0.11:2380",), learner=True)
-    added = client.Added(new, client.Membership((known, new), 7, 1))
+    added = answers.Added(new, answers.Membership((known, new), 7, 1))
     assert added.initial_cluster("etcd-1") == (
         "etcd-0=https://198.18.0.10:2380,etcd-1=https://198.18.0.11:2380"
     )
@@ -110,10 +110,10 @@ def test_given_a_message_when_walked_then_unknown_fields_are_found():
 
 
 def test_given_a_connection_that_ends_when_translated_then_the_request_may_be_on_its_way():
-    made = client.translate(URL, "UNAVAILABLE", "ping timeout", 2.0)
-    broken = client.translate(URL, "UNAVAILABLE", "sendmsg: No route to host (113)", 2.0)
+    made = refusals.translate(URL, "UNAVAILABLE", "ping timeout", 2.0)
+    broken = refusals.translate(URL, "UNAVAILABLE", "sendmsg: No route to host (113)", 2.0)
     details = "failed to connect to all addresses; last error: connection attempt timed out"
-    never = client.translate(URL, "UNAVAILABLE", details, 2.0)
+    never = refusals.translate(URL, "UNAVAILABLE", details, 2.0)
     assert [getattr(error, "sent", None) for error in (made, broken, never)] == [True, True, False]
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import json
 
 from cluster import view
-from etcd import client, report
+from etcd import answers, report
 
 URLS = [f"https://198.18.0.1{i}:2379" for i in range(3)]
 MEMBERS = tuple(
@@ -14,7 +14,7 @@ MEMBERS = tuple(
     for i in range(3)
 )
 STATUSES = tuple(
-    client.EndpointStatus(url, 10 + i, 7, "3.5.16", 20480, 16384, 10, False, 2, 9, 9, (), 0.002)
+    answers.EndpointStatus(url, 10 + i, 7, "3.5.16", 20480, 16384, 10, False, 2, 9, 9, (), 0.002)
     for i, url in enumerate(URLS)
 )
 HEALTHY = report.Health(
@@ -45,7 +45,7 @@ def test_given_a_healthy_cluster_when_told_then_words_and_keys_agree():
 
 def test_given_trouble_when_told_then_each_is_named():
     endpoints = (*HEALTHY.endpoints[:2], report.EndpointHealth(URLS[2], False, 0.0, "no answer"))
-    alarm = client.Alarm(11, "NOSPACE")
+    alarm = answers.Alarm(11, "NOSPACE")
     sick = dataclasses.replace(HEALTHY, endpoints=endpoints, alarms=(alarm,), problem="no leader")
     assert not sick.healthy
     assert "cluster is unhealthy: no leader" in sick.words()
@@ -63,8 +63,8 @@ def test_given_a_learner_or_nobody_when_judged_then_it_is_not_healthy():
 
 def test_given_probes_when_drawn_then_it_is_the_table_that_etcdctl_draws():
     probes = [
-        *(client.Probe(s.endpoint, s) for s in STATUSES[:1]),
-        client.Probe("x", None, "dead"),
+        *(answers.Probe(s.endpoint, s) for s in STATUSES[:1]),
+        answers.Probe("x", None, "dead"),
     ]
     lines = report.status_table(probes).splitlines()
     assert len({len(line) for line in lines}) == 1
@@ -76,7 +76,7 @@ def test_given_probes_when_drawn_then_it_is_the_table_that_etcdctl_draws():
 
 
 def test_given_records_when_made_json_then_programs_can_read_them():
-    probes = [client.Probe(s.endpoint, s) for s in STATUSES]
+    probes = [answers.Probe(s.endpoint, s) for s in STATUSES]
     told = json.loads(report.to_json(report.status_records(probes)))
     assert told[0]["is_leader"] and told[1]["member_id"] == "b"
     told = json.loads(report.to_json(report.member_records(MEMBERS)))
