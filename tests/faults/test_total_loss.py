@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import bucket
-import jubilant
 import pytest
 from cluster_under_test import Cluster, chaos, eventually
 
@@ -38,50 +37,66 @@ def cluster(juju, etcd_charm, address) -> Cluster:
 
 
 @pytest.fixture
-def elsewhere(juju_binary) -> Iterator[jubilant.Juju]:
-    """Another model."""
-    with jubilant.temp_model() as juju:
-        juju.wait_timeout = 300
-        yield juju
+def deploy(juju, etcd_charm, address) -> Iterator[Callable[..., Cluster]]:
+    """Deploy an application of the test's own without a remote; removed at the end.
+
+    `cluster-name` is what tells clusters on a remote apart, wherever they run.
+    """
+    made: list[str] = []
+
+    def deployed(app: str, units: int, **config: object) -> Cluster:
+        named = {key.replace("_", "-"): value for key, value in config.items()}
+        juju.deploy(etcd_charm, app, num_units=units, config={"backup-interval": "0", **named})
+        made.append(app)
+        return Cluster(juju, app)
+
+    yield deployed
+    juju.remove_application(*made, force=True, destroy_storage=True)
+    eventually(lambda: not set(made) & set(juju.status().apps), timeout=240)
 
 
-def test_given_a_new_model_told_the_name_when_deployed_then_it_founds_from_the_proven_backup(
-    cluster: Cluster, elsewhere: jubilant.Juju, etcd_charm, address: str
-):
-    config = {"cluster-name": "first", "recover-total-loss": True, "backup-interval": "0"}
-    elsewhere.deploy(etcd_charm, "etcd", num_units=UNITS, config=config)
-    new = Cluster(elsewhere)
-    eventually(lambda: any("not founded" in u.workload_status.message for u in status(new)))
-    bucket.use(elsewhere, address)
-    new.wait_healthy(UNITS)
-    assert new.get("kept") == "proven"
-    ids = [each.members(each.leader())["header"]["cluster_id"] for each in (new, cluster)]
-    assert ids[0] != ids[1]
-
-
-def test_given_a_new_model_not_allowed_when_deployed_then_blocked_until_the_action_that_it_names(
-    cluster: Cluster, elsewhere: jubilant.Juju, etcd_charm, address: str
-):
-    elsewhere.deploy(etcd_charm, "etcd", config={"backup-interval": "0"})
-    new = Cluster(elsewhere)
-    new.wait_healthy(1)
-    elsewhere.deploy(etcd_charm, "other", config={"backup-interval": "0", "cluster-name": "first"})
-    bucket.use(elsewhere, address, "other")
-    bucket.use(elsewhere, address)
-    other = Cluster(elsewhere, "other")
-    named = "juju run other/leader restore backup-id=latest"
+def says(cluster: Cluster, words: str, current: str = "") -> None:
+    """Wait until a unit says these words, in this status when one is named."""
     eventually(
         lambda: [
-            u
-            for u in status(other)
-            if u.workload_status.current == "blocked" and named in u.workload_status.message
-        ]
+            unit
+            for unit in cluster.units().values()
+            if words in unit.workload_status.message
+            and unit.workload_status.current.startswith(current)
+        ],
+        timeout=240,
     )
-    other.run("restore", backup_id="latest")
-    other.wait_healthy(1)
-    assert other.get("kept") == "later"
 
-    # Migration: a running cluster takes over another one's backup, chosen by its id.
+
+def test_given_a_new_application_told_the_name_when_related_then_it_founds_from_the_proven_backup(
+    cluster: Cluster, deploy: Callable[..., Cluster], address: str
+):
+    new = deploy("new", UNITS, cluster_name="first", recover_total_loss=True)
+    says(new, "not founded")
+    bucket.use(new.juju, address, new.app)
+    new.wait_healthy(UNITS)
+    assert new.get("kept") == "proven"
+    ids = {each.members(each.leader())["header"]["cluster_id"] for each in (new, cluster)}
+    assert len(ids) == 2
+
+
+def test_given_a_new_application_not_allowed_when_related_then_the_action_it_names_founds_it(
+    cluster: Cluster, deploy: Callable[..., Cluster], address: str
+):
+    new = deploy("held", 1, cluster_name="first")
+    bucket.use(new.juju, address, new.app)
+    says(new, "juju run held/leader restore backup-id=latest", "blocked")
+    new.run("restore", backup_id="latest")
+    new.wait_healthy(1)
+    assert new.get("kept") == "later"
+
+
+def test_given_a_running_cluster_when_given_anothers_backup_by_id_then_it_holds_that(
+    cluster: Cluster, deploy: Callable[..., Cluster], address: str
+):
+    new = deploy("other", 1)
+    new.wait_healthy(1)
+    bucket.use(new.juju, address, new.app)
     leader = new.leader()
     eventually(lambda: "vault" in new.shell(leader, "cat /etc/etcd/remote.json", ok=False))
     shown = new.run("list-backups", cluster_name="first", format="json").results["backups"]
@@ -110,16 +125,7 @@ def test_given_one_disk_lost_and_the_others_off_when_a_backup_is_there_then_nobo
     assert cluster.get("kept") == "later"
 
 
-def status(cluster: Cluster) -> list:
-    return list(cluster.units().values())
-
-
 def test_given_every_machine_lost_when_units_are_added_then_it_founds_itself(cluster: Cluster):
-    units = cluster.units()
-    for unit in units.values():
-        cluster.juju.cli("chaos", "kill", unit.machine)
-    cluster.juju.remove_unit(*units, force=True)
-    cluster.juju.add_unit("etcd", num_units=UNITS)
-    eventually(lambda: not set(units) & set(cluster.units()), timeout=300)
+    cluster.lose_every_machine()
     cluster.wait_healthy(UNITS, timeout=420)
     assert cluster.get("kept") == "proven"

@@ -231,6 +231,14 @@ class Cluster:
         self.remove_dead(*dead)
         return dead
 
+    def lose_every_machine(self) -> None:
+        """Kill the machines of all units for good, and add as many units with empty disks."""
+        dead = self.units()
+        self.kill(*dead)
+        self.juju.cli("remove-unit", "--force", "--no-wait", "--no-prompt", *dead)
+        self.juju.add_unit(self.app, num_units=len(dead))
+        eventually(lambda: not set(dead) & set(self.units()), timeout=300)
+
     def says(self, unit: str, words: str, timeout: float = 240) -> str:
         """Wait until `juju status` says these words of a unit; answers the whole sentence."""
         found = ""

@@ -102,11 +102,6 @@ def test_given_every_machine_lost_when_told_to_recover_then_it_founds_itself_fro
     cluster.put("outlives", "every machine")
     made = cluster.run("create-backup", wait=180).results["backup"]
     cluster.run("verify-backup", wait=180, backup_id=made["id"])
-    units = cluster.units()
-    for unit in units.values():
-        cluster.juju.cli("chaos", "kill", unit.machine)
-    cluster.juju.remove_unit(*units, force=True)
-    cluster.juju.add_unit("etcd", num_units=UNITS)
-    eventually(lambda: not set(units) & set(cluster.units()), timeout=300)
+    cluster.lose_every_machine()
     cluster.wait_healthy(UNITS, timeout=420)
     assert cluster.get("outlives") == "every machine"
