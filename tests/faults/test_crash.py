@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import pathlib
 from typing import TYPE_CHECKING
 
 import pytest
+import steps
 from cluster_under_test import Cluster, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-KILLER = pathlib.Path(__file__).with_name("killer.py")
-PLAN = "/run/etcd-crash"
 
 pytestmark = [pytest.mark.minijuju, pytest.mark.timeout(1800)]
 
@@ -26,22 +23,11 @@ def cluster(juju, etcd_charm) -> Cluster:
     return deployed
 
 
-def arm(cluster: Cluster, units: Iterable[str], steps: Iterable[str]) -> None:
+def arm(cluster: Cluster, units: Iterable[str], names: Iterable[str]) -> None:
     """Let the units' hooks die once before and once after each of these steps."""
-    boundaries = "\\n".join(f"{when} {step}" for step in steps for when in ("before", "after"))
+    orders = [f"kill {when} {name}" for name in names for when in ("before", "after")]
     for unit in units:
-        cluster.juju.scp(str(KILLER), f"{unit}:/tmp/killer.py")
-        cluster.shell(
-            unit,
-            f"printf '{boundaries}\\n' > {PLAN}; for d in "
-            f"/var/lib/juju/agents/unit-{unit.replace('/', '-')}/charm/venv/lib/python3*/"
-            "site-packages; do cp /tmp/killer.py $d/; echo import killer > $d/killer.pth; done",
-        )
-
-
-def left(cluster: Cluster, unit: str) -> str:
-    """The boundaries that have not killed yet."""
-    return cluster.shell(unit, f"cat {PLAN} 2>/dev/null || true")
+        steps.order(cluster, unit, orders)
 
 
 def test_given_hooks_that_die_at_every_step_when_restored_then_it_ends_healthy(cluster: Cluster):
@@ -52,14 +38,23 @@ def test_given_hooks_that_die_at_every_step_when_restored_then_it_ends_healthy(c
     arm(
         cluster,
         cluster.units(),
-        ("Prepare", "Commit", "Stop", "SetAside", "Adopt", "Start", "Finish"),
+        (
+            "Prepare",
+            "Commit",
+            "Stop",
+            "SetAside",
+            "Adopt",
+            "Start",
+            "Commit confirmed",
+            "Finish",
+        ),
     )
     cluster.run("restore", leader, path=taken["path"])
     eventually(lambda: "before" in cluster.etcdctl(leader, "get kept 2>&1", ok=False), timeout=600)
     cluster.wait_healthy(3, timeout=900)
     assert len(cluster.hashes()) == 1
     for unit in cluster.units():
-        assert "Adopt" not in left(cluster, unit)
+        assert "Adopt" not in steps.left(cluster, unit)
 
 
 def test_given_hooks_that_die_at_every_step_when_it_grows_then_it_ends_healthy(cluster: Cluster):
@@ -120,7 +115,11 @@ def test_given_hooks_that_die_at_every_step_when_it_recovers_then_it_ends_health
     survivor = cluster.leader()
     cluster.lose_all_but(survivor)
     cluster.says(survivor, "recover")
-    arm(cluster, [survivor], ("Stop", "Prepare", "Commit", "SetAside", "Adopt", "Start"))
+    arm(
+        cluster,
+        [survivor],
+        ("Stop", "Prepare", "Commit", "SetAside", "Adopt", "Start", "Commit confirmed"),
+    )
     cluster.run("recover", survivor, confirm=True)
     cluster.wait_healthy(1, timeout=900)
     assert cluster.get("survives") == "yes"

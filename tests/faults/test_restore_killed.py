@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import bucket
 import jubilant
 import pytest
+import steps
 from cluster_under_test import Cluster, eventually
-
-HOLDER = pathlib.Path(__file__).with_name("holder.py")
-PLAN, HELD = "/run/etcd-hold", "/run/etcd-held"
 
 PHASES = {
     "propose": ("victim", "before Prepare"),
@@ -28,37 +27,49 @@ PHASES = {
 }
 """Phase to who is held at which step's boundary when the victim's machine goes off."""
 
+CASES = [
+    *((3, phase, who) for phase in PHASES for who in ("leader", "follower")),
+    *((1, phase, "leader") for phase in ("prepare", "adopt", "confirmed")),
+    *((5, phase, who) for phase, who in (("commit", "leader"), ("started", "follower"))),
+]
+"""Units, phase and whose machine: all phases of three, those that matter of one and five."""
+
 pytestmark = [pytest.mark.minijuju, pytest.mark.timeout(1200)]
 
 
-@pytest.fixture(scope="module", params=[1, 3, 5])
-def cluster(request, juju_binary, etcd_charm) -> Iterator[Cluster]:
-    """So many units, one backup that holds `kept` as `before`."""
-    with jubilant.temp_model() as juju:
-        juju.wait_timeout = 300
-        _, address = bucket.serve(juju)
-        juju.deploy(etcd_charm, "etcd", num_units=request.param, config={"backup-interval": "0"})
-        bucket.use(juju, address)
-        deployed = Cluster(juju)
-        deployed.wait_healthy(request.param)
-        deployed.put("kept", "before")
-        deployed.run("create-backup", wait=180)
-        yield deployed
+@pytest.fixture(scope="module")
+def deployed(juju_binary, etcd_charm) -> Iterator[Callable[[int], Cluster]]:
+    """So many units with one backup that holds `kept` as `before`; one model at a time."""
+    made: dict[int, Cluster] = {}
+    with contextlib.ExitStack() as stack:
+
+        def cluster(size: int) -> Cluster:
+            if size not in made:
+                stack.close()
+                made.clear()
+                juju = stack.enter_context(jubilant.temp_model())
+                made[size] = _deploy(juju, etcd_charm, size)
+            return made[size]
+
+        yield cluster
 
 
-def hold(cluster: Cluster, unit: str, boundary: str) -> None:
-    """Let the next hook of a unit that comes to this boundary stay there."""
-    cluster.juju.scp(str(HOLDER), f"{unit}:/tmp/holder.py")
-    venv = f"/var/lib/juju/agents/unit-{unit.replace('/', '-')}/charm/venv"
-    cluster.shell(
-        unit,
-        f"echo '{boundary}' > {PLAN}; rm -f {HELD}; for d in {venv}/lib/python3*/site-packages; "
-        "do cp /tmp/holder.py $d/; echo import holder > $d/holder.pth; done",
-    )
+@pytest.fixture
+def cluster(deployed: Callable[[int], Cluster], size: int) -> Cluster:
+    """The units of one case."""
+    return deployed(size)
 
 
-def held(cluster: Cluster, unit: str, boundary: str) -> bool:
-    return boundary in cluster.shell(unit, f"cat {HELD} 2>/dev/null || true")
+def _deploy(juju: jubilant.Juju, charm: pathlib.Path, size: int) -> Cluster:
+    juju.wait_timeout = 300
+    _, address = bucket.serve(juju)
+    juju.deploy(charm, "etcd", num_units=size, config={"backup-interval": "0"})
+    bucket.use(juju, address)
+    cluster = Cluster(juju)
+    cluster.wait_healthy(size)
+    cluster.put("kept", "before")
+    cluster.run("create-backup", wait=180)
+    return cluster
 
 
 def records(cluster: Cluster) -> tuple[dict, str]:
@@ -80,27 +91,24 @@ def ended(cluster: Cluster, before: int) -> bool:
     )
 
 
-@pytest.mark.parametrize("who", ["leader", "follower"])
-@pytest.mark.parametrize("phase", list(PHASES))
+@pytest.mark.parametrize(("size", "phase", "who"), CASES)
 def test_given_a_restore_when_a_machine_is_off_in_a_phase_then_all_end_old_or_all_new(
     cluster: Cluster, phase: str, who: str
 ):
     units = cluster.units()
-    if who == "follower" and len(units) == 1:
-        pytest.skip("one unit has no follower")
     cluster.put("kept", "after")
     leader = cluster.leader()
     victim = leader if who == "leader" else next(unit for unit in units if unit != leader)
     keeper, boundary = PHASES[phase]
     halted = victim if keeper == "victim" else leader
     number = records(cluster)[0]["number"]
-    hold(cluster, halted, boundary)
+    steps.order(cluster, halted, [f"hold {boundary}"])
 
     cluster.run("restore", leader, backup_id="latest")
-    eventually(lambda: held(cluster, halted, boundary), timeout=180, every=0.3)
+    eventually(lambda: steps.is_held(cluster, halted, boundary), timeout=180, every=0.3)
     cluster.juju.cli("chaos", "kill", units[victim].machine)
     if halted != victim:
-        cluster.shell(halted, f"rm -f {PLAN}")
+        steps.release(cluster, halted)
     if who == "leader" and len(units) > 1:
         eventually(
             lambda: any(unit.leader for name, unit in cluster.units().items() if name != victim)
