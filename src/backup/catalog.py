@@ -360,14 +360,17 @@ class Catalog:
         Raises:
             remotes.RemoteError: nothing is listed that was not before.
         """
+        done, sent = manifest, [manifest.file]
         try:
             self._snapshots.put(file, manifest.file, progress=progress)
+            done = dataclasses.replace(manifest, duration=time.time() - manifest.taken_at)
+            sent.insert(0, f"{manifest.id}.json")
+            self.describe(done)
         except remotes.RemoteError:
-            with contextlib.suppress(remotes.RemoteError):
-                self._snapshots.delete(manifest.file)
+            for name in sent:
+                with contextlib.suppress(remotes.RemoteError):
+                    self._snapshots.delete(name)
             raise
-        done = dataclasses.replace(manifest, duration=time.time() - manifest.taken_at)
-        self.describe(done)
         return done
 
     def describe(self, manifest: Manifest) -> None:

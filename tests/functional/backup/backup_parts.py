@@ -263,7 +263,14 @@ class Swift:
 
     port: int
     ca: str
+    objects: pathlib.Path
     processes: list[subprocess.Popen]
+
+    def lose(self, content: bytes) -> None:
+        """Lose the object that holds this, behind the back of the listing."""
+        found = [p for p in self.objects.rglob("*.data") if content in p.read_bytes()]
+        assert len(found) == 1, found
+        found[0].unlink()
 
     def end(self) -> None:
         for process in self.processes:
@@ -282,7 +289,7 @@ def swift(folder: pathlib.Path, authority: signing.Authority) -> Swift:
     pair = authority.issue("swift")
     user = pwd.getpwuid(os.geteuid()).pw_name
     ports = {kind: port() for kind in ("account", "container", "object", "proxy")}
-    made = Swift(ports["proxy"], authority.pem.read_text(), [])
+    made = Swift(ports["proxy"], authority.pem.read_text(), folder / "srv", [])
     for kind, number in ports.items():
         more = _SWIFT_STORE.format(kind=kind)
         if kind == "proxy":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
@@ -86,6 +87,20 @@ def local(tmp_path: pathlib.Path) -> remote.Remote:
     folder.mkdir()
     config = f"[disk]\ntype = alias\nremote = {folder}\n"
     return remote.Remote(remote.from_config("disk:backups", config))
+
+
+@pytest.fixture
+def full_disk(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A disk of 1 MiB."""
+    if os.geteuid():
+        pytest.skip("mounting needs root")
+    small = tmp_path / "small"
+    small.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(small)]
+    if subprocess.run(command, capture_output=True, timeout=10, check=False).returncode:
+        pytest.skip("cannot mount here")
+    yield small
+    subprocess.run(["umount", str(small)], check=True, timeout=10)
 
 
 @pytest.fixture

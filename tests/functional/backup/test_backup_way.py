@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from typing import TYPE_CHECKING
@@ -230,6 +231,46 @@ def test_given_foreign_objects_when_listed_then_left_alone(backed, local):
     assert [m.id for m in listing.manifests] == [manifest.id]
     assert listing.problems == ("holiday.jpg is not a backup's: left alone",)
     assert listing.leftovers == ()
+
+
+def test_given_a_stale_listing_when_read_then_what_is_gone_is_said_and_hides_nothing(
+    etcd, swift, swift_server, tmp_path
+):
+    gone, stays = (fill(etcd, text) and take(etcd, swift, tmp_path) for text in ("a", "b"))
+    swift_server.lose(f'"id": "{gone.id}"'.encode())
+
+    listing = catalog.Catalog(swift, FOLDER).read()
+    assert listing.manifests == (stays,)
+    assert f"{gone.id} cannot be used: its manifest cannot be read" in listing.problems
+    with pytest.raises(remotes.RemoteError, match=gone.id):
+        restore.fetch(stored(gone), tmp_path / "got", swift)
+    assert restore.fetch(stored(stays), tmp_path / "got", swift).sha256 == stays.sha256
+
+
+def test_given_a_remote_that_fills_up_when_backed_up_then_one_sentence_and_nothing_listed(
+    etcd, full_disk, tmp_path
+):
+    remote = remotes.Remote(remotes.from_config(str(full_disk), ""))
+    fill(etcd, "x")
+    ballast = full_disk / "ballast"
+    for pages in range(1, 60):  # at last too few for the manifest alone
+        leave(ballast, pages * 4096)
+        try:
+            made = take(etcd, remote, tmp_path)
+        except remotes.RemoteError as error:
+            assert error.kind is remotes.Kind.FULL and "\n" not in str(error)
+            assert catalog.Catalog(remote, FOLDER).read() == catalog.Listing(())
+        else:
+            break
+    assert made.stored_size > (pages - 2) * 4096
+    assert catalog.Catalog(remote, FOLDER).read().manifests == (made,)
+
+
+def leave(ballast: pathlib.Path, room: int) -> None:
+    """Fill a disk but for this many bytes."""
+    ballast.unlink(missing_ok=True)
+    free = os.statvfs(ballast.parent)
+    ballast.write_bytes(bytes(free.f_bavail * free.f_frsize - room))
 
 
 def test_given_a_backup_changed_since_chosen_when_fetched_then_refused(backed, local, tmp_path):
