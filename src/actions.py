@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import functools
+import json
+import os
+import sys
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import ops
 
 import act
-import backups
+import admin
 import clients
 import settings
 import snapshots
-from backup import create, remote
+from backup import create, manual, remote
 from etcd import errors, membership, report, upkeep
 from relations import peers
 from tls import bundle
@@ -35,6 +38,19 @@ _BROUGHT = {
 
 class RefusedError(Exception):
     """The action does nothing; the text says why and what to do."""
+
+
+_REFUSALS = (
+    RefusedError,
+    act.StepError,
+    bundle.BundleError,
+    errors.EtcdError,
+    manual.BackupError,
+    peers.PeerError,
+    remote.RemoteError,
+    settings.SettingsError,
+)
+"""Their text is one sentence for the operator."""
 
 
 class Actions(ops.Object):
@@ -64,6 +80,8 @@ class Actions(ops.Object):
         }
         for name, handler in handlers.items():
             self.framework.observe(etcd.on[name].action, handler)
+        if admin.RESTORE in os.environ:
+            self.framework.observe(etcd.on.update_status, self._on_ordered_restore)
 
     @staticmethod
     def _answering(handler: Handler) -> Callable[[Actions, ops.ActionEvent], None]:
@@ -71,16 +89,7 @@ class Actions(ops.Object):
         def answer(self: Actions, event: ops.ActionEvent) -> None:
             try:
                 event.set_results(handler(self, event))
-            except (
-                RefusedError,
-                backups.BackupError,
-                act.StepError,
-                bundle.BundleError,
-                errors.EtcdError,
-                peers.PeerError,
-                remote.RemoteError,
-                settings.SettingsError,
-            ) as error:
+            except _REFUSALS as error:
                 event.fail(str(error))
 
         return answer
@@ -112,8 +121,19 @@ class Actions(ops.Object):
 
     @_answering
     def _on_restore(self, event: ops.ActionEvent) -> dict[str, Any]:
+        return self._restore(event.params)
+
+    def _on_ordered_restore(self, _: ops.UpdateStatusEvent) -> None:
+        """`etcd-admin restore` asked for it, and reads what is printed."""
+        try:
+            told = {"results": self._restore(json.loads(os.environ[admin.RESTORE]))}
+        except _REFUSALS as error:
+            told = {"refused": str(error)}
+        sys.stdout.write(json.dumps(told) + "\n")
+
+    def _restore(self, params: dict[str, Any]) -> dict[str, Any]:
         self._refuse_without_lead("restore")
-        params, node = event.params, self._charm.node()
+        node = self._charm.node()
         proposal = snapshots.propose(
             node,
             self._source(params),
@@ -229,31 +249,27 @@ class Actions(ops.Object):
 
     @_answering
     def _on_create_backup(self, event: ops.ActionEvent) -> dict[str, Any]:
-        manifest = self._backups().create(event.log)
-        return {"backup": backups.manifest_keys(manifest)}
+        return {"backup": manual.backup_keys(self._manual().create(event.log))}
 
     @_answering
     def _on_list_backups(self, event: ops.ActionEvent) -> dict[str, Any]:
-        listing = self._backups().listing(event.params["cluster-name"])
-        as_json = event.params["format"] == "json"
-        return {"backups": backups.records(listing) if as_json else backups.table(listing)}
+        listing = self._manual().listing(event.params["cluster-name"])
+        if event.params["format"] == "json":
+            return {"backups": report.to_json(manual.records(listing))}
+        return {"backups": manual.table(listing)}
 
     @_answering
     def _on_verify_backup(self, event: ops.ActionEvent) -> dict[str, Any]:
-        manifest, found = self._backups().verify(event.params["backup-id"])
-        compared = {True: "equal to the cluster's", False: "differs", None: "not compared"}
-        return {
-            "backup": backups.manifest_keys(manifest),
-            "proof": {"hash": compared[found.matched], "seconds": f"{found.seconds:.1f}"},
-        }
+        manifest, found = self._manual().verify(event.params["backup-id"])
+        return {"backup": manual.backup_keys(manifest), "proof": manual.proof_keys(found)}
 
     @_answering
     def _on_delete_backup(self, event: ops.ActionEvent) -> dict[str, Any]:
-        manifest = self._backups().delete(event.params["backup-id"])
+        manifest = self._manual().delete(event.params["backup-id"])
         return {"deleted": manifest.id}
 
-    def _backups(self) -> backups.Backups:
-        return self._charm.backups(self._charm.node())
+    def _manual(self) -> manual.Manual:
+        return self._charm.backups(self._charm.node()).manual()
 
     @_answering
     def _on_recover(self, event: ops.ActionEvent) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import host
-from backup import create
+from backup import create, manual, orders
+from backup import remote as remotes
 from etcd import client, errors, membership, report, service, upkeep
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 PLACE = pathlib.Path("/etc/etcd/admin.json")
 """Where the charm writes what a person on the unit needs: endpoints and quota."""
 COMMAND = pathlib.Path("/usr/local/bin/etcd-admin")
+RESTORE = "ETCD_ADMIN_RESTORE"
+"""Variable that carries the parameters of a restore, as JSON, to the charm."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +59,10 @@ class Place:
                 f"{path} cannot be read: wait until juju status says that etcd is installed, and "
                 "run this as root"
             ) from error
+
+    def client(self) -> client.Client:
+        """A connection, as the administrator."""
+        return client.Client(self.endpoints, service.tls_files("client"))
 
 
 def ensure(charm_dir: pathlib.Path, place: Place) -> bool:
@@ -134,6 +141,66 @@ def defrag(online: client.Client, asked: argparse.Namespace, place: Place) -> An
     return Answer(report.defrag_table(done), report.defrag_records(done))
 
 
+def backup_create(asked: argparse.Namespace, place: Place) -> Answer:
+    """`backup create`."""
+    made = manual.backup_keys(_backups(place).create(_progress))
+    return Answer(f"{made['id']}, revision {made['revision']}", made)
+
+
+def backup_list(asked: argparse.Namespace, place: Place) -> Answer:
+    """`backup list`."""
+    listing = _backups(place).listing(asked.cluster_name)
+    return Answer(manual.table(listing), manual.records(listing))
+
+
+def backup_verify(asked: argparse.Namespace, place: Place) -> Answer:
+    """`backup verify`."""
+    manifest, found = _backups(place).verify(asked.backup_id)
+    proof = manual.proof_keys(found)
+    words = f"{manifest.id} is proven in {proof['seconds']} s: its hash is {proof['hash']}"
+    return Answer(words, {"backup": manual.backup_keys(manifest), "proof": proof})
+
+
+def backup_delete(asked: argparse.Namespace, place: Place) -> Answer:
+    """`backup delete`."""
+    manifest = _backups(place).delete(asked.backup_id)
+    return Answer(f"deleted {manifest.id}", {"deleted": manifest.id})
+
+
+def _backups(place: Place) -> manual.Manual:
+    """The backups of this cluster, as the charm told the keeper of them."""
+    config = _told()
+    return manual.Manual(
+        remote=config.root(),
+        folder=config.folder,
+        about=create.About(config.unit, config.generation, config.token) if config.token else None,
+        local=config.local,
+        workdir=pathlib.Path(config.workdir),
+        connect=place.client,
+    )
+
+
+def _told() -> orders.Config:
+    try:
+        return orders.Config.read()
+    except ValueError as error:
+        raise manual.BackupError(str(error)) from error
+
+
+def restore(asked: argparse.Namespace, _: Place) -> Answer:
+    """`restore`: the charm does it, since a new generation is Juju's leader's to propose."""
+    names = ("backup-id", "path", "cluster-name", "target", "skip-backup", "allow-missing-hash")
+    params = {name: getattr(asked, name.replace("-", "_")) for name in names}
+    config = _told()
+    printed = host.ask(config.unit, pathlib.Path(config.charm_dir), {RESTORE: json.dumps(params)})
+    told = json.loads(printed.splitlines()[-1])
+    if "refused" in told:
+        raise manual.BackupError(told["refused"])
+    results = told["results"]
+    words = f"generation {results['generation']} from revision {results['revision']}"
+    return Answer(f"{words}, {results['message']}", results)
+
+
 def _progress(words: str) -> None:
     sys.stderr.write(f"{words}\n")
 
@@ -151,10 +218,11 @@ def parser() -> argparse.ArgumentParser:
         under: argparse._SubParsersAction[argparse.ArgumentParser],  # pyright: ignore[reportPrivateUsage]
         name: str,
         words: str,
-        handler: Callable[[client.Client, argparse.Namespace, Place], Answer],
+        handler: Callable[[client.Client, argparse.Namespace, Place], Answer] | None = None,
+        offline: Callable[[argparse.Namespace, Place], Answer] | None = None,
     ) -> argparse.ArgumentParser:
         made = under.add_parser(name, help=words, description=words, parents=[common])
-        made.set_defaults(handler=handler)
+        made.set_defaults(handler=handler, offline=offline)
         return made
 
     verb(verbs, "health", "how the cluster is, in words", health)
@@ -181,6 +249,29 @@ def parser() -> argparse.ArgumentParser:
     )
     defragmenting = verb(verbs, "defrag", "one member after another, the leader last", defrag)
     defragmenting.add_argument("member", nargs="?", default="", help="name or hexadecimal ID")
+    backup = verbs.add_parser("backup", help="backups").add_subparsers(
+        required=True, metavar="VERB"
+    )
+    verb(backup, "create", "take a backup now", offline=backup_create)
+    listing = verb(backup, "list", "the backups on the remote", offline=backup_list)
+    listing.add_argument("--cluster-name", default="", help="another cluster's folder")
+    verifying = verb(
+        backup, "verify", "prove a backup in a scratch etcd on this unit", offline=backup_verify
+    )
+    verifying.add_argument("backup_id", nargs="?", default="latest", help="as list names it")
+    deleting = verb(backup, "delete", "delete a backup", offline=backup_delete)
+    deleting.add_argument("backup_id", help="as list names it")
+    restoring = verb(
+        verbs, "restore", "restore a backup or a file on every member", offline=restore
+    )
+    restoring.add_argument("backup_id", nargs="?", default="", help="as backup list names it")
+    restoring.add_argument("--path", default="", help="a file on this unit instead")
+    restoring.add_argument("--cluster-name", default="", help="another cluster's folder")
+    restoring.add_argument("--target", default="", help="where the replaced data is kept")
+    restoring.add_argument("--skip-backup", action="store_true", help="do not keep it")
+    restoring.add_argument(
+        "--allow-missing-hash", action="store_true", help="for a member/snap/db"
+    )
     return top
 
 
@@ -188,16 +279,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; 1 with one sentence on standard error when it cannot be done."""
     asked = parser().parse_args(argv)
     try:
-        place = Place.read()
-        with client.Client(place.endpoints, service.tls_files("client")) as online:
-            answer = asked.handler(online, asked, place)
-    except (errors.EtcdError, OSError) as error:
+        answer = _answer(asked, Place.read())
+    except (errors.EtcdError, manual.BackupError, remotes.RemoteError, OSError) as error:
         sys.stderr.write(f"etcd-admin: {error}\n")
         return 1
     sys.stdout.write(
         (report.to_json(answer.data) if asked.output == "json" else answer.words) + "\n"
     )
     return 0
+
+
+def _answer(asked: argparse.Namespace, place: Place) -> Answer:
+    if asked.offline:
+        return asked.offline(asked, place)
+    with place.client() as online:
+        return asked.handler(online, asked, place)
 
 
 if __name__ == "__main__":

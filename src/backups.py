@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import datetime
+import dataclasses
 import logging
 import pathlib
 import time
@@ -12,23 +11,29 @@ from typing import TYPE_CHECKING
 import host
 import keeper_service
 from backup import catalog as catalogs
-from backup import choice, create, orders, proof, restore
+from backup import choice, create, manual, orders, restore
 from backup import remote as remotes
-from etcd import answers, errors, report, service, snapshot
+from etcd import service, snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     import node as node_
 
 log = logging.getLogger(__name__)
 
 CHECKED = pathlib.Path("/run/etcd-charm/remote-checked")
-PATIENCE = 600  # seconds that a member may be defragmented before a backup gives up
 
 
-class BackupError(Exception):
-    """Nothing was done; the text is one sentence for `juju status` or the action."""
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """What keeps backups from being as they should be.
+
+    Attributes:
+        sentence: for `juju status`.
+        waiting: another application's answer is awaited; nobody here can do anything.
+    """
+
+    sentence: str
+    waiting: bool = False
 
 
 class Backups:
@@ -45,87 +50,67 @@ class Backups:
         self._chosen = chosen
         self._folder = folder
 
-    def ensure(self) -> str:
-        """Tell the keeper of this unit what to do; answers what is wrong with the remote, or "".
+    def ensure(self) -> Problem | None:
+        """Tell the keeper of this unit what to do; answers what is wrong with the remote.
 
-        A remote is tried by a write, a read back and a delete before it is used.
+        A remote is tried by a write, a read back and a delete before it is used. Until that works,
+        and while credentials are awaited, the keeper goes on with the one before.
         """
+        settings, problem = self._usable()
+        keeper_service.ensure(self._node.charm_dir, self._config(), settings)
+        if problem is None and (trouble := orders.Status.read().trouble(time.time())):
+            return Problem(trouble)
+        return problem
+
+    def _usable(self) -> tuple[remotes.Settings | None, Problem | None]:
+        """The remote that the keeper is to use, and why it is not the one that was chosen."""
         settings = self._chosen.settings
         if self._chosen.state is choice.State.WAITING:
-            return self._chosen.sentence  # what was used before goes on being used
+            return keeper_service.remote(), Problem(self._chosen.sentence, waiting=True)
         if settings is None:
-            keeper_service.ensure(self._node.charm_dir, self._config(), None)
-            return self._chosen.sentence
+            return None, Problem(self._chosen.sentence) if self._chosen.sentence else None
         try:
             if not self._was_checked(settings):
                 remotes.Remote(settings).check()
                 host.ensure_dir(CHECKED.parent)
                 host.write_file(CHECKED, settings.fingerprint)
         except remotes.RemoteError as error:
-            return f"Backups are not taken: {error}"
-        keeper_service.ensure(self._node.charm_dir, self._config(), settings)
-        return orders.Status.read().trouble(time.time())
+            before = keeper_service.remote()
+            if before is None or before == settings:
+                return before, Problem(f"Backups are not taken: {error}")
+            return before, Problem(f"Backups still go where they went before: {error}")
+        return settings, None
 
     def remote(self) -> remotes.Remote:
         """The remote that was chosen.
 
         Raises:
-            BackupError: there is none.
+            manual.BackupError: there is none.
         """
         if self._chosen.settings is None:
-            raise BackupError(
+            raise manual.BackupError(
                 self._chosen.sentence
                 or "there is no remote: relate s3-credentials, or set backup-remote"
             )
         return remotes.Remote(self._chosen.settings)
 
-    def create(self, say: Callable[[str], None]) -> catalogs.Manifest:
-        """Take a backup now."""
-        committed = self._node.peers.generation()
-        if committed is None:
-            raise BackupError("there is no cluster to back up yet")
-        about = create.About(self._node.unit, committed.number, committed.token)
-        with self._node.client() as online:
-            return create.create_backup(
-                online, self._catalog(), self._workdir, about, say=say, patience=PATIENCE
-            )
+    def manual(self) -> manual.Manual:
+        """What an operator may ask of them.
 
-    def listing(self, cluster_name: str = "") -> catalogs.Listing:
-        """The backups on the remote, of this application or of another folder."""
-        folder = catalogs.folder(cluster_name=cluster_name) if cluster_name else self._folder
-        return catalogs.Catalog(self.remote(), folder).read()
-
-    def verify(self, wanted: str) -> tuple[catalogs.Manifest, proof.Proof]:
-        """Prove a backup by restoring it into a scratch etcd on this unit."""
-        catalog = self._catalog()
-        manifest = select(catalog.read().manifests, wanted)
-        fetched = restore.fetch(self._stored(manifest), self._workdir / "verify", self.remote())
-        try:
-            with contextlib.ExitStack() as stack:
-                online = stack.enter_context(self._node.client())
-
-                def cluster(revision: int) -> answers.HashKV | None:
-                    with contextlib.suppress(errors.EtcdError):
-                        same = online.members(linearizable=False).cluster_id
-                        if same == manifest.cluster_id:
-                            return online.hash_kv(self._node.local_url, revision)
-                    return None
-
-                found = proof.prove(fetched.path, self._workdir / "proof", manifest, cluster)
-        finally:
-            fetched.path.unlink(missing_ok=True)
-        catalog.mark_proven(manifest, time.time(), found.keys, (found.hash, found.compacted))
-        return manifest, found
-
-    def delete(self, wanted: str) -> catalogs.Manifest:
-        """Delete a backup, but not the newest proven one."""
-        catalog = self._catalog()
-        found = catalog.read()
-        manifest = select(found.manifests, wanted)
-        if found.proven is not None and manifest.id == found.proven.id:
-            raise BackupError(f"{manifest.id} is the newest proven backup: it was not deleted")
-        catalog.delete(manifest)
-        return manifest
+        Raises:
+            manual.BackupError: there is no remote.
+        """
+        node, committed = self._node, self._node.peers.generation()
+        return manual.Manual(
+            remote=self.remote(),
+            folder=self._folder,
+            about=create.About(node.unit, committed.number, committed.token)
+            if committed
+            else None,
+            local=node.local_url,
+            workdir=self._workdir,
+            connect=node.client,
+        )
 
     def chosen(
         self, wanted: str, cluster_name: str = ""
@@ -136,7 +121,7 @@ class Backups:
             wanted: id, part of one, `latest` or `proven`.
             cluster_name: another cluster's folder, "" for this application's.
         """
-        manifest = select(self.listing(cluster_name).manifests, wanted)
+        manifest = manual.select(self._listing(cluster_name).manifests, wanted)
         _refuse_newer(manifest, service.version())
         return manifest, self._detail(manifest, cluster_name)
 
@@ -154,8 +139,8 @@ class Backups:
         if self._chosen.state is choice.State.OFF and not continues:
             return None, ""  # nothing says that anything was ever stored
         try:
-            listing = self.listing()
-        except (BackupError, remotes.RemoteError) as error:
+            listing = self._listing()
+        except (manual.BackupError, remotes.RemoteError) as error:
             return None, f"whether {self._folder} has backups cannot be seen: {error}"
         if not listing.manifests:
             return None, ""
@@ -170,8 +155,10 @@ class Backups:
         )
 
     def _detail(self, manifest: catalogs.Manifest, cluster_name: str = "") -> dict[str, str]:
+        folder = manual.place(self._folder, cluster_name)
+        stored = restore.Stored(folder, manifest.id, manifest.sha256, manifest.size)
         return {
-            **restore.to_detail(self._stored(manifest, cluster_name)),
+            **restore.to_detail(stored),
             "revision": str(manifest.revision),
             "carries": manifest.carries,
             "bump": str(snapshot.bump_for(manifest.revision, manifest.revision)),
@@ -181,12 +168,9 @@ class Backups:
         """One sentence on freshness, for `health`."""
         return orders.Status.read().words(time.time())
 
-    def _stored(self, manifest: catalogs.Manifest, cluster_name: str = "") -> restore.Stored:
-        folder = catalogs.folder(cluster_name=cluster_name) if cluster_name else self._folder
-        return restore.Stored(folder, manifest.id, manifest.sha256, manifest.size)
-
-    def _catalog(self) -> catalogs.Catalog:
-        return catalogs.Catalog(self.remote(), self._folder)
+    def _listing(self, cluster_name: str = "") -> catalogs.Listing:
+        folder = manual.place(self._folder, cluster_name)
+        return catalogs.Catalog(self.remote(), folder).read()
 
     @property
     def _workdir(self) -> pathlib.Path:
@@ -223,82 +207,17 @@ class Backups:
             return False
 
 
-def select(manifests: Sequence[catalogs.Manifest], wanted: str) -> catalogs.Manifest:
-    """The backup that an operator names.
-
-    Raises:
-        BackupError: there is none, or more than one.
-    """
-    try:
-        return catalogs.select(manifests, wanted)
-    except LookupError as error:
-        raise BackupError(str(error)) from error
-
-
 def _refuse_newer(manifest: catalogs.Manifest, installed: tuple[int, int, int]) -> None:
     """Refuse a backup whose etcd is of a newer minor version than the installed one.
 
     Raises:
-        BackupError: it is; the running cluster is as it was.
+        manual.BackupError: it is; the running cluster is as it was.
     """
     taken = manifest.storage_version or manifest.etcd_version
     numbers = tuple(int(part) for part in taken.split(".")[:2] if part.isdigit())
     if numbers > installed[:2]:
         own = ".".join(map(str, installed))
-        raise BackupError(
+        raise manual.BackupError(
             f"{manifest.id} is of etcd {taken}, and {own} is installed: nothing was changed; "
             "attach a newer etcd resource first"
         )
-
-
-_COLUMNS = ("ID", "TAKEN AT", "REVISION", "SIZE", "ETCD", "CLUSTER", "PROVEN AT")
-
-
-def table(listing: catalogs.Listing) -> str:
-    """The backups for a person, newest first, and what is wrong on the remote."""
-    rows = [
-        (
-            m.id,
-            catalogs.stamp(m.taken_at),
-            str(m.revision),
-            report.size(m.size),
-            m.etcd_version,
-            f"{m.cluster_id:x}",
-            catalogs.stamp(m.proven_at) if m.proven_at else "-",
-        )
-        for m in listing.manifests
-    ]
-    text = report.table(_COLUMNS, rows) if rows else "no backups"
-    return "\n".join([text, *listing.problems])
-
-
-def records(listing: catalogs.Listing) -> str:
-    """The backups for a program: JSON, one object for each."""
-    return report.to_json(
-        [
-            {
-                "id": m.id,
-                "taken-at": catalogs.stamp(m.taken_at),
-                "revision": m.revision,
-                "size": m.size,
-                "etcd-version": m.etcd_version,
-                "cluster-id": f"{m.cluster_id:x}",
-                "generation": m.generation,
-                "proven-at": catalogs.stamp(m.proven_at) if m.proven_at else None,
-            }
-            for m in listing.manifests
-        ]
-    )
-
-
-def manifest_keys(manifest: catalogs.Manifest) -> dict[str, str]:
-    """One backup as an action's results."""
-    taken = datetime.datetime.fromtimestamp(manifest.taken_at, datetime.timezone.utc)
-    return {
-        "id": manifest.id,
-        "revision": str(manifest.revision),
-        "size": str(manifest.size),
-        "stored-size": str(manifest.stored_size),
-        "sha256": manifest.sha256,
-        "taken-at": taken.isoformat(timespec="seconds"),
-    }

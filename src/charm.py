@@ -63,7 +63,7 @@ class EtcdCharm(ops.CharmBase):
             ):
                 framework.observe(event, self._on_event)
         framework.observe(self.on.collect_unit_status, self._on_collect_unit_status)
-        if "JUJU_ACTION_NAME" in os.environ:
+        if "JUJU_ACTION_NAME" in os.environ or admin.RESTORE in os.environ:
             import actions  # costly, and most hooks run none
 
             self.actions = actions.Actions(self)
@@ -124,7 +124,7 @@ class EtcdCharm(ops.CharmBase):
         if not node.quiet or verdict.steps:
             clients.publish(node, self.db, leader=leader)
             cos.Cos(self).publish(node.settings.metrics_port)
-        problem = self.backups(node).ensure() if node.ready else ""
+        problem = self.backups(node).ensure() if node.ready else None
         if problem and verdict.status == "active":
             act.wake(node, act.WAKE_LONGEST)  # no event tells that a remote is back
         place = admin.Place(node.endpoints(), node.settings.quota_bytes, node.member)
@@ -214,14 +214,18 @@ class EtcdCharm(ops.CharmBase):
 
 
 def _status(
-    verdict: policy.Plan, trusted: trust.Trust, problem: str, aftermath: str
+    verdict: policy.Plan,
+    trusted: trust.Trust,
+    problem: backups.Problem | None,
+    aftermath: str,
 ) -> ops.StatusBase:
     if trusted.wrong:
         return ops.BlockedStatus(trusted.message)
     if not trusted.ready:
         return ops.WaitingStatus(trusted.message)
     if problem and verdict.status == "active":
-        return ops.BlockedStatus(problem)
+        kind = ops.WaitingStatus if problem.waiting else ops.BlockedStatus
+        return kind(problem.sentence)
     words = "; ".join(filter(None, [verdict.message, aftermath]))
     return ops.StatusBase.from_name(verdict.status, words)
 

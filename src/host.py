@@ -16,12 +16,13 @@ import shutil
 import subprocess
 import tempfile
 import time
+import types
 from typing import IO, TYPE_CHECKING, Any
 
 from etcd import errors, files, service
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 RELEASES = pathlib.Path("/usr/local/lib")
 COMMANDS = pathlib.Path("/usr/local/bin")
@@ -431,17 +432,34 @@ def cancel_wake(unit: str) -> None:
     _run(["systemctl", "stop", f"{_wake_name(unit)}-*.timer"])
 
 
-def wake_now(unit: str, charm_dir: pathlib.Path, timeout: float = 600.0) -> None:
-    """Run the charm as `update-status` and wait for it; not from within a hook."""
-    _checked([*_juju_exec(), unit, wake_script(charm_dir)], timeout)
+def ask(
+    unit: str, charm_dir: pathlib.Path, environment: Mapping[str, str], timeout: float = 600.0
+) -> str:
+    """Run the charm as `update-status`, wait for it and answer what it prints; not from a hook.
+
+    Args:
+        unit: this unit's Juju name, `etcd/0`.
+        charm_dir: where the charm's `dispatch` is.
+        environment: what it finds in its environment besides; no secrets.
+        timeout: seconds, those for which another hook runs included.
+
+    Raises:
+        errors.ToolError: it could not be run, or failed.
+    """
+    return _checked([*_juju_exec(), unit, wake_script(charm_dir, environment)], timeout)
 
 
-def wake_script(charm_dir: pathlib.Path) -> str:
+def wake_script(
+    charm_dir: pathlib.Path, environment: Mapping[str, str] = types.MappingProxyType({})
+) -> str:
     """Shell text that runs the charm as Juju would for `update-status`."""
-    return (
-        f"cd {shlex.quote(str(charm_dir))} && JUJU_DISPATCH_PATH=hooks/update-status "
-        "JUJU_HOOK_NAME=update-status ./dispatch"
-    )
+    named = {
+        "JUJU_DISPATCH_PATH": "hooks/update-status",
+        "JUJU_HOOK_NAME": "update-status",
+        **environment,
+    }
+    words = " ".join(f"{name}={shlex.quote(value)}" for name, value in named.items())
+    return f"cd {shlex.quote(str(charm_dir))} && {words} ./dispatch"
 
 
 def _wake_name(unit: str) -> str:
@@ -460,11 +478,13 @@ def _systemctl(*arguments: str, timeout: float = 30.0) -> None:
     _checked(["systemctl", *arguments], timeout)
 
 
-def _checked(arguments: Sequence[str], timeout: float = 30.0) -> None:
+def _checked(arguments: Sequence[str], timeout: float = 30.0) -> str:
+    """What a command prints; raises when it fails."""
     completed = _run(arguments, timeout)
     if completed.returncode:
         output = completed.stdout + completed.stderr
         raise errors.ToolError(f"{arguments[0]} {arguments[1]} failed", output)
+    return completed.stdout
 
 
 def _run(arguments: Sequence[str], timeout: float = 30.0) -> subprocess.CompletedProcess[str]:

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 import host
 from backup import orders
+from backup import remote as remotes
 from etcd import files
 
 if TYPE_CHECKING:
     import pathlib
-
-    from backup import remote as remotes
 
 UNIT = "etcd-keeper.service"
 _BESIDES = 256 << 20  # bytes for everything but the scratch etcd of a proof
@@ -46,6 +45,14 @@ def ensure(
     if not host.service_active(UNIT):
         host.restart_service(UNIT)
     return changed
+
+
+def remote() -> remotes.Settings | None:
+    """The remote that the keeper was told last, None when it was told none."""
+    try:
+        return remotes.Settings.from_json(orders.REMOTE.read_text())
+    except (OSError, remotes.RemoteError):
+        return None
 
 
 def unit_text(charm_dir: pathlib.Path, memory: int) -> str:

@@ -15,6 +15,7 @@ REMOTE = pathlib.Path("/etc/etcd/remote.json")
 STATUS = pathlib.Path("/var/lib/etcd-keeper/status.json")
 METRICS_HOST = "127.0.0.1"  # where the keeper serves metrics, over TLS
 METRICS_PATH = "/metrics"
+_UNPROVEN = 2 * 86400.0  # seconds after which a proof is overdue: one a day is made
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,6 +223,8 @@ class Status:
             return f"The newest backup is not proven: {self.proof_error}"
         if self.covered_at and late:
             return f"The newest backup is {_age(now - self.newest_at)} old"
+        if self.proven_at and now - self.proven_at > 2 * self.interval + _UNPROVEN:
+            return f"The newest proven backup is {_age(now - self.proven_at)} old"
         return ""
 
     def words(self, now: float) -> str:
@@ -233,7 +236,7 @@ class Status:
         text = f"Newest backup {_age(now - self.newest_at)} old"
         lag = self.revision - self.newest_revision
         if self.revision and lag >= 0:
-            text += f", {lag} revisions behind"
+            text += f", {lag} revisions behind" if lag else ", nothing was written since"
         proven = f"{_age(now - self.proven_at)} old" if self.proven else "none"
         return f"{text}; newest proven {proven}; at most {_age(self.worst_case)} can be lost"
 

@@ -11,7 +11,7 @@ import pytest
 
 import backups
 import settings
-from backup import catalog, choice, remote
+from backup import catalog, choice, manual, remote
 
 
 def manifest(*, proven: bool) -> catalog.Manifest:
@@ -120,7 +120,7 @@ def test_given_a_backup_of_a_newer_etcd_when_chosen_then_it_is_refused(
     wanted = settings.Settings(cluster_name="old")
     node = types.SimpleNamespace(settings=wanted, unit="etcd/0")
     asked = backups.Backups(node, ready, "old")
-    with pytest.raises(backups.BackupError, match=r"of etcd 3\.5\.16, and 3\.4\.23 is installed"):
+    with pytest.raises(manual.BackupError, match=r"of etcd 3\.5\.16, and 3\.4\.23 is installed"):
         asked.chosen("latest")
     monkeypatch.setattr(backups.service, "version", lambda: (3, 5, 0))
     assert asked.chosen("latest")[0].id == made.id

@@ -77,6 +77,15 @@ def test_given_an_id_that_does_not_exist_when_used_then_one_sentence_says_so(
     cluster.agree(UNITS)
 
 
+def test_given_a_folder_that_can_be_none_when_listed_or_restored_then_one_sentence_says_so(
+    cluster: Cluster,
+):
+    for action in ("list-backups", "restore"):
+        named = {"backup_id": "latest"} if action == "restore" else {}
+        sentence = cluster.refusal(action, cluster_name="../else where", **named)
+        assert "'../else where' has more than" in sentence and "\n" not in sentence
+
+
 def test_given_a_remote_that_does_not_answer_when_configured_then_blocked_and_undisturbed(
     cluster: Cluster,
 ):
@@ -85,6 +94,7 @@ def test_given_a_remote_that_does_not_answer_when_configured_then_blocked_and_un
         cluster.juju.wait(
             lambda status: all(
                 unit.workload_status.current == "blocked"
+                and "still go where they went before" in unit.workload_status.message
                 for unit in status.apps["etcd"].units.values()
             ),
             timeout=180,
@@ -93,6 +103,36 @@ def test_given_a_remote_that_does_not_answer_when_configured_then_blocked_and_un
     finally:
         cluster.juju.config("etcd", {"backup-remote": "vault:backups"})
     cluster.wait_healthy(UNITS)
+
+
+def admin(cluster: Cluster, words: str, unit: str = "", ok: bool = True) -> str:
+    return cluster.shell(unit or cluster.leader(), f"etcd-admin {words}", ok=ok)
+
+
+def test_given_a_person_on_a_unit_when_backing_up_then_etcd_admin_answers_as_the_actions_do(
+    cluster: Cluster,
+):
+    follower = next(unit for unit in cluster.units() if unit != cluster.leader())
+    cluster.put("kept", "by hand")
+    made = json.loads(admin(cluster, "backup create -o json", follower))
+    (found,) = [each for each in listed(cluster) if each["id"] == made["id"]]
+    assert found in json.loads(admin(cluster, "backup list -o json", follower))
+    assert made["id"] in admin(cluster, "backup list", follower)
+    assert "equal to the cluster's" in admin(cluster, f"backup verify {made['id']}", follower)
+    spare = json.loads(admin(cluster, "backup create -o json"))["id"]
+    assert spare in admin(cluster, f"backup delete {spare}")
+    assert spare not in {each["id"] for each in listed(cluster)}
+    for verb in ("backup verify", "backup delete", "restore"):
+        told = admin(cluster, f"{verb} nonsense", ok=False).strip()
+        assert "nonsense" in told and len(told.splitlines()) == 1, told
+    assert "the leader does this" in admin(cluster, f"restore {made['id']}", follower, ok=False)
+
+    cluster.put("kept", "after it")
+    leader = cluster.leader()
+    assert "generation" in admin(cluster, f"restore {made['id']}", leader)
+    eventually(lambda: "by hand" in cluster.etcdctl(leader, "get kept 2>&1", ok=False), 240)
+    cluster.wait_healthy(UNITS)
+    assert len(cluster.hashes()) == 1
 
 
 def test_given_every_machine_lost_when_told_to_recover_then_it_founds_itself_from_the_backup(

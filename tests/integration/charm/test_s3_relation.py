@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jubilant
 import pytest
-from cluster_under_test import Cluster, eventually
+from cluster_under_test import Cluster, chaos, eventually
 from load import running
 
 UNITS = 3
@@ -86,6 +86,22 @@ def fault(cluster: Cluster, name: str) -> None:
     )
 
 
+def test_given_a_provider_that_gives_nothing_yet_when_related_then_units_wait_for_it(
+    cluster: Cluster,
+):
+    fault(cluster, "silent")
+    cluster.juju.integrate("etcd:s3-credentials", "s3:s3-credentials")
+    cluster.juju.wait(
+        lambda status: all(
+            unit.workload_status.current == "waiting"
+            and "Waiting for s3 to give S3 credentials" in unit.workload_status.message
+            for unit in status.apps["etcd"].units.values()
+        ),
+    )
+    fault(cluster, "")
+    relate(cluster)
+
+
 @pytest.mark.parametrize("schema", [0, 1])
 def test_given_a_bucket_by_relation_when_its_keys_are_replaced_then_backups_go_on(
     cluster: Cluster, schema: int
@@ -157,6 +173,40 @@ def test_given_a_bucket_that_fails_when_used_then_a_sentence_says_so_and_writes_
     created(cluster)
     assert load.missing() == []
     assert load.longest_gap() < 5
+
+
+@pytest.mark.minijuju
+def test_given_a_bucket_without_room_when_used_then_a_sentence_says_so_and_nothing_is_listed(
+    cluster: Cluster,
+):
+    relate(cluster)
+    cluster.put("much", "x" * 100_000)
+    before = listing(cluster)
+    machine = cluster.juju.status().apps["s3"].units[STORE].machine
+    with chaos(cluster.juju, "fill-disk", machine, undo="free-disk"):
+        sentence = one_sentence(cluster.refusal("create-backup"))
+        print(f"full: {sentence}")
+        assert listing(cluster) == before
+        cluster.agree(UNITS)
+    created(cluster)
+
+
+def test_given_a_bucket_named_by_the_host_when_used_then_backups_go_there(cluster: Cluster):
+    relate(cluster)
+    address = cluster.juju.status().apps["s3"].units[STORE].public_address
+    cluster.exec_all(f"echo {address} s3.internal backups.s3.internal >> /etc/hosts")
+    cluster.juju.config("s3", {"uri-style": "host"})
+    eventually(
+        lambda: all(
+            "force_path_style = false" in told(cluster, unit).get("config", "")
+            for unit in cluster.units()
+        )
+    )
+    cluster.wait_healthy(UNITS)
+    made = created(cluster)
+    assert made in listing(cluster)
+    assert made in store(cluster, "ls")
+    cluster.run("verify-backup", wait=180, backup_id=made)
 
 
 def store(cluster: Cluster, command: str) -> str:

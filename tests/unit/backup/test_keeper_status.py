@@ -38,6 +38,10 @@ def test_given_all_well_when_asked_then_no_trouble_and_the_numbers_in_words():
     )
 
 
+def test_given_nothing_written_since_when_asked_then_said():
+    assert ", nothing was written since;" in changed(newest_revision=100).words(NOW)
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -45,6 +49,8 @@ def test_given_all_well_when_asked_then_no_trouble_and_the_numbers_in_words():
         ({"error": "no way", "failures": 1, "newest_at": NOW - 9000}, "Backups fail: no way"),
         ({"proof_error": "it is not"}, "The newest backup is not proven: it is not"),
         ({"newest_at": NOW - 9000}, "The newest backup is 2 h old"),
+        ({"proven_at": NOW - 3 * 86400}, "The newest proven backup is 3 days old"),
+        ({"proven": "", "proven_at": 0.0}, ""),
         ({"error": "no way", "failures": 1}, ""),
         ({"newest_at": NOW - 9000, "unchanged_at": NOW - 60}, ""),
         ({"role": "off", "error": "no way", "failures": 9}, ""),

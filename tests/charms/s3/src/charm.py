@@ -14,7 +14,7 @@ import juju
 import server
 
 ENDPOINT = "s3-credentials"
-FAULTS = ("", "down", "read-only", "wrong-credentials", "wrong-ca")
+FAULTS = ("", "down", "read-only", "wrong-credentials", "wrong-ca", "silent")
 ROOT = pathlib.Path("/srv/s3")
 RCLONE = pathlib.Path("/usr/local/bin/rclone-s3")
 LABEL = "s3-{relation}"
@@ -40,22 +40,24 @@ def main() -> None:
     if hook == "rotate":
         ours.rotate()
     address = juju.address(ENDPOINT)
-    bucket = str(config["bucket"])
-    ours.ensure(address, bucket, running=fault != "down", read_only=fault == "read-only")
+    bucket, style = str(config["bucket"]), str(config["uri-style"])
+    ours.ensure(
+        address, bucket, running=fault != "down", read_only=fault == "read-only", style=style
+    )
     access, secret = ours.keys()
     told = {
         "bucket": bucket,
         "path": str(config.get("path", "")),
-        "endpoint": f"https://{address}:{server.PORT}",
+        "endpoint": f"https://{address if style == 'path' else server.NAME}:{server.PORT}",
         "region": "us-east-1",
-        "s3-uri-style": "path",
+        "s3-uri-style": style,
         "tls-ca-chain": json.dumps(ours.chain("other" if fault == "wrong-ca" else "root")),
     }
     keys = {
         "access-key": access,
         "secret-key": "0" * 40 if fault == "wrong-credentials" else secret,
     }
-    for relation in juju.relations(ENDPOINT):
+    for relation in juju.relations(ENDPOINT) if fault != "silent" else ():
         publish(relation, told, keys, int(config["schema"]))
     juju.status("active", f"Of no use: {fault}" if fault else "Bucket ready")
 

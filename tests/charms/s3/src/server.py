@@ -9,6 +9,7 @@ import subprocess
 
 UNIT = pathlib.Path("/etc/systemd/system/s3.service")
 PORT = 9000
+NAME = "s3.internal"  # of the server, with buckets below it, where the host names them
 TIMEOUT = 60.0
 _CA = "basicConstraints=critical,CA:TRUE"
 
@@ -46,19 +47,22 @@ class Server:
             return [(self._tls / f"{name}.pem").read_text()]
         return [(self._tls / f"{each}.pem").read_text() for each in ("intermediate", "root")]
 
-    def ensure(self, address: str, bucket: str, *, running: bool, read_only: bool) -> None:
-        """Serve a bucket at this address, or nothing."""
+    def ensure(
+        self, address: str, bucket: str, *, running: bool, read_only: bool, style: str
+    ) -> None:
+        """Serve a bucket at this address, named in the `path` or the `host`, or nothing."""
         self._certify(address)
         (self._root / "data" / bucket).mkdir(parents=True, exist_ok=True)
         environment = self._root / "environment"
         access, secret = self.keys()
         keys = f"RCLONE_AUTH_KEY='\"{access},{secret}\"'\n"  # read as a line of CSV
-        changed = _write(environment, keys) | _write(UNIT, self._unit(read_only))
+        changed = _write(environment, keys) | _write(UNIT, self._unit(read_only, style))
         _run("systemctl", "daemon-reload")
         _run("systemctl", ("restart" if changed else "start") if running else "stop", UNIT.name)
 
-    def _unit(self, read_only: bool) -> str:
+    def _unit(self, read_only: bool, style: str) -> str:
         options = "--read-only " if read_only else ""
+        options += "--force-path-style=false " if style == "host" else ""
         return (
             "[Service]\n"
             f"ExecStart={self._rclone} serve s3 {options}--addr :{PORT} --config /dev/null "
@@ -75,7 +79,8 @@ class Server:
         if not (self._tls / "intermediate.pem").exists():
             self._sign("intermediate", "root", f"{_CA}\nkeyUsage=keyCertSign")
         if not (self._tls / "server.pem").exists():
-            self._sign("server", "intermediate", f"subjectAltName=IP:{address}")
+            names = f"subjectAltName=IP:{address},DNS:{NAME},DNS:*.{NAME}"
+            self._sign("server", "intermediate", names)
             pems = [(self._tls / f"{name}.pem").read_text() for name in ("server", "intermediate")]
             (self._tls / "server-chain.pem").write_text("".join(pems))
 

@@ -1,0 +1,120 @@
+"""What the keeper is told of the remote, and what `juju status` says, as the choice changes."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import types
+
+import pytest
+
+import backups
+import keeper_service
+import settings
+from backup import choice, orders, remote
+from etcd import client
+
+
+class Told:
+    """A unit whose keeper is told of endpoints and of a remote; both are kept."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.endpoints = ("https://198.18.0.1:2379",)
+        self.config: orders.Config | None = None
+        self.remote: remote.Settings | None = None
+        paths = (pathlib.Path("ca"), pathlib.Path("cert"), pathlib.Path("key"))
+        self.node = types.SimpleNamespace(
+            unit="etcd/0",
+            member="etcd-0",
+            charm_dir=folder,
+            root=types.SimpleNamespace(path=folder),
+            local_url="https://127.0.0.1:2379",
+            settings=settings.Settings(),
+            peers=types.SimpleNamespace(generation=lambda: None, units=lambda: ()),
+            endpoints=lambda: self.endpoints,
+            tls=lambda: client.TLSFiles(*paths),
+            certificate_facts=list,
+        )
+
+    def ensure(self, _, config: orders.Config, told: remote.Settings | None) -> bool:
+        self.config, self.remote = config, told
+        return True
+
+    def settle(self, chosen: choice.Choice) -> backups.Problem | None:
+        return backups.Backups(self.node, chosen, "here").ensure()
+
+
+@pytest.fixture
+def unit(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Told:
+    made = Told(tmp_path)
+    monkeypatch.setattr(backups, "CHECKED", tmp_path / "checked")
+    monkeypatch.setattr(keeper_service, "ensure", made.ensure)
+    monkeypatch.setattr(keeper_service, "remote", lambda: made.remote)
+    monkeypatch.setattr(orders, "STATUS", tmp_path / "status.json")
+    return made
+
+
+@pytest.fixture
+def works(local: remote.Remote) -> choice.Choice:
+    return choice.Choice(choice.State.READY, local.settings)
+
+
+@pytest.fixture
+def fails(tmp_path: pathlib.Path) -> choice.Choice:
+    (tmp_path / "file").touch()
+    return choice.Choice(choice.State.READY, remote.from_config(str(tmp_path / "file"), ""))
+
+
+WAITING = choice.Choice(choice.State.WAITING, sentence="Waiting for s3 to give S3 credentials")
+
+
+def test_given_a_remote_that_works_when_chosen_then_the_keeper_is_told_of_it(unit, works):
+    assert unit.settle(works) is None
+    assert unit.remote == works.settings
+
+
+def test_given_a_changed_remote_that_fails_when_members_change_then_the_keeper_learns_of_them(
+    unit, works, fails
+):
+    unit.settle(works)
+    unit.endpoints = (*unit.endpoints, "https://198.18.0.2:2379")
+    problem = unit.settle(fails)
+    assert problem is not None and not problem.waiting
+    assert problem.sentence.startswith("Backups still go where they went before: ")
+    assert unit.remote == works.settings
+    assert unit.config.endpoints == unit.endpoints
+
+
+def test_given_a_first_remote_that_fails_when_chosen_then_it_is_said_and_not_used(unit, fails):
+    problem = unit.settle(fails)
+    assert problem is not None and problem.sentence.startswith("Backups are not taken: ")
+    assert unit.remote is None and unit.config.endpoints == unit.endpoints
+
+
+def test_given_a_remote_in_use_that_fails_after_a_reboot_when_checked_then_it_stays_in_use(
+    unit, fails
+):
+    unit.remote = fails.settings
+    problem = unit.settle(fails)
+    assert problem is not None and problem.sentence.startswith("Backups are not taken: ")
+    assert unit.remote == fails.settings
+
+
+def test_given_credentials_that_have_not_come_when_related_then_waiting_and_told_of_members(unit):
+    problem = unit.settle(WAITING)
+    assert problem == backups.Problem(WAITING.sentence, waiting=True)
+    assert unit.remote is None and unit.config.endpoints == unit.endpoints
+
+
+def test_given_two_places_when_looked_at_then_neither_is_used(unit, works):
+    unit.settle(works)
+    wrong = choice.Choice(choice.State.WRONG, sentence="Two places for backups")
+    assert unit.settle(wrong) == backups.Problem("Two places for backups")
+    assert unit.remote is None
+
+
+def test_given_another_limit_when_changed_then_the_keeper_is_told(unit, works):
+    unit.settle(works)
+    limited = dataclasses.replace(works.settings, bandwidth="512K")
+    assert unit.settle(choice.Choice(choice.State.READY, limited)) is None
+    assert unit.remote == limited
