@@ -28,6 +28,9 @@ def page() -> str:
                 "`scripts/reference.py` writes this page from the charm's own files.",
                 "## Actions",
                 table(("action", "parameters", "what it does"), map(action, actions.items())),
+                "## On a unit",
+                "`sudo etcd-admin VERB` answers as the actions do; `-o json` for programs.",
+                table(("verb", "what it does"), verbs()),
                 "## Options",
                 table(("option", "default", "what it says"), map(option, options.items())),
                 "## Metrics of the charm",
@@ -66,6 +69,24 @@ def option(item: tuple[str, dict]) -> tuple[str, ...]:
     default = schema.get("default", "")
     shown = str(default).lower() if isinstance(default, bool) else str(default)
     return f"`{name}`", f"`{shown}`" if shown else "", schema["description"]
+
+
+def verbs() -> list[tuple[str, ...]]:
+    """The verbs of etcd-admin, with their arguments."""
+    import admin
+
+    found: list[tuple[str, ...]] = []
+    parsers = [admin.parser()]
+    while parsers:
+        parser = parsers.pop(0)
+        below = [a.choices.values() for a in parser._actions if isinstance(a.choices, dict)]
+        parsers[:0] = [each for choices in below for each in choices]
+        if not below:
+            usage = " ".join(parser.format_usage().split())
+            words = usage.removeprefix("usage: etcd-admin ")
+            shown = words.replace(" [-h] [-o {table,json}]", "")
+            found.append((f"`{shown}`", parser.description or ""))
+    return found
 
 
 def metrics() -> list[tuple[str, ...]]:

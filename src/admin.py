@@ -258,13 +258,17 @@ def parser() -> argparse.ArgumentParser:
     verifying = verb(
         backup, "verify", "prove a backup in a scratch etcd on this unit", offline=backup_verify
     )
-    verifying.add_argument("backup_id", nargs="?", default="latest", help="as list names it")
+    verifying.add_argument(
+        "backup_id", metavar="backup-id", nargs="?", default="latest", help="as list names it"
+    )
     deleting = verb(backup, "delete", "delete a backup", offline=backup_delete)
-    deleting.add_argument("backup_id", help="as list names it")
+    deleting.add_argument("backup_id", metavar="backup-id", help="as list names it")
     restoring = verb(
         verbs, "restore", "restore a backup or a file on every member", offline=restore
     )
-    restoring.add_argument("backup_id", nargs="?", default="", help="as backup list names it")
+    restoring.add_argument(
+        "backup_id", metavar="backup-id", nargs="?", default="", help="as backup list names it"
+    )
     restoring.add_argument("--path", default="", help="a file on this unit instead")
     restoring.add_argument("--cluster-name", default="", help="another cluster's folder")
     restoring.add_argument("--target", default="", help="where the replaced data is kept")
