@@ -118,8 +118,7 @@ def create_backup(
         remotes.RemoteError: it could not be stored; nothing is listed that was not before.
     """
     taken_at = time.time()
-    workdir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _scratch(workdir) as folder:
+    with scratch(workdir) as folder:
         status = client.status(endpoint)
         members = client.members().members
         _refuse_full(folder, status.db_size)
@@ -169,8 +168,13 @@ def create_backup(
 
 
 @contextlib.contextmanager
-def _scratch(workdir: pathlib.Path) -> Generator[pathlib.Path]:
-    """A directory to work in; those that died with their process are swept first."""
+def scratch(workdir: pathlib.Path) -> Generator[pathlib.Path]:
+    """A directory below `workdir` to work in; those that died with their process are swept first.
+
+    Args:
+        workdir: made where it is not.
+    """
+    workdir.mkdir(mode=0o700, parents=True, exist_ok=True)
     for stale in workdir.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError), _held(stale) as alone:
             if alone:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from backup import remote as remotes
+    from etcd import answers
     from etcd import client as clients
 
 _PATIENCE = 600  # seconds that a member may be defragmented before a backup gives up
@@ -71,7 +72,7 @@ class Manual:
         return self._catalog(cluster_name).read()
 
     def verify(self, wanted: str) -> tuple[catalogs.Manifest, proof.Proof]:
-        """Prove a backup by restoring it into a scratch etcd on this unit.
+        """Prove a backup by restoring it into a scratch etcd on this unit, also without a cluster.
 
         Raises:
             BackupError: there is no such backup.
@@ -81,21 +82,16 @@ class Manual:
         catalog = self._catalog()
         manifest = select(catalog.read().manifests, wanted)
         stored = restore.Stored(self.folder, manifest.id, manifest.sha256, manifest.size)
-        fetched = restore.fetch(stored, self.workdir / "verify", self.remote)
-        try:
-            with contextlib.ExitStack() as stack:
-                online = stack.enter_context(self.connect())
 
-                def cluster(revision: int) -> clients.HashKV | None:
-                    with contextlib.suppress(errors.EtcdError):
-                        same = online.members(linearizable=False).cluster_id
-                        if same == manifest.cluster_id:
-                            return online.hash_kv(self.local, revision)
-                    return None
+        def cluster(revision: int) -> answers.HashKV | None:
+            with contextlib.suppress(errors.EtcdError), self.connect() as online:
+                if online.members(linearizable=False).cluster_id == manifest.cluster_id:
+                    return online.hash_kv(self.local, revision)
+            return None
 
-                found = proof.prove(fetched.path, self.workdir / "proof", manifest, cluster)
-        finally:
-            fetched.path.unlink(missing_ok=True)
+        with create.scratch(self.workdir) as folder:
+            fetched = restore.fetch(stored, folder / "fetched", self.remote)
+            found = proof.prove(fetched.path, folder / "proof", manifest, cluster)
         catalog.mark_proven(manifest, time.time(), found.keys, (found.hash, found.compacted))
         return manifest, found
 

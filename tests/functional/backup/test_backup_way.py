@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import backup_parts as parts
 import pytest
 
-from backup import catalog, create, packing, proof, restore, share
+from backup import catalog, create, manual, packing, proof, restore, share
 from backup import remote as remotes
 from etcd import errors, snapshot
 
@@ -135,7 +135,7 @@ def test_given_a_defragmentation_when_backed_up_then_one_sentence(etcd, local, t
 def test_given_another_backup_under_way_when_backed_up_then_its_files_stay(etcd, local, tmp_path):
     work = tmp_path / "work"
     work.mkdir()
-    with create._scratch(work) as living:
+    with create.scratch(work) as living:
         dead = work / "etcd-backup-dead"
         dead.mkdir()
         take(etcd, local, tmp_path)
@@ -365,3 +365,40 @@ def test_given_a_share_and_its_detail_when_fetched_then_verified(authority, tmp_
             restore.fetch(wrong, tmp_path / "other", tls=tls)
     finally:
         parts.end(process)
+
+
+def by_hand(etcd, remote, tmp_path, connect) -> manual.Manual:
+    return manual.Manual(remote, FOLDER, ABOUT, etcd.endpoint, tmp_path / "work", connect)
+
+
+def test_given_an_operator_when_backups_are_asked_for_then_made_proven_listed_and_deleted(
+    etcd, local, tmp_path
+):
+    fill(etcd, "by hand")
+    asked = by_hand(etcd, local, tmp_path, etcd.client)
+    first, second = asked.create(print), asked.create(print)
+    manifest, found = asked.verify(first.id)
+    assert manifest == first and found.matched
+    assert [each["id"] for each in manual.records(asked.listing())] == [second.id, first.id]
+    with pytest.raises(manual.BackupError, match="newest proven backup"):
+        asked.delete(first.id)
+    assert asked.delete("latest") == second
+    for wrong in ("nonsense", second.id):
+        with pytest.raises(manual.BackupError, match="there is no backup"):
+            asked.verify(wrong)
+    assert asked.listing("another").manifests == ()
+    with pytest.raises(manual.BackupError, match="has more than letters"):
+        asked.listing("../else where")
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_given_no_etcd_when_a_backup_is_verified_then_proven_and_not_compared(
+    etcd, local, tmp_path
+):
+    made = take(etcd, local, tmp_path)
+
+    def nowhere():
+        raise errors.UnreachableError("no unit runs a member of the cluster yet")
+
+    _, found = by_hand(etcd, local, tmp_path, nowhere).verify(made.id)
+    assert found.matched is None and found.revision == made.revision
