@@ -65,13 +65,14 @@ def settle(node: node_.Node, *, leader: bool, recover: str | None = None) -> pol
 
 
 def _follow_up(node: node_.Node, verdict: policy.Plan) -> None:
-    """The leader acts on a record of its own in its next hook, and no event announces that.
+    """The leader acts on a record of its own in its next hook, which Juju runs soon.
 
-    Nothing is left to do after the confirmation of a first generation.
+    Should it not, nothing else would bring one. Nothing is left to do after the confirmation of
+    a first generation.
     """
     committed = [s.generation for s in verdict.steps if isinstance(s, steps.Commit)]
     if any(not g.confirmed or g.source is not generations.Source.NEW for g in committed):
-        _wake_in(node, 0.0)
+        _wake_in(node, RETRY)
 
 
 def _round(node: node_.Node, *, leader: bool, recover: str | None) -> policy.Plan:

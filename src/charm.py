@@ -72,6 +72,8 @@ class EtcdCharm(ops.CharmBase):
 
     def _on_event(self, event: ops.EventBase) -> None:
         try:
+            if isinstance(event, ops.InstallEvent):
+                self.peers.ensure_authorities()  # the others want them in their next hook
             if isinstance(event, (ops.InstallEvent, ops.UpgradeCharmEvent)) or (
                 isinstance(event, (ops.StartEvent, ops.UpdateStatusEvent))
                 and host.install_problem()
@@ -100,31 +102,36 @@ class EtcdCharm(ops.CharmBase):
         if isinstance(event, ops.ConfigChangedEvent):
             self.unit.set_ports(self._settings().port)
         node = self.node()
-        # What the configuration is made of changes with an event of its own.
-        if not isinstance(event, ops.UpdateStatusEvent) and node.root.stamp() is not None:
+        if not _only_told(event) and node.root.stamp() is not None:
             node.configure()
-        self.settle(node, ticked=isinstance(event, ops.UpdateStatusEvent))
+        self.settle(node, event=event)
 
     def settle(
-        self, node: node_.Node, recover: str | None = None, *, ticked: bool = False
+        self,
+        node: node_.Node,
+        recover: str | None = None,
+        *,
+        event: ops.EventBase | None = None,
     ) -> None:
         """Certificates, membership, clients: everything that an event may have moved.
 
         Args:
             node: this unit.
             recover: an operator's order to found anew from this unit's disk.
-            ticked: no event of Juju's has brought this hook, only time.
+            event: what has brought this hook, None for an action.
         """
         keyring = self._keyring()
-        node.quiet = ticked and keyring.is_fresh()
+        node.quiet = _only_told(event) and keyring.is_fresh()
         trusted = trust.Trust(True) if node.quiet else keyring.ensure()
         node.ready = trusted.ready and service.binary("etcd", must_exist=False).exists()
         leader = self.unit.is_leader()
         verdict = act.settle(node, leader=leader, recover=recover)
-        if not node.quiet or verdict.steps:
+        ticked = node.quiet and isinstance(event, ops.UpdateStatusEvent)
+        if not ticked or verdict.steps:
             clients.publish(node, self.db, leader=leader)
             cos.Cos(self).publish(node.settings.metrics_port)
-        problem = self.backups(node).ensure() if node.ready else None
+        started = node.ready and node.root.stamp() is not None
+        problem = self.backups(node).ensure() if started else None
         if problem and verdict.status == "active":
             act.wake(node, act.WAKE_LONGEST)  # no event tells that a remote is back
         place = admin.Place(node.endpoints(), node.settings.quota_bytes, node.member)
@@ -211,6 +218,16 @@ class EtcdCharm(ops.CharmBase):
         except ops.ModelError:
             return None
         return path if path.stat().st_size else None
+
+
+def _only_told(event: ops.EventBase | None) -> bool:
+    """Whether only time has passed, or another unit has told something.
+
+    What certificates and configuration are made of changes with events of its own.
+    """
+    return isinstance(event, ops.UpdateStatusEvent) or (
+        isinstance(event, ops.RelationEvent) and event.relation.name == "cluster"
+    )
 
 
 def _status(

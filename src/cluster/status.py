@@ -276,6 +276,12 @@ def _cluster(view: views.View) -> Status:
     return State.HEALTHY, f"Healthy with {len(members)} known peers"
 
 
+def _serves(view: views.View, unit: views.Unit) -> bool:
+    """Whether etcd says it is a healthy member while it has not told of any data yet."""
+    member = reading.member_of(view, unit)
+    return reading.token_of(view, unit) is None and member is not None and member.healthy
+
+
 def _members(view: views.View) -> list[str]:
     members = view.etcd.members or ()
     foreign = [m for m in members if m.name and reading.unit_of(view, m) is None]
@@ -304,7 +310,7 @@ def _units(view: views.View) -> list[str]:
     other = [
         u.name
         for u in reading.alive(view)
-        if u.name not in missing and not reading.committed(view, u)
+        if u.name not in missing and not reading.committed(view, u) and not _serves(view, u)
     ]
     problems: list[str] = []
     if missing:

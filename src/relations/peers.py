@@ -13,13 +13,14 @@ import subprocess
 from typing import TYPE_CHECKING, Any, cast
 
 import ops
+from ops import hookcmds
 
 from cluster import generation as generations
 from cluster import view as views
 from tls import authority
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 AUTHORITIES = "authorities"
 """Label of the secret with the cluster's certificate authorities."""
@@ -92,6 +93,24 @@ def goal_state() -> dict[str, str]:
         raise PeerError(f"Juju does not say which units there are: {error!r}") from error
 
 
+def told_ahead(relation: int, unit: str) -> dict[str, str]:
+    """The databag of a unit that is in scope and whose `joined` hook is still to run here.
+
+    Juju reads it afresh for each hook, for as long as the unit is not in `relation-list`.
+
+    Args:
+        relation: its number.
+        unit: a unit that the goal state names.
+
+    Returns:
+        Its databag, {} while it has not entered the relation.
+    """
+    try:
+        return hookcmds.relation_get(relation, unit=unit)
+    except hookcmds.Error:
+        return {}
+
+
 class Peers:
     """Typed access to the peer relation; one instance lives for one hook.
 
@@ -104,6 +123,7 @@ class Peers:
         self._charm = charm
         self._endpoint = endpoint
         self._goals: dict[str, str] | None = None
+        self._ahead: dict[str, dict[str, str]] = {}
 
     @property
     def _relation(self) -> ops.Relation | None:
@@ -190,8 +210,17 @@ class Peers:
         if relation is not None:
             bags = {unit.name: relation.data[unit] for unit in relation.units}
             bags[self.name] = relation.data[self._charm.unit]
+            bags |= self._told_ahead(relation, goals.keys() - bags.keys())
         names = {*goals, *bags, self.name}
         return tuple(self._unit(name, bags.get(name, {})) for name in sorted(names, key=_number))
+
+    def _told_ahead(
+        self, relation: ops.Relation, coming: Iterable[str]
+    ) -> dict[str, dict[str, str]]:
+        for name in coming:
+            if name not in self._ahead and _alive(self._goal_state().get(name)):
+                self._ahead[name] = told_ahead(relation.id, name)
+        return self._ahead
 
     def me(self) -> views.Unit:
         """This unit as it last described itself.
@@ -273,13 +302,15 @@ class Peers:
             raise PeerError(str(error)) from error
 
     def ensure_authorities(self) -> authority.Authorities | None:
-        """The authorities; the leader makes them where there are none."""
+        """The authorities; the leader makes them where there are none, and announces them."""
         present = self.authorities()
-        if present is not None or not self.related or not self._charm.unit.is_leader():
+        if not self._charm.unit.is_leader():
             return present
-        made = authority.Authorities.create(self._charm.app.name)
-        self.set_authorities(made)
-        return made
+        if present is None:
+            present = authority.Authorities.create(self._charm.app.name)
+            self.set_secret(AUTHORITIES, present.to_secret())
+        self.set_state(_MARK, present.mark)
+        return present
 
     def set_authorities(self, authorities: authority.Authorities) -> bool:
         """Replace the authorities and announce it; leader only."""

@@ -15,6 +15,7 @@ from minijuju import errors, leases, records, relations, secrets, storage
 
 if TYPE_CHECKING:
     import pathlib
+    from collections.abc import Callable
 
     from minijuju import charm, store
 
@@ -46,6 +47,12 @@ class BagCache:
     def forget(self, relation: int, unit: str) -> None:
         """Read it afresh next time."""
         self._bags.pop((relation, unit), None)
+
+    def prune(self, joined: Callable[[int], list[str]]) -> None:
+        """Keep the bags of joined units only: others are read afresh by each script."""
+        for relation, unit in list(self._bags):
+            if unit not in joined(relation):
+                self.forget(relation, unit)
 
 
 @dataclasses.dataclass
@@ -87,6 +94,7 @@ class Context:
         self.failure: str | None = None
         self._deposed = False
         self._config: dict[str, Any] | None = None
+        bags.prune(self.members)
         if hook and hook.relation is not None and hook.kind != "relation-departed":
             bags.forget(hook.relation, hook.remote_unit)
 

@@ -27,6 +27,7 @@ def juju(monkeypatch: pytest.MonkeyPatch):
     """Juju's goal state: three units, none of them leaving."""
     goals = {f"etcd/{number}": "active" for number in range(3)}
     monkeypatch.setattr(peers, "goal_state", lambda: goals)
+    monkeypatch.setattr(peers, "told_ahead", lambda *_: {})
     monkeypatch.setattr(host, "wake", lambda *_: None)
     monkeypatch.setattr(admin, "ensure", lambda *_: False)
     monkeypatch.setattr(

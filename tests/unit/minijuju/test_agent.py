@@ -193,6 +193,28 @@ def test_given_an_unrelated_hook_when_a_remote_bag_changed_then_the_cached_one_i
     assert seen[-1] == "new\n"
 
 
+def test_given_a_unit_that_has_not_joined_when_its_bag_changes_then_each_hook_reads_it_afresh(
+    world: worlds.World,
+) -> None:
+    world.deploy("server")
+    world.deploy("client")
+    relation = world.integrate("client:backend", "server:db")
+    seen: list[str] = []
+
+    def look(tools: worlds.Tools) -> None:
+        seen.append(tools("relation-get", "-r", str(relation.id), "k", "server/0"))
+
+    world.scripts["client/0:update-status"] = look
+    world.run()
+    one = world.agent("client/0")
+    del one.unit.state.relations[relation.id].members["server/0"]
+    for value in ("old", "new"):
+        with world.store.transaction():
+            relations.write(world.state.relations[relation.id].units["server/0"], {"k": value})
+        one._hook(agent.records.Hook("update-status"), one._decide()[1], skip=False)
+    assert seen == ["old\n", "new\n"]
+
+
 def test_given_a_subordinate_when_its_principal_goes_then_it_goes_first(
     world: worlds.World,
 ) -> None:

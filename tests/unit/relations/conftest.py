@@ -32,6 +32,7 @@ class Juju:
     def __init__(self) -> None:
         self.context = testing.Context(Charm, meta=META, app_name="etcd", unit_id=0)
         self.goals = {"etcd/0": "active"}
+        self.ahead: dict[str, dict[str, str]] = {}  # bags of units that have not joined here
         self.out: testing.State | None = None
 
     @contextlib.contextmanager
@@ -52,4 +53,5 @@ class Juju:
 def juju(monkeypatch: pytest.MonkeyPatch) -> Juju:
     made = Juju()
     monkeypatch.setattr(peers, "goal_state", lambda: made.goals)
+    monkeypatch.setattr(peers, "told_ahead", lambda _, unit: made.ahead.get(unit, {}))
     return made

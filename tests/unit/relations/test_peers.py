@@ -173,6 +173,15 @@ def test_given_a_corrupt_record_when_read_then_one_sentence_that_names_it(juju, 
         assert "\n" not in str(raised.value)
 
 
+def test_given_units_that_have_not_joined_when_read_then_the_living_ones_are_heard_already(juju):
+    juju.goals |= {"etcd/1": "active", "etcd/2": "active", "etcd/3": "dying"}
+    told = {"unit": json.dumps({"token": "t"})}
+    juju.ahead = {"etcd/1": told, "etcd/3": told}
+    with juju.hook(state(peer())) as charm:
+        tokens = {unit.name: unit.token for unit in peers.Peers(charm).units()}
+    assert tokens == {"etcd/0": None, "etcd/1": "t", "etcd/2": None, "etcd/3": None}
+
+
 @pytest.mark.parametrize(
     "text",
     ["{", "3", "[" * 99999, '{"begun": Infinity}', '{"failure": "x"}', '{"facts": {"term": 1}}'],
@@ -325,8 +334,10 @@ def test_given_a_host_when_made_an_url_then_ipv6_is_in_brackets(host, text):
     assert peers.url(host, 2379) == text
 
 
-def tool(at: pathlib.Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    path = at / "goal-state"
+def tool(
+    at: pathlib.Path, monkeypatch: pytest.MonkeyPatch, script: str, name: str = "goal-state"
+) -> None:
+    path = at / name
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
     monkeypatch.setenv("PATH", str(at), prepend=":")
@@ -336,6 +347,17 @@ def test_given_goal_state_when_asked_then_units_and_their_status(tmp_path, monke
     answer = {"units": {"etcd/0": {"status": "active", "since": "x"}}, "relations": {}}
     tool(tmp_path, monkeypatch, f"echo '{json.dumps(answer)}'")
     assert peers.goal_state() == {"etcd/0": "active"}
+
+
+@pytest.mark.parametrize(
+    ("script", "bag"),
+    [('echo "{\\"$4\\": \\"$5\\"}"', {"-": "etcd/1"}), ("echo ERROR >&2; exit 1", {})],
+)
+def test_given_a_unit_ahead_of_its_joined_hook_when_asked_then_its_bag_or_nothing(
+    tmp_path, monkeypatch, script, bag
+):
+    tool(tmp_path, monkeypatch, script, "relation-get")
+    assert peers.told_ahead(7, "etcd/1") == bag
 
 
 @pytest.mark.parametrize(
