@@ -138,20 +138,16 @@ class Node:
         return {name: int(facts.days_left(now)) for name, facts in self.certificate_facts()}
 
     @contextlib.contextmanager
-    def client(self, *, local: bool = False, timeout: float = 5.0) -> Generator[client.Client]:
+    def client(self) -> Generator[client.Client]:
         """A client of the whole cluster.
-
-        Args:
-            local: ask this unit's etcd only.
-            timeout: seconds for one call.
 
         Raises:
             errors.UnreachableError: no unit has a member of the committed generation.
         """
-        endpoints = (self.local_url,) if local else self.endpoints()
+        endpoints = self.endpoints()
         if not endpoints:
             raise errors.UnreachableError("no unit runs a member of the cluster yet")
-        with client.Client(endpoints, self.tls(), timeout=timeout) as open_client:
+        with client.Client(endpoints, self.tls()) as open_client:
             yield open_client
 
     def move(self) -> None:

@@ -14,6 +14,7 @@ from etcd import answers, errors, service
 
 if TYPE_CHECKING:
     import node as node_
+    from etcd import client as clients
 
 log = logging.getLogger(__name__)
 
@@ -59,26 +60,19 @@ def observe(node: node_.Node, *, leader: bool, recover: str | None = None) -> vi
 
 def _etcd(node: node_.Node) -> view.Etcd:
     state = node.etcd_state
-    endpoints = node.endpoints() if node.ready else ()
-    local_id = None
     running = state is view.Service.RUNNING
     stale = running and (node.storage is not None or service.stale())
-    if node.local_url in endpoints:
-        try:
-            with node.client(local=True, timeout=3) as local:
-                local_id = local.status().member_id
-        except errors.EtcdError as error:
-            log.info("the local etcd does not answer: %s", error)
-    if not endpoints:
+    if not node.ready or not node.endpoints():
         return view.Etcd(service=state, stale=stale)
-    try:
-        with node.client() as client:
+    with node.client() as client:
+        local_id = _local_id(client, node.local_url)
+        try:
             membership = client.observe()
-            leader = client.leader()
-            alarms = client.alarms()
-    except errors.EtcdError as error:
-        log.info("the cluster does not answer: %s", error)
-        return view.Etcd(service=state, local_id=local_id, stale=stale)
+            leader = membership.leader or client.leader()
+            alarms = client.alarms() if membership.alarms is None else membership.alarms
+        except errors.EtcdError as error:
+            log.info("the cluster does not answer: %s", error)
+            return view.Etcd(service=state, local_id=local_id, stale=stale)
     names = {member.id: member.name for member in membership.members}
     return view.Etcd(
         service=state,
@@ -94,6 +88,17 @@ def _etcd(node: node_.Node) -> view.Etcd:
         ),
         closed=answers.CLOSED in alarms,
     )
+
+
+def _local_id(client: clients.Client, local_url: str) -> int | None:
+    """Member ID of this unit's etcd, None when it does not answer or is of another cluster."""
+    if local_url not in client.endpoints:
+        return None
+    try:
+        return client.status(local_url, timeout=3).member_id
+    except errors.EtcdError as error:
+        log.info("the local etcd does not answer: %s", error)
+        return None
 
 
 def _disk(node: node_.Node, etcd: view.Etcd, failure: service.Failure | None) -> view.Disk:

@@ -70,11 +70,21 @@ class Probe:
 
 @dataclasses.dataclass(frozen=True)
 class Membership:
-    """The member list as one endpoint gave it."""
+    """The member list as one endpoint gave it.
+
+    Attributes:
+        members: by ID.
+        cluster_id: of the endpoint's cluster.
+        responder: member ID of the endpoint.
+        leader: raft leader's member ID that `Client.observe` saw, 0 when it saw none.
+        alarms: all armed alarms that `Client.observe` saw, None when nobody told.
+    """
 
     members: tuple[view.Member, ...]
     cluster_id: int
     responder: int
+    leader: int = 0
+    alarms: tuple[Alarm, ...] | None = None
 
     def by_id(self, member_id: int) -> view.Member | None:
         """The member of this ID, or None."""

@@ -14,6 +14,7 @@ import base64
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import os
 import sys
@@ -27,6 +28,7 @@ from etcd import answers, errors, files, gateway, refusals, wire
 
 if TYPE_CHECKING:
     import pathlib
+    import ssl
     from collections.abc import Callable, Sequence
 
     from cluster import view
@@ -98,6 +100,12 @@ class Client:
             if light is not None:
                 light.close()
         self._gateways.clear()
+        self.__dict__.pop("_context", None)
+
+    @functools.cached_property
+    def _context(self) -> ssl.SSLContext:
+        """What the gateways' connections share: files are read once."""
+        return gateway.context(self._tls.ca, self._tls.cert, self._tls.key)
 
     # Members
 
@@ -134,9 +142,11 @@ class Client:
         urls = {m.id: m.client_urls[0] for m in membership.members if m.client_urls}
         probes = self.statuses(tuple(urls.values()), self.timeout / 2)
         by_endpoint = {probe.endpoint: probe for probe in probes}
-        corrupt: set[int] = set()
+        alarms: tuple[answers.Alarm, ...] | None = None
         with contextlib.suppress(errors.EtcdError):
-            corrupt = {a.member_id for a in self.alarms() if a.kind == "CORRUPT"}
+            alarms = self.alarms()
+        corrupt = {alarm.member_id for alarm in alarms or () if alarm.kind == "CORRUPT"}
+        led = [probe.status for probe in probes if probe.status and probe.status.leader]
         members: list[view.Member] = []
         for member in membership.members:
             probe = by_endpoint.get(_normal(urls[member.id])) if member.id in urls else None
@@ -150,7 +160,12 @@ class Client:
                     corrupt=member.id in corrupt,
                 )
             )
-        return dataclasses.replace(membership, members=tuple(members))
+        return dataclasses.replace(
+            membership,
+            members=tuple(members),
+            leader=max(led, key=lambda status: status.raft_term).leader if led else 0,
+            alarms=alarms,
+        )
 
     def add_learner(self, peer_urls: Sequence[str], deadline: float = 12.0) -> answers.Added:
         """Add a learner; when a member has one of these peer URLs already, answer with that one.
@@ -687,8 +702,7 @@ class Client:
         if not _loaded():
             self._check_files()
             with contextlib.suppress(gateway.UnusableError):
-                tls = gateway.context(self._tls.ca, self._tls.cert, self._tls.key)
-                made = gateway.Gateway(endpoint, tls)
+                made = gateway.Gateway(endpoint, self._context)
         self._gateways[endpoint] = made
         return made
 
