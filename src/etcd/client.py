@@ -404,11 +404,25 @@ class Client:
         )
 
     def hash_kv(self, endpoint: str, revision: int = 0, timeout: float = 60.0) -> answers.HashKV:
-        """Hash of one member's keys up to `revision` (0: its newest); its writes wait for it."""
-        request = _rpc().HashKVRequest(revision=revision)
-        response = self._send(_normal(endpoint), "maintenancestub", "HashKV", request, timeout)
-        at = revision or int(response.header.revision)
-        return answers.HashKV(int(response.hash), int(response.compact_revision), at)
+        """Hash of one member's keys up to `revision` (0: its newest); its writes wait for it.
+
+        Raises:
+            errors.CompactedError: the store's history begins later.
+        """
+
+        def ask(at: int) -> answers.HashKV:
+            request = _rpc().HashKVRequest(revision=at)
+            response = self._send(_normal(endpoint), "maintenancestub", "HashKV", request, timeout)
+            at = at or int(response.header.revision)
+            return answers.HashKV(int(response.hash), int(response.compact_revision), at)
+
+        try:
+            return ask(revision)
+        except errors.CompactedError:
+            newest = ask(0)  # etcd 3.4 refuses also the revision that it compacted itself
+            if newest.revision != revision:
+                raise
+            return newest
 
     def revision(self) -> int:
         """The store's revision, by a linearizable read."""

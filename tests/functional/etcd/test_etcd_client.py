@@ -39,9 +39,13 @@ def test_given_keys_when_written_conditionally_then_only_the_first_wins(cluster)
     assert revision == online.revision()
     assert [kv.key for kv in online.get_prefix("")] == [b"a", b"b"]
     assert online.delete("a") and not online.delete("a")
-    online.compact(online.revision(), physical=True)
-    online.defragment(cluster.nodes[0].client_url)
-    assert online.hash_kv(cluster.nodes[0].client_url).hash
+    url, newest = cluster.nodes[0].client_url, online.revision()
+    online.compact(newest, physical=True)
+    online.defragment(url)
+    assert online.hash_kv(url, newest).revision == newest
+    online.put("c", "x")
+    with pytest.raises(errors.CompactedError):
+        online.hash_kv(url, newest - 1)
 
 
 def test_given_two_candidates_when_the_holder_falls_silent_then_the_other_takes_over(cluster):
