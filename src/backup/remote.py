@@ -64,6 +64,7 @@ class Kind(enum.Enum):
     CA = "ca"
     NOT_FOUND = "not-found"
     LOST = "lost"
+    SERVER = "server"
     CONFIG = "config"
     TIMEOUT = "timeout"
     CORRUPT = "corrupt"
@@ -389,8 +390,7 @@ class Remote:
                         )
                     break
                 except RemoteError as error:
-                    again = error.kind in (Kind.LOST, Kind.UNREACHABLE, Kind.TIMEOUT, Kind.OTHER)
-                    if not again or attempt == _ATTEMPTS:
+                    if error.kind not in _PASSING or attempt == _ATTEMPTS:
                         raise
                     time.sleep(min(2.0 ** (attempt - 1), 8.0))
             got = os.fstat(target.fileno()).st_size
@@ -668,6 +668,10 @@ class Remote:
         )
 
 
+_PASSING = {Kind.LOST, Kind.SERVER, Kind.UNREACHABLE, Kind.TIMEOUT, Kind.OTHER}
+"""What may be over at the next try."""
+
+
 def rclone() -> pathlib.Path:
     """The rclone to run.
 
@@ -705,9 +709,13 @@ _CAUSES: tuple[tuple[Kind, str], ...] = (
     (Kind.UNREACHABLE, r"dial tcp|server misbehaving|lookup .* on |couldn't connect"),
     (Kind.LOST, r"connection reset|unexpected EOF|\bEOF\b|broken pipe|use of closed network"),
     (Kind.LOST, r"i/o timeout|timeout awaiting|deadline exceeded|connection (was )?closed"),
-    (Kind.LOST, r"Incomplete ?Body|\b50[0234]\b|SlowDown|ServiceUnavailable|RequestTimeout"),
+    (Kind.LOST, r"Incomplete ?Body|RequestTimeout"),
+    (Kind.SERVER, r"\b50[0234]\b|SlowDown|ServiceUnavailable|InternalError"),
     (Kind.NOT_FOUND, r"NoSuchBucket|NoSuchKey|not found|doesn't exist|no such file|\b404\b"),
 )
+
+_NUMBERS = re.compile(r"status code: \d+, request id: ")
+"""Begins the line below the cause in which older clients of S3 give a request's numbers."""
 
 _PHRASES = {
     Kind.UNREACHABLE: "cannot be reached: ",
@@ -717,6 +725,7 @@ _PHRASES = {
     Kind.CA: "cannot be trusted, its certificate does not fit the authorities given: ",
     Kind.NOT_FOUND: "does not have it: ",
     Kind.LOST: "broke the connection off: ",
+    Kind.SERVER: "fails on its own side: ",
     Kind.CONFIG: "is not configured rightly: ",
     Kind.TIMEOUT: "is too slow: ",
     Kind.CORRUPT: "answers with damaged data: ",
@@ -738,7 +747,8 @@ def classify(code: int, said: str) -> tuple[Kind, str]:
         if words:
             messages.append(words)
     text = "\n".join(messages)
-    reason = _reason(messages[-1] if messages else f"rclone ended with code {code}")
+    causes = [words for words in messages if not _NUMBERS.match(words)] or messages
+    reason = _reason(causes[-1] if causes else f"rclone ended with code {code}")
     for kind, pattern in _CAUSES:
         if re.search(pattern, text, re.IGNORECASE):
             return kind, reason

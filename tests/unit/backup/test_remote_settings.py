@@ -84,6 +84,8 @@ def test_given_settings_when_written_and_read_then_the_same_and_the_fingerprint_
         (1, "lookup nowhere.invalid: no such host", remote.Kind.UNREACHABLE),
         (1, "read: connection reset by peer", remote.Kind.LOST),
         (1, "unexpected EOF", remote.Kind.LOST),
+        (1, "InternalError: Internal Error\n\tstatus code: 500", remote.Kind.SERVER),
+        (1, "503 Service Unavailable", remote.Kind.SERVER),
         (3, "directory not found", remote.Kind.NOT_FOUND),
         (4, "object not found", remote.Kind.NOT_FOUND),
         (1, "NoSuchBucket: The specified bucket does not exist", remote.Kind.NOT_FOUND),
@@ -97,6 +99,11 @@ def test_given_rclones_words_when_classified_then_the_kind(code, said, kind):
     found, reason = remote.classify(code, said)
     assert found is kind
     assert reason and "\n" not in reason
+
+
+def test_given_the_numbers_of_a_request_when_classified_then_the_cause_above_them_is_the_reason():
+    said = "Failed to rcat: InternalError: no room\n\tstatus code: 500, request id: , host id: "
+    assert remote.classify(1, said) == (remote.Kind.SERVER, "InternalError: no room")
 
 
 def test_given_long_words_when_classified_then_cut():
