@@ -189,16 +189,36 @@ def _told() -> orders.Config:
 
 def restore(asked: argparse.Namespace, _: Place) -> Answer:
     """`restore`: the charm does it, since a new generation is Juju's leader's to propose."""
-    names = ("backup-id", "path", "cluster-name", "target", "skip-backup", "allow-missing-hash")
-    params = {name: getattr(asked, name.replace("-", "_")) for name in names}
+    params = {
+        "backup-id": asked.backup_id,
+        "path": str(pathlib.Path(asked.path).absolute()) if asked.path else "",
+        "cluster-name": asked.cluster_name,
+        "target": asked.target,
+        "skip-backup": asked.skip_backup,
+        "allow-missing-hash": asked.allow_missing_hash,
+    }
     config = _told()
     printed = host.ask(config.unit, pathlib.Path(config.charm_dir), {RESTORE: json.dumps(params)})
-    told = json.loads(printed.splitlines()[-1])
-    if "refused" in told:
-        raise manual.BackupError(told["refused"])
-    results = told["results"]
+    results = _results(printed)
     words = f"generation {results['generation']} from revision {results['revision']}"
     return Answer(f"{words}, {results['message']}", results)
+
+
+def _results(printed: str) -> dict[str, str]:
+    """What the charm answers in the last line that it prints.
+
+    Raises:
+        manual.BackupError: it refused, or did not answer.
+    """
+    try:
+        told: dict[str, Any] = json.loads(printed.splitlines()[-1])
+    except (IndexError, ValueError) as error:
+        raise manual.BackupError(
+            "the charm did not answer: whether it restores, juju status and juju debug-log tell"
+        ) from error
+    if "refused" in told:
+        raise manual.BackupError(str(told["refused"]))
+    return told["results"]
 
 
 def _progress(words: str) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import pathlib
 
+import pytest
 import yaml
 
 import admin
+from backup import manual
 
 ROOT = pathlib.Path(__file__).parents[2]
 # These write what an operator fetches from outside, or need to know all units' disks.
@@ -41,3 +43,15 @@ def test_given_a_place_when_written_then_it_is_read_as_it_was(tmp_path):
     place = admin.Place(("https://127.0.0.1:2379",), 5, "etcd-0")
     (tmp_path / "admin.json").write_text(place.to_json())
     assert admin.Place.read(tmp_path / "admin.json") == place
+
+
+@pytest.mark.parametrize("printed", ["", "{", "no JSON\n"])
+def test_given_a_charm_that_does_not_answer_when_it_is_to_restore_then_one_sentence(printed):
+    with pytest.raises(manual.BackupError, match="did not answer"):
+        admin._results(printed)
+
+
+def test_given_the_charms_answer_when_read_then_its_results_or_its_refusal():
+    assert admin._results('a warning\n{"results": {"generation": "2"}}\n') == {"generation": "2"}
+    with pytest.raises(manual.BackupError, match="the leader does this"):
+        admin._results('{"refused": "the leader does this"}\n')
