@@ -18,12 +18,22 @@ _ORDERS, _HELD = "/run/etcd-boundaries", "/run/etcd-held"
 def order(cluster: Cluster, unit: str, orders: Iterable[str]) -> None:
     """Give a unit these orders instead of all before: `kill after Start`, `hold before Commit`."""
     cluster.juju.scp(str(_SCRIPT), f"{unit}:/tmp/boundaries.py")
-    venv = f"/var/lib/juju/agents/unit-{unit.replace('/', '-')}/charm/venv"
     lines = shlex.quote("\n".join(orders))
     cluster.shell(
         unit,
-        f"echo {lines} > {_ORDERS}; rm -f {_HELD}; for d in {venv}/lib/python3*/site-packages; "
+        f"echo {lines} > {_ORDERS}; rm -f {_HELD}; for d in {_packages(unit)}; "
         "do cp /tmp/boundaries.py $d/; echo import boundaries > $d/boundaries.pth; done",
+    )
+
+
+def installed(cluster: Cluster, unit: str) -> bool:
+    """Whether the charm is on the unit's machine, to be given orders."""
+    return "ops" in cluster.shell(unit, f"ls {_packages(unit)}", ok=False).split()
+
+
+def _packages(unit: str) -> str:
+    return (
+        f"/var/lib/juju/agents/unit-{unit.replace('/', '-')}/charm/venv/lib/python3*/site-packages"
     )
 
 

@@ -58,44 +58,15 @@ def test_given_hooks_that_die_at_every_step_when_restored_then_it_ends_healthy(c
 
 
 def test_given_hooks_that_die_at_every_step_when_it_grows_then_it_ends_healthy(cluster: Cluster):
+    before = set(cluster.units())
     cluster.juju.add_unit("etcd", num_units=2)
-    new = eventually(
-        lambda: (
-            [
-                u
-                for u in cluster.units()
-                if "Healthy" not in cluster.units()[u].workload_status.message
-            ]
-            or None
-        )
-    )
-    for unit in new:
-        eventually(
-            lambda unit=unit: (
-                "charm"
-                in cluster.shell(
-                    unit, f"ls /var/lib/juju/agents/unit-{unit.replace('/', '-')}", ok=False
-                )
-            ),
-            timeout=120,
-            every=0.3,
-        )
-    eventually(
-        lambda: all(
-            "site-packages"
-            in cluster.shell(
-                unit,
-                f"ls -d /var/lib/juju/agents/unit-{unit.replace('/', '-')}/charm/venv/lib/*/*",
-                ok=False,
-            )
-            for unit in new
-        ),
-        timeout=120,
-        every=0.3,
-    )
+    new = eventually(lambda: set(cluster.units()) - before)
+    eventually(lambda: all(steps.installed(cluster, unit) for unit in new), every=0.3)
     arm(cluster, new, ("AddLearner", "Join", "Promote"))
     cluster.wait_healthy(5, timeout=900)
     assert len(cluster.hashes()) == 1
+    for unit in new:
+        assert "Join" not in steps.left(cluster, unit)
 
 
 def test_given_hooks_that_die_at_every_step_when_it_shrinks_then_it_ends_healthy(
@@ -123,3 +94,4 @@ def test_given_hooks_that_die_at_every_step_when_it_recovers_then_it_ends_health
     cluster.run("recover", survivor, confirm=True)
     cluster.wait_healthy(1, timeout=900)
     assert cluster.get("survives") == "yes"
+    assert "Adopt" not in steps.left(cluster, survivor)
