@@ -117,7 +117,7 @@ def _tell(node: node_.Node, etcd: view.Etcd, disk: view.Disk) -> None:
     failure = node.me.failure
     if failure is not None and failure[0] not in live and etcd.members is not None:
         failure = None
-    voters, voters_of = node.me.voters, node.me.voters_of
+    voters, voters_of, listed = node.me.voters, node.me.voters_of, node.me.listed
     if etcd.members is not None and committed is not None:
         at = {unit.peer_url: unit.name for unit in node.peers.units() if unit.peer_url}
         known = (
@@ -127,6 +127,8 @@ def _tell(node: node_.Node, etcd: view.Etcd, disk: view.Disk) -> None:
         )
         voters = tuple(sorted(unit for unit in known if unit))
         voters_of = committed.token
+        own = (m for m in etcd.members if m.id == etcd.local_id)
+        listed = next((m.peer_urls[0] for m in own if m.peer_urls), listed)
     node.me = dataclasses.replace(
         node.me,
         peer_url=node.peer_url if node.ready else node.me.peer_url,
@@ -142,5 +144,6 @@ def _tell(node: node_.Node, etcd: view.Etcd, disk: view.Disk) -> None:
         voters=voters,
         voters_of=voters_of,
         joins=node.joins(),
+        listed=listed,
     )
     node.peers.publish(node.me)

@@ -192,9 +192,12 @@ def lost_by_juju(view: views.View) -> bool:
         data = view.disk.member if unit.name == view.me else unit.member
         if data and committed(view, unit):
             present.add(generations.unit_name(data))
-    told = accounts(view, view.generation.token)
-    told = told or (tuple(f.unit for f in view.generation.founders),)
-    return all(len(present & set(a)) < quorum(len(a)) for a in told)
+    return all(len(present & set(a)) < quorum(len(a)) for a in _told(view, view.generation))
+
+
+def _told(view: views.View, generation: generations.Generation) -> tuple[tuple[str, ...], ...]:
+    """Every account of the last known voters of `generation`, its founders while there is none."""
+    return accounts(view, generation.token) or (tuple(f.unit for f in generation.founders),)
 
 
 def may_recover(view: views.View) -> bool:
@@ -303,6 +306,20 @@ def overdue(view: views.View) -> bool:
 def moved(member: views.Member, unit: views.Unit) -> bool:
     """Whether etcd still knows `unit` by another peer URL than it has."""
     return unit.peer_url is not None and unit.peer_url not in member.peer_urls
+
+
+def stranded(view: views.View) -> tuple[views.Unit, ...]:
+    """Units that etcd knows by other addresses, so many that no quorum can take the new ones in.
+
+    Only where nothing else is missing: with the old addresses back, a quorum would be there.
+    """
+    if view.generation is None or view.etcd.members is not None:
+        return ()
+    left = [u for u in alive(view) if committed(view, u)]
+    away = tuple(u for u in left if u.listed and u.peer_url not in (None, u.listed))
+    votes = [(len(set(a) & {u.name for u in left}), len(a)) for a in _told(view, view.generation)]
+    lost = all(there - len(away) < quorum(total) <= there for there, total in votes)
+    return away if lost else ()
 
 
 def wants_turn(view: views.View, unit: views.Unit) -> bool:

@@ -242,6 +242,14 @@ def _no_quorum(view: views.View) -> Status | None:
     if newcomer or not reading.unanswered(view):  # to a newcomer the others may be unknown yet
         state = State.JOINING if newcomer else State.DEGRADED
         return state, "waiting for a quorum of members to answer"
+    moved = reading.stranded(view)
+    if moved:
+        names = ", ".join(u.name for u in moved)
+        return State.QUORUM_LOST, (
+            f"no quorum of members answers, since {names} moved from "
+            f"{', '.join(u.listed for u in moved)}: "
+            f"give the machines these addresses back, or run {_run(view, 'recover')}"
+        )
     silent = [u.name for u in view.units if u.name != view.me and not u.started]
     names = ", ".join(silent) or "the other units"
     return State.QUORUM_LOST, (

@@ -51,6 +51,7 @@ class Unit:
         joins: how many times it was added as a learner within the last hour.
         member: the member name in the stamp of its data, see `Disk.member`.
         turn_done: number of the last restart turn that it used (see `View.turn`).
+        listed: peer URL that etcd listed for it when a quorum last answered it, "" before that.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Unit:
     member: str = ""
     joins: int = 0
     turn_done: int = 0
+    listed: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -478,6 +478,7 @@ def _read_unit(name: str, bag: Mapping[str, str]) -> views.Unit:
             joins=int(raw.get("joins", 0)),
             member=str(raw.get("member", "")),
             turn_done=int(raw.get("turn_done", 0)),
+            listed=str(raw.get("listed", "")),
         )
     except (
         ValueError,

@@ -218,6 +218,8 @@ def needs_renewal(
         return "the addresses changed"
     if signer is not None and facts.signer != signer:
         return "the certificate authority changed"
+    if facts.not_before > now:
+        return "it is not valid yet: the clock was ahead when it was made"
     if ends_soon(facts, now):
         return f"it has {max(0.0, facts.days_left(now)):.0f} days left"
     return ""

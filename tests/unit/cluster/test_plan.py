@@ -552,6 +552,21 @@ class TestQuorumLost:
         assert do(v) == []
         assert not reading.lost_by_juju(v)
 
+    def test_given_new_addresses_of_most_when_nobody_answers_then_they_are_named(self) -> None:
+        away = "https://198.18.9.9:2380"
+        v = view(1, leader=False, etcd=silent(), since=(("silent:1", 1.0),))
+        v = dataclasses.replace(
+            v, units=tuple(unit(n, listed=url(n), started=False) for n in range(3))
+        )
+        one = changed(v, 0, peer_url=away)
+        assert "start the machines of etcd/0, etcd/2" in plans.plan(one).message
+        two = changed(one, 2, peer_url=away)
+        assert plans.plan(two).state is plans.State.QUORUM_LOST
+        assert plans.plan(two).message == (
+            f"no quorum of members answers, since etcd/0, etcd/2 moved from {url(0)}, {url(2)}: "
+            "give the machines these addresses back, or run `juju run etcd/leader recover`"
+        )
+
     def test_given_one_account_with_a_quorum_when_allowed_then_never_recovers(self) -> None:
         v = self.lost()
         other = unit(1, voters=("etcd/0", "etcd/1"), voters_of="one")

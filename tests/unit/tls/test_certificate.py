@@ -202,6 +202,7 @@ def test_given_any_age_when_judged_then_due_in_the_last_third(left, lifetime):
         ({"signer": "other"}, "the certificate authority changed"),
         ({"common_name": "etcd-1"}, "it is for etcd-0"),
         ({"facts": None}, "there is none"),
+        ({"now": -1.0}, "it is not valid yet: the clock was ahead when it was made"),
     ],
 )
 def test_given_a_fresh_certificate_when_judged_then_due_for_one_reason(wanted, reason):
