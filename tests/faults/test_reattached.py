@@ -49,3 +49,26 @@ def test_given_the_disks_of_a_removed_application_when_attached_to_new_units_the
     cluster.check(3, writing)
     load.tls = writing.tls
     assert load.missing(cluster.endpoints()) == []
+
+
+def test_given_a_disk_of_another_cluster_when_its_new_unit_joins_then_it_is_kept_aside(
+    juju_model, etcd_charm
+):
+    with juju_model() as juju:
+        cluster = Cluster(juju)
+        juju.deploy(etcd_charm, "etcd", storage={"data": "lxd,1G"})
+        cluster.wait_healthy(1)
+        cluster.put("written", "there")
+        juju.remove_application("etcd")
+        eventually(lambda: "etcd" not in juju.status().apps, timeout=300)
+        (disk,) = disks(juju)
+        juju.deploy(etcd_charm, "etcd")
+        cluster.wait_healthy(1)
+        cluster.put("written", "here")
+        juju.add_unit("etcd", attach_storage=disk)
+        cluster.wait_healthy(2)
+        new = next(unit for unit in cluster.units() if unit != cluster.leader())
+        assert cluster.get("written", new) == "here"
+        kept = "$(sed -n 's/^data-dir: *//p' /etc/etcd/etcd.conf.yaml)/../../kept/*"
+        assert "replaced by generation" in cluster.shell(new, f"cat {kept}/kept.json")
+        cluster.shell(new, f"grep -q there {kept}/etcd/member/wal/*.wal")

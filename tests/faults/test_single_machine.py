@@ -28,20 +28,6 @@ def cluster(juju, etcd_charm) -> Cluster:
     return deployed
 
 
-def url(cluster: Cluster, unit: str) -> str:
-    return f"https://{cluster.address(unit)}:2379"
-
-
-def raft_leader(cluster: Cluster) -> str:
-    """The unit whose member is the raft leader."""
-    for unit in cluster.units():
-        status = cluster.statuses(unit)[0]["Status"]
-        members = cluster.members(unit)["members"]
-        name = next(m["name"] for m in members if m["ID"] == status["leader"])
-        return name.replace("-", "/")
-    raise AssertionError("no unit")
-
-
 @contextlib.contextmanager
 def unharmed(cluster: Cluster, hurt: str, folder: pathlib.Path) -> Iterator[Load]:
     """A load on the others; at the end the members are the same and hold every write."""
@@ -53,8 +39,8 @@ def unharmed(cluster: Cluster, hurt: str, folder: pathlib.Path) -> Iterator[Load
         cluster.wait_healthy(3, timeout=420)
     assert {member["ID"] for member in cluster.members(cluster.leader())["members"]} == before
     assert load.times
-    assert load.missing([url(cluster, unit) for unit in cluster.units()]) == []
-    assert load.missing([url(cluster, hurt)]) == []
+    assert load.missing(cluster.endpoints()) == []
+    assert load.missing(cluster.endpoints(hurt)) == []
     assert len(cluster.hashes()) == 1
     print(f"{len(load.times)} writes, longest gap {load.longest_gap():.2f} s")
 
@@ -77,10 +63,10 @@ def test_given_a_machine_paused_beyond_the_lease_when_it_resumes_then_it_is_the_
             for m in cluster.members(hurt)["members"]
             if m["name"] == hurt.replace("/", "-")
         )
-        if raft_leader(cluster) != hurt:
+        if cluster.raft_leader() != hurt:
             cluster.run("move-leader", hurt, to=f"{member:x}")
     else:
-        hurt = next(u for u in units if u not in (juju_leader, raft_leader(cluster)))
+        hurt = next(u for u in units if u not in (juju_leader, cluster.raft_leader()))
     with unharmed(cluster, hurt, tmp_path) as load:
         with chaos(cluster.juju, "pause", units[hurt].machine, undo="resume"):
             writes_within(load, 20)
@@ -95,7 +81,7 @@ def test_given_a_machine_paused_beyond_the_lease_when_it_resumes_then_it_is_the_
 def test_given_a_full_disk_when_there_is_room_again_then_the_member_comes_back_by_itself(
     cluster: Cluster, tmp_path: pathlib.Path, role: str
 ):
-    leads = raft_leader(cluster)
+    leads = cluster.raft_leader()
     hurt = leads if role == "leader" else next(u for u in cluster.units() if u != leads)
     machine = cluster.units()[hurt].machine
     with unharmed(cluster, hurt, tmp_path) as load:
