@@ -187,12 +187,14 @@ def lost_by_juju(view: views.View) -> bool:
     """
     if view.generation is None or view.etcd.members is not None:
         return False
-    present = {u.name for u in view.units}
-    for unit in view.units:
-        data = view.disk.member if unit.name == view.me else unit.member
-        if data and committed(view, unit):
-            present.add(generations.unit_name(data))
+    present = {u.name for u in view.units} | {stands_for(view, u) for u in view.units}
     return all(len(present & set(a)) < quorum(len(a)) for a in _told(view, view.generation))
+
+
+def stands_for(view: views.View, unit: views.Unit) -> str:
+    """The unit whose member `unit` runs as: another one where it got that one's storage."""
+    data = view.disk.member if unit.name == view.me else unit.member
+    return generations.unit_name(data) if data and committed(view, unit) else unit.name
 
 
 def _told(view: views.View, generation: generations.Generation) -> tuple[tuple[str, ...], ...]:
@@ -311,15 +313,22 @@ def moved(member: views.Member, unit: views.Unit) -> bool:
 def stranded(view: views.View) -> tuple[views.Unit, ...]:
     """Units that etcd knows by other addresses, so many that no quorum can take the new ones in.
 
-    Only where nothing else is missing: with the old addresses back, a quorum would be there.
+    Only where nothing else is missing: at the addresses that etcd knows, they would be a quorum.
     """
     if view.generation is None or view.etcd.members is not None:
         return ()
-    left = [u for u in alive(view) if committed(view, u)]
-    away = tuple(u for u in left if u.listed and u.peer_url not in (None, u.listed))
-    votes = [(len(set(a) & {u.name for u in left}), len(a)) for a in _told(view, view.generation)]
-    lost = all(there - len(away) < quorum(total) <= there for there, total in votes)
-    return away if lost else ()
+    left = {stands_for(view, u): u for u in alive(view) if committed(view, u)}
+    away = {name: u for name, u in left.items() if _away(u, name)}
+    lost = all(
+        len(set(a) & (left.keys() - away.keys())) < quorum(len(a)) <= len(set(a) & left.keys())
+        for a in _told(view, view.generation)
+    )
+    return tuple(away.values()) if lost else ()
+
+
+def _away(unit: views.Unit, member: str) -> bool:
+    """Whether etcd knows the member of `unit` by another address, as far as `unit` was told."""
+    return unit.peer_url != unit.listed if unit.listed else unit.name != member
 
 
 def wants_turn(view: views.View, unit: views.Unit) -> bool:

@@ -245,10 +245,11 @@ def _no_quorum(view: views.View) -> Status | None:
     moved = reading.stranded(view)
     if moved:
         names = ", ".join(u.name for u in moved)
+        known = ", ".join(u.listed for u in moved if u.listed)
+        back = f"give the machines {known} back, or " if known else ""
         return State.QUORUM_LOST, (
-            f"no quorum of members answers, since {names} moved from "
-            f"{', '.join(u.listed for u in moved)}: "
-            f"give the machines these addresses back, or run {_run(view, 'recover')}"
+            f"no quorum of members answers, since etcd knows {names} by other addresses: "
+            f"{back}run {_run(view, 'recover')}"
         )
     silent = [u.name for u in view.units if u.name != view.me and not u.started]
     names = ", ".join(silent) or "the other units"

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cluster_under_test import Cluster, eventually
 
 if TYPE_CHECKING:
     import pathlib
+    from collections.abc import Iterator
 
     import jubilant
 
 
+def held(juju: jubilant.Juju) -> dict[str, Any]:
+    """The storage instances of the model, each with what Juju says of it."""
+    return json.loads(juju.cli("storage", "--format", "json"))["storage"]
+
+
 def disks(juju: jubilant.Juju) -> list[str]:
     """The storage instances of the model."""
-    return sorted(json.loads(juju.cli("storage", "--format", "json"))["storage"])
+    return sorted(held(juju))
 
 
 @pytest.fixture
-def cluster(juju, etcd_charm) -> Cluster:
+def cluster(juju_model, etcd_charm) -> Iterator[Cluster]:
     """Three units whose data is on detachable storage."""
-    juju.deploy(etcd_charm, "etcd", num_units=3, storage={"data": "lxd,1G"})
-    deployed = Cluster(juju)
-    deployed.wait_healthy(3)
-    return deployed
+    with juju_model() as juju:
+        juju.deploy(etcd_charm, "etcd", num_units=3, storage={"data": "lxd,1G"})
+        deployed = Cluster(juju)
+        deployed.wait_healthy(3)
+        yield deployed
 
 
 def test_given_the_disks_of_a_removed_application_when_attached_to_new_units_then_it_is_back(
@@ -69,6 +76,21 @@ def test_given_a_disk_of_another_cluster_when_its_new_unit_joins_then_it_is_kept
         cluster.wait_healthy(2)
         new = next(unit for unit in cluster.units() if unit != cluster.leader())
         assert cluster.get("written", new) == "here"
-        kept = "$(sed -n 's/^data-dir: *//p' /etc/etcd/etcd.conf.yaml)/../../kept/*"
+        kept = "/var/lib/juju/storage/data/*/kept/*"
         assert "replaced by generation" in cluster.shell(new, f"cat {kept}/kept.json")
         cluster.shell(new, f"grep -q there {kept}/etcd/member/wal/*.wal")
+
+
+@pytest.mark.minijuju
+def test_given_a_majority_dead_when_its_disks_are_on_new_units_then_recover_loses_nothing(
+    cluster: Cluster, tmp_path: pathlib.Path
+):
+    survivor = cluster.leader()
+    with cluster.writing(tmp_path) as load:
+        cluster.lose_all_but(survivor)
+    for disk, facts in sorted(held(cluster.juju).items()):
+        if survivor not in facts.get("attachments", {}).get("units", {}):
+            cluster.juju.add_unit("etcd", attach_storage=disk)
+    cluster.says(survivor, "by other addresses")
+    cluster.recover()
+    cluster.check(3, load, timeout=600)

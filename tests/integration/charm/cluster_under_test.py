@@ -255,11 +255,13 @@ class Cluster:
             raise AssertionError(f"{unit} says {found!r}, not {words!r}") from error
         return found
 
-    def recover(self, unit: str) -> int:
+    def recover(self) -> int:
         """Run `recover` twice, as it says itself; answers the revision it announced to keep."""
-        told = self.run("recover", unit).results
-        assert told["run"] == f"juju run {unit} recover unit={unit} confirm=true"
-        self.run("recover", unit, confirm=True)
+        told = self.run("recover").results
+        *command, of, confirm = shlex.split(told["run"])
+        assert (command[:2], command[3], confirm) == (["juju", "run"], "recover", "confirm=true")
+        unit = of.removeprefix("unit=")
+        self.juju.run(command[2], "recover", {"unit": unit, "confirm": True}, wait=120)
         return int(told["disks"][unit.replace("/", "-")].split(",")[0].removeprefix("revision "))
 
     def failed_hooks(self) -> list[str]:

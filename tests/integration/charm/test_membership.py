@@ -135,7 +135,7 @@ def test_given_the_majority_gone_when_recover_is_run_then_the_loss_is_the_announ
     with cluster.writing(tmp_path) as load:
         cluster.lose_all_but(survivor)
     cluster.says(survivor, "juju run etcd/leader recover")
-    announced = cluster.recover(survivor)
+    announced = cluster.recover()
     cluster.check(1, load, least=announced)
     with cluster.writing(tmp_path) as load:
         cluster.juju.add_unit("etcd", num_units=2)

@@ -563,8 +563,21 @@ class TestQuorumLost:
         two = changed(one, 2, peer_url=away)
         assert plans.plan(two).state is plans.State.QUORUM_LOST
         assert plans.plan(two).message == (
-            f"no quorum of members answers, since etcd/0, etcd/2 moved from {url(0)}, {url(2)}: "
-            "give the machines these addresses back, or run `juju run etcd/leader recover`"
+            "no quorum of members answers, since etcd knows etcd/0, etcd/2 by other addresses: "
+            f"give the machines {url(0)}, {url(2)} back, or run `juju run etcd/leader recover`"
+        )
+
+    def test_given_disks_of_most_on_new_units_when_nobody_answers_then_recover_is_named(
+        self,
+    ) -> None:
+        v = view(etcd=silent(), since=(("silent:1", 1.0),))
+        v = dataclasses.replace(
+            v, units=(unit(0), unit(3, member="etcd-1"), unit(4, member="etcd-2"))
+        )
+        assert plans.plan(v).state is plans.State.QUORUM_LOST
+        assert plans.plan(v).message == (
+            "no quorum of members answers, since etcd knows etcd/3, etcd/4 by other addresses: "
+            "run `juju run etcd/leader recover`"
         )
 
     def test_given_one_account_with_a_quorum_when_allowed_then_never_recovers(self) -> None:
