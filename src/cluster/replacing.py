@@ -98,15 +98,19 @@ def confirm(view: views.View) -> Steps | None:
     """Leader: the generation was seen healthy; from here on there is no way back.
 
     Every living founder must be a healthy voter. At the deadline a quorum is enough: what is
-    missing by then joins or returns like any member.
+    missing by then joins or returns like any member. A survivor founds alone, so that its own
+    word is enough where the leader does not reach it.
     """
     generation = view.generation
-    if generation is None or generation.confirmed or view.etcd.members is None:
+    if generation is None or generation.confirmed:
         return None
     undone = reading.detail_of(generation, "previous_token")
     if undone and any(u.failure and u.failure[0] == generation.token for u in view.units):
         return None
-    if not reading.overdue(view) and not _founders_healthy(view, generation):
+    healthy = reading.overdue(view) or _founders_healthy(view, generation)
+    seen = view.etcd.members is not None and healthy
+    survived = generation.source is generations.Source.SURVIVOR and reading.answered_others(view)
+    if not (seen or survived):
         return None
     return (steps_.Commit(dataclasses.replace(generation, confirmed=True)),)
 

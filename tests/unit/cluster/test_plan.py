@@ -397,6 +397,19 @@ class TestReplacing:
         v = dataclasses.replace(v, generation=commit.generation)
         assert do(v) == ["Finish"]
 
+    def test_given_a_survivor_out_of_reach_when_it_answers_itself_then_leader_confirms(
+        self,
+    ) -> None:
+        generation = record(
+            1, number=2, token="two", source=generations.Source.SURVIVOR, confirmed=False
+        )
+        v = view(generation=generation, disk=views.Disk(), etcd=silent(STOPPED))
+        assert do(v) == []
+        (commit,) = plans.plan(
+            changed(v, 1, token="two", voters=("etcd/1",), voters_of="two")
+        ).steps
+        assert commit == s.Commit(dataclasses.replace(generation, confirmed=True))
+
     def test_given_a_closed_cluster_when_confirmed_then_any_unit_opens_it(self) -> None:
         closed = etcd(1, 0, 1, member(2, healthy=False), closed=True)
         v = self.committed(1, disk=views.Disk(token="two"), etcd=closed)
