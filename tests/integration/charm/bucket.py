@@ -10,6 +10,7 @@ import jubilant
 from cluster_under_test import eventually
 
 ROOT = "/srv/s3"
+PORT = 9000
 FOLDER = f"{ROOT}/backups"
 """Where the bucket's objects lie on the machine, as files."""
 CONFIG = """\
@@ -18,7 +19,7 @@ type = s3
 provider = Other
 access_key_id = ACCESSKEY
 secret_access_key = SECRETKEY
-endpoint = http://{address}:9000
+endpoint = http://{address}:{port}
 """
 
 
@@ -35,13 +36,14 @@ def serve(juju: jubilant.Juju) -> tuple[str, str]:
     juju.ssh(
         machine,
         f"sudo mkdir -p {FOLDER} && sudo systemd-run --quiet --unit=s3 /tmp/rclone serve s3 "
-        f"--auth-key ACCESSKEY,SECRETKEY --addr :9000 {ROOT}",
+        f"--auth-key ACCESSKEY,SECRETKEY --addr :{PORT} {ROOT}",
     )
     return machine, juju.status().machines[machine].dns_name
 
 
-def use(juju: jubilant.Juju, address: str, app: str = "etcd") -> None:
+def use(juju: jubilant.Juju, address: str, app: str = "etcd", port: int = PORT) -> None:
     """Tell an application that its backups go to the bucket at this address."""
-    secret = juju.add_secret(f"rclone-{app}", {"rclone-conf": CONFIG.format(address=address)})
+    config = CONFIG.format(address=address, port=port)
+    secret = juju.add_secret(f"rclone-{app}-{port}", {"rclone-conf": config})
     juju.grant_secret(secret, app)
     juju.config(app, {"rclone-config": str(secret), "backup-remote": "vault:backups"})

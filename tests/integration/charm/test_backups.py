@@ -86,22 +86,41 @@ def test_given_a_folder_that_can_be_none_when_listed_or_restored_then_one_senten
         assert "'../else where' has more than" in sentence and "\n" not in sentence
 
 
-def test_given_a_remote_that_does_not_answer_when_configured_then_blocked_and_undisturbed(
+def blocked(cluster: Cluster, words: str) -> None:
+    """Until all units are blocked with these words; the cluster is as it was."""
+    cluster.juju.wait(
+        lambda status: all(
+            unit.workload_status.current == "blocked" and words in unit.workload_status.message
+            for unit in status.apps["etcd"].units.values()
+        ),
+        timeout=180,
+    )
+    cluster.agree(UNITS)
+
+
+def test_given_a_remote_without_a_section_when_configured_then_blocked_and_undisturbed(
     cluster: Cluster,
 ):
     cluster.juju.config("etcd", {"backup-remote": "nowhere:backups"})
     try:
-        cluster.juju.wait(
-            lambda status: all(
-                unit.workload_status.current == "blocked"
-                and "still go where they went before" in unit.workload_status.message
-                for unit in status.apps["etcd"].units.values()
-            ),
-            timeout=180,
-        )
-        cluster.agree(UNITS)
+        blocked(cluster, "no section [nowhere]")
     finally:
         cluster.juju.config("etcd", {"backup-remote": "vault:backups"})
+    cluster.wait_healthy(UNITS)
+
+
+def test_given_a_changed_remote_that_does_not_answer_when_checked_then_the_one_before_is_used(
+    cluster: Cluster, store: str
+):
+    before = cluster.juju.config("etcd")["rclone-config"]
+    bucket.use(cluster.juju, store, port=9)
+    try:
+        blocked(cluster, "Backups still go where they went before: ")
+        for unit in cluster.units():
+            told = cluster.shell(unit, "cat /etc/etcd/remote.json")
+            assert f"{store}:{bucket.PORT}" in told
+    finally:
+        cluster.juju.config("etcd", {"rclone-config": before})
     cluster.wait_healthy(UNITS)
 
 
