@@ -311,19 +311,17 @@ def moved(member: views.Member, unit: views.Unit) -> bool:
 
 
 def stranded(view: views.View) -> tuple[views.Unit, ...]:
-    """Units that etcd knows by other addresses, so many that no quorum can take the new ones in.
+    """Enough units for a quorum, all of which etcd knows by other addresses: none finds another.
 
-    Only where nothing else is missing: at the addresses that etcd knows, they would be a quorum.
+    One that stays would do: it is reached by the others, and talks to them on their connections.
     """
     if view.generation is None or view.etcd.members is not None:
         return ()
     left = {stands_for(view, u): u for u in alive(view) if committed(view, u)}
-    away = {name: u for name, u in left.items() if _away(u, name)}
-    lost = all(
-        len(set(a) & (left.keys() - away.keys())) < quorum(len(a)) <= len(set(a) & left.keys())
-        for a in _told(view, view.generation)
-    )
-    return tuple(away.values()) if lost else ()
+    away = all(_away(unit, member) for member, unit in left.items())
+    told = _told(view, view.generation)
+    enough = all(len(set(a) & left.keys()) >= quorum(len(a)) for a in told)
+    return tuple(left.values()) if away and enough else ()
 
 
 def _away(unit: views.Unit, member: str) -> bool:
