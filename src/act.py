@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 
 import host
 import observe
-import snapshots
 from cluster import generation as generations
 from cluster import plan as policy
 from cluster import steps
-from etcd import answers, data, errors, service, snapshot
+from etcd import answers, data, errors, service
 
 if TYPE_CHECKING:
     import node as node_
@@ -155,32 +154,18 @@ class Actor:
 
     @do.register
     def _(self, step: steps.Prepare) -> None:
+        import snapshots  # costly, and most hooks restore nothing
+
         proposal = step.proposal
         founder = proposal.founder(self._node.unit)
         if founder is None:
             raise errors.DataError(f"{self._node.unit} is no founder of this proposal")
         try:
-            self._restore(proposal, founder)
+            snapshots.prepare(self._node, proposal, founder)
         except (errors.EtcdError, OSError):
             self._node.root.discard(proposal.token)  # the disk may just be too full for it
             raise
         self._node.root.prepare_done(proposal.token)
-
-    def _restore(self, proposal: generations.Generation, founder: generations.Founder) -> None:
-        stamp = data.Stamp(proposal.token, proposal.number, None, founder.member)
-        with snapshots.opened(self._node, proposal) as source:
-            directory = self._node.root.preparing(stamp)
-            snapshot.restore(
-                source.path,
-                directory / "etcd",
-                founder.member,
-                proposal.initial_cluster,
-                proposal.token,
-                founder.peer_url,
-                bump=source.bump,
-                skip_hash_check=True,  # all of it was just compared with what the record says
-                closed=True,
-            )
 
     @do.register
     def _(self, step: steps.Discard) -> None:
@@ -313,7 +298,7 @@ class Actor:
                 self._node.root.move(kept, pathlib.Path(record.keep))
         for token in self._node.root.prepared():
             self._node.root.discard(token)
-        shutil.rmtree(snapshots.workdir(self._node), ignore_errors=True)
+        shutil.rmtree(self._node.fetched, ignore_errors=True)
         self._node.finish(record.number)
 
 

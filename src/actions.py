@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import ops
 
 import act
-import admin
+import admin_command
 import clients
 import settings
 import snapshots
@@ -80,7 +80,7 @@ class Actions(ops.Object):
         }
         for name, handler in handlers.items():
             self.framework.observe(etcd.on[name].action, handler)
-        if admin.RESTORE in os.environ:
+        if admin_command.RESTORE in os.environ:
             self.framework.observe(etcd.on.update_status, self._on_ordered_restore)
 
     @staticmethod
@@ -126,7 +126,7 @@ class Actions(ops.Object):
     def _on_ordered_restore(self, _: ops.UpdateStatusEvent) -> None:
         """`etcd-admin restore` asked for it, and reads what is printed."""
         try:
-            told = {"results": self._restore(json.loads(os.environ[admin.RESTORE]))}
+            told = {"results": self._restore(json.loads(os.environ[admin_command.RESTORE]))}
         except _REFUSALS as error:
             told = {"refused": str(error)}
         sys.stdout.write(json.dumps(told) + "\n")

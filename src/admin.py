@@ -8,73 +8,15 @@ import pathlib
 import sys
 from typing import TYPE_CHECKING, Any
 
+import admin_command
 import host
 from backup import create, manual, orders
 from backup import remote as remotes
-from etcd import client, errors, membership, report, service, upkeep
+from etcd import client, errors, membership, report, upkeep
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
-
-PLACE = pathlib.Path("/etc/etcd/admin.json")
-"""Where the charm writes what a person on the unit needs: endpoints and quota."""
-COMMAND = pathlib.Path("/usr/local/bin/etcd-admin")
-RESTORE = "ETCD_ADMIN_RESTORE"
-"""Variable that carries the parameters of a restore, as JSON, to the charm."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """The cluster as this unit reaches it.
-
-    Attributes:
-        endpoints: client URLs, this unit's first.
-        quota: configured quota of the database, bytes.
-        member: name of this unit's member.
-    """
-
-    endpoints: tuple[str, ...]
-    quota: int = 0
-    member: str = ""
-
-    def to_json(self) -> str:
-        """The file's text."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True) + "\n"
-
-    @classmethod
-    def read(cls, path: pathlib.Path = PLACE) -> Place:
-        """Read the file.
-
-        Raises:
-            errors.EtcdError: the charm has not written it yet.
-        """
-        try:
-            raw: dict[str, Any] = json.loads(path.read_text())
-            return cls(
-                tuple(raw["endpoints"]), int(raw.get("quota", 0)), str(raw.get("member", ""))
-            )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise errors.EtcdError(
-                f"{path} cannot be read: wait until juju status says that etcd is installed, and "
-                "run this as root"
-            ) from error
-
-    def client(self) -> client.Client:
-        """A connection, as the administrator."""
-        return client.Client(self.endpoints, service.tls_files("client"))
-
-
-def ensure(charm_dir: pathlib.Path, place: Place) -> bool:
-    """Give people on the unit the command; answers whether anything changed."""
-    text = (
-        "#!/bin/sh\n"
-        f"export PYTHONPATH={charm_dir}/lib:{charm_dir}/src\n"
-        f'exec {charm_dir}/venv/bin/python {charm_dir}/src/admin.py "$@"\n'
-    )
-    host.ensure_dir(PLACE.parent)
-    changed = host.write_file(COMMAND, text, mode=0o755)
-    return host.write_file(PLACE, place.to_json(), mode=0o644) or changed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,75 +27,79 @@ class Answer:
     data: Any
 
 
-def members(online: client.Client, _: argparse.Namespace, __: Place) -> Answer:
+def members(online: client.Client, _: argparse.Namespace, __: admin_command.Place) -> Answer:
     """`member list`."""
     found = online.observe().members
     return Answer(report.member_table(found), report.member_records(found))
 
 
-def endpoint_status(online: client.Client, _: argparse.Namespace, __: Place) -> Answer:
+def endpoint_status(
+    online: client.Client, _: argparse.Namespace, __: admin_command.Place
+) -> Answer:
     """`endpoint status`."""
     urls = [url for m in online.observe().members for url in m.client_urls[:1]]
     probes = online.statuses(urls)
     return Answer(report.status_table(probes), report.status_records(probes))
 
 
-def health(online: client.Client, _: argparse.Namespace, place: Place) -> Answer:
+def health(online: client.Client, _: argparse.Namespace, place: admin_command.Place) -> Answer:
     """`health`."""
     found = report.health(online, place.quota)
     return Answer(found.words(), found.keys())
 
 
-def remove(online: client.Client, asked: argparse.Namespace, _: Place) -> Answer:
+def remove(online: client.Client, asked: argparse.Namespace, _: admin_command.Place) -> Answer:
     """`member remove`."""
     member = membership.remove(online, asked.member)
     return Answer(f"removed {member.name} ({member.id:x})", report.member_records([member]))
 
 
-def move_leader(online: client.Client, asked: argparse.Namespace, _: Place) -> Answer:
+def move_leader(
+    online: client.Client, asked: argparse.Namespace, _: admin_command.Place
+) -> Answer:
     """`move-leader`."""
     member = membership.move_leader(online, asked.member)
     return Answer(f"{member.name} ({member.id:x}) leads", report.member_records([member]))
 
 
-def alarm_list(online: client.Client, _: argparse.Namespace, __: Place) -> Answer:
+def alarm_list(online: client.Client, _: argparse.Namespace, __: admin_command.Place) -> Answer:
     """`alarm list`."""
     alarms = online.alarms()
     records = [{"member": f"{alarm.member_id:x}", "alarm": alarm.kind} for alarm in alarms]
     return Answer(report.alarm_words(alarms), records)
 
 
-def alarm_disarm(online: client.Client, _: argparse.Namespace, __: Place) -> Answer:
+def alarm_disarm(online: client.Client, _: argparse.Namespace, __: admin_command.Place) -> Answer:
     """`alarm disarm`."""
     count = online.disarm()
     return Answer(f"{count} alarms disarmed", {"disarmed": count})
 
 
-def compact(online: client.Client, asked: argparse.Namespace, _: Place) -> Answer:
+def compact(online: client.Client, asked: argparse.Namespace, _: admin_command.Place) -> Answer:
     """`compact`."""
     revision = upkeep.compact(online, asked.revision, asked.physical)
     return Answer(f"compacted revision {revision}", {"compacted": revision})
 
 
-def defrag(online: client.Client, asked: argparse.Namespace, place: Place) -> Answer:
+def defrag(online: client.Client, asked: argparse.Namespace, place: admin_command.Place) -> Answer:
     """`defrag`."""
     done = upkeep.defragment(online, asked.member, create.alone_on(place.member), _progress)
     return Answer(report.defrag_table(done), report.defrag_records(done))
 
 
-def backup_create(asked: argparse.Namespace, place: Place) -> Answer:
+def backup_create(asked: argparse.Namespace, place: admin_command.Place) -> Answer:
     """`backup create`."""
     made = manual.backup_keys(_backups(place).create(_progress))
     return Answer(f"{made['id']}, revision {made['revision']}", made)
 
 
-def backup_list(asked: argparse.Namespace, place: Place) -> Answer:
+def backup_list(asked: argparse.Namespace, place: admin_command.Place) -> Answer:
     """`backup list`."""
     listing = _backups(place).listing(asked.cluster_name)
     return Answer(manual.table(listing), manual.records(listing))
 
 
-def backup_verify(asked: argparse.Namespace, place: Place) -> Answer:
+def backup_verify(asked: argparse.Namespace, place: admin_command.Place) -> Answer:
     """`backup verify`."""
     manifest, found = _backups(place).verify(asked.backup_id)
     proof = manual.proof_keys(found)
@@ -161,13 +107,13 @@ def backup_verify(asked: argparse.Namespace, place: Place) -> Answer:
     return Answer(words, {"backup": manual.backup_keys(manifest), "proof": proof})
 
 
-def backup_delete(asked: argparse.Namespace, place: Place) -> Answer:
+def backup_delete(asked: argparse.Namespace, place: admin_command.Place) -> Answer:
     """`backup delete`."""
     manifest = _backups(place).delete(asked.backup_id)
     return Answer(f"deleted {manifest.id}", {"deleted": manifest.id})
 
 
-def _backups(place: Place) -> manual.Manual:
+def _backups(place: admin_command.Place) -> manual.Manual:
     """The backups of this cluster, as the charm told the keeper of them."""
     config = _told()
     return manual.Manual(
@@ -187,7 +133,7 @@ def _told() -> orders.Config:
         raise manual.BackupError(str(error)) from error
 
 
-def restore(asked: argparse.Namespace, _: Place) -> Answer:
+def restore(asked: argparse.Namespace, _: admin_command.Place) -> Answer:
     """`restore`: the charm does it, since a new generation is Juju's leader's to propose."""
     params = {
         "backup-id": asked.backup_id,
@@ -198,7 +144,9 @@ def restore(asked: argparse.Namespace, _: Place) -> Answer:
         "allow-missing-hash": asked.allow_missing_hash,
     }
     config = _told()
-    printed = host.ask(config.unit, pathlib.Path(config.charm_dir), {RESTORE: json.dumps(params)})
+    printed = host.ask(
+        config.unit, pathlib.Path(config.charm_dir), {admin_command.RESTORE: json.dumps(params)}
+    )
     results = _results(printed)
     words = f"generation {results['generation']} from revision {results['revision']}"
     return Answer(f"{words}, {results['message']}", results)
@@ -238,8 +186,9 @@ def parser() -> argparse.ArgumentParser:
         under: argparse._SubParsersAction[argparse.ArgumentParser],  # pyright: ignore[reportPrivateUsage]
         name: str,
         words: str,
-        handler: Callable[[client.Client, argparse.Namespace, Place], Answer] | None = None,
-        offline: Callable[[argparse.Namespace, Place], Answer] | None = None,
+        handler: Callable[[client.Client, argparse.Namespace, admin_command.Place], Answer]
+        | None = None,
+        offline: Callable[[argparse.Namespace, admin_command.Place], Answer] | None = None,
     ) -> argparse.ArgumentParser:
         made = under.add_parser(name, help=words, description=words, parents=[common])
         made.set_defaults(handler=handler, offline=offline)
@@ -303,7 +252,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; 1 with one sentence on standard error when it cannot be done."""
     asked = parser().parse_args(argv)
     try:
-        answer = _answer(asked, Place.read())
+        answer = _answer(asked, admin_command.Place.read())
     except (errors.EtcdError, manual.BackupError, remotes.RemoteError, OSError) as error:
         sys.stderr.write(f"etcd-admin: {error}\n")
         return 1
@@ -313,7 +262,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _answer(asked: argparse.Namespace, place: Place) -> Answer:
+def _answer(asked: argparse.Namespace, place: admin_command.Place) -> Answer:
     if asked.offline:
         return asked.offline(asked, place)
     with place.client() as online:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import host
 import keeper_service
 from backup import catalog as catalogs
-from backup import choice, create, manual, orders, restore
+from backup import choice, manual, orders
 from backup import remote as remotes
-from etcd import service, snapshot
+from etcd import service
 
 if TYPE_CHECKING:
     import node as node_
@@ -100,6 +100,8 @@ class Backups:
         Raises:
             manual.BackupError: there is no remote.
         """
+        from backup import create  # costly, and most hooks take no backup
+
         node, committed = self._node, self._node.peers.generation()
         return manual.Manual(
             remote=self.remote(),
@@ -155,6 +157,9 @@ class Backups:
         )
 
     def _detail(self, manifest: catalogs.Manifest, cluster_name: str = "") -> dict[str, str]:
+        from backup import restore  # costly, and most hooks restore nothing
+        from etcd import snapshot
+
         folder = manual.place(self._folder, cluster_name)
         stored = restore.Stored(folder, manifest.id, manifest.sha256, manifest.size)
         return {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import ops
 
 import act
-import admin
+import admin_command
 import backups
 import clients
 import host
@@ -63,7 +63,7 @@ class EtcdCharm(ops.CharmBase):
             ):
                 framework.observe(event, self._on_event)
         framework.observe(self.on.collect_unit_status, self._on_collect_unit_status)
-        if "JUJU_ACTION_NAME" in os.environ or admin.RESTORE in os.environ:
+        if "JUJU_ACTION_NAME" in os.environ or admin_command.RESTORE in os.environ:
             import actions  # costly, and most hooks run none
 
             self.actions = actions.Actions(self)
@@ -134,8 +134,8 @@ class EtcdCharm(ops.CharmBase):
         problem = self.backups(node).ensure() if started else None
         if problem and verdict.status == "active":
             act.wake(node, act.WAKE_LONGEST)  # no event tells that a remote is back
-        place = admin.Place(node.endpoints(), node.settings.quota_bytes, node.member)
-        admin.ensure(node.charm_dir, place)
+        place = admin_command.Place(node.endpoints(), node.settings.quota_bytes, node.member)
+        admin_command.ensure(node.charm_dir, place)
         self._status = _status(verdict, trusted, problem, self._aftermath(verdict.state))
 
     def _on_collect_unit_status(self, event: ops.CollectStatusEvent) -> None:

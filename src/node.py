@@ -85,6 +85,11 @@ class Node:
         return self.peers.addresses()
 
     @property
+    def fetched(self) -> pathlib.Path:
+        """Where fetched snapshots wait, on the file system of the data."""
+        return self.root.path / "fetched"
+
+    @property
     def peer_url(self) -> str:
         """Where peers reach this unit."""
         if self.quiet and self.me.peer_url:

@@ -19,7 +19,7 @@ from backup import restore
 from backup import share as shares
 from cluster import generation as generations
 from cluster import reading
-from etcd import errors, service, snapshot
+from etcd import data, errors, service, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -41,11 +41,6 @@ class Source:
 
     path: pathlib.Path
     bump: int = 0
-
-
-def workdir(node: node_.Node) -> pathlib.Path:
-    """Where fetched files wait, on the file system of the data."""
-    return node.root.path / "fetched"
 
 
 def take(node: node_.Node, target: str) -> snapshot.SnapshotInfo:
@@ -211,15 +206,43 @@ def _source(node: node_.Node, detail: dict[str, str]) -> restore.Source:
     return restore.from_detail(detail)
 
 
+def prepare(
+    node: node_.Node, proposal: generations.Generation, founder: generations.Founder
+) -> None:
+    """Restore the data of a proposal beside the running cluster's.
+
+    Args:
+        node: this unit.
+        proposal: what is to be restored.
+        founder: this unit's part in it.
+
+    Raises:
+        errors.EtcdError: it cannot be had, or is not what the proposal names.
+    """
+    stamp = data.Stamp(proposal.token, proposal.number, None, founder.member)
+    with _opened(node, proposal) as source:
+        snapshot.restore(
+            source.path,
+            node.root.preparing(stamp) / "etcd",
+            founder.member,
+            proposal.initial_cluster,
+            proposal.token,
+            founder.peer_url,
+            bump=source.bump,
+            skip_hash_check=True,  # all of it was just compared with what the record says
+            closed=True,
+        )
+
+
 @contextlib.contextmanager
-def opened(node: node_.Node, proposal: generations.Generation) -> Generator[Source]:
+def _opened(node: node_.Node, proposal: generations.Generation) -> Generator[Source]:
     """The snapshot that a proposal is made from, on this unit's disk and verified.
 
     Raises:
         errors.EtcdError: it cannot be had, or is not what the proposal names.
     """
     detail = dict(proposal.detail)
-    directory = workdir(node)
+    directory = node.fetched
     if proposal.source is generations.Source.SURVIVOR:
         try:
             info = snapshot.salvage(node.root.etcd_dir, directory)

@@ -1,4 +1,7 @@
-"""What an operator asks of one cluster's backups, by an action or on the unit."""
+"""What an operator asks of one cluster's backups, by an action or on the unit.
+
+What takes, proves or shows them is imported there: a hook that only names them needs none of it.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from backup import catalog as catalogs
-from backup import create, proof, restore
-from etcd import errors, report
+from etcd import errors
 
 if TYPE_CHECKING:
     import pathlib
     from collections.abc import Callable, Sequence
 
+    from backup import create, proof
     from backup import remote as remotes
     from etcd import answers
     from etcd import client as clients
@@ -55,6 +58,8 @@ class Manual:
             errors.EtcdError: no snapshot could be had.
             remotes.RemoteError: it could not be stored.
         """
+        from backup import create
+
         if self.about is None:
             raise BackupError("there is no cluster to back up yet")
         with self.connect() as online:
@@ -79,6 +84,8 @@ class Manual:
             errors.EtcdError: it is not proven.
             remotes.RemoteError: it cannot be had.
         """
+        from backup import create, proof, restore
+
         catalog = self._catalog()
         manifest = select(catalog.read().manifests, wanted)
         stored = restore.Stored(self.folder, manifest.id, manifest.sha256, manifest.size)
@@ -143,6 +150,8 @@ _COLUMNS = ("ID", "TAKEN AT", "REVISION", "SIZE", "ETCD", "CLUSTER", "PROVEN AT"
 
 def table(listing: catalogs.Listing) -> str:
     """The backups for a person, newest first, and what is wrong on the remote."""
+    from etcd import report
+
     rows = [
         (
             m.id,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import object_storage
 import ops
 
 from backup import choice
 from backup import remote as remotes
+
+if TYPE_CHECKING:
+    import object_storage
 
 ENDPOINT = "s3-credentials"
 
@@ -27,12 +29,17 @@ class S3:
     def __init__(self, charm: ops.CharmBase, endpoint: str = ENDPOINT):
         self._charm = charm
         self._endpoint = endpoint
-        self._requirer = object_storage.S3Requirer(charm, endpoint)
+        self._requirer = self._made() if charm.model.relations[endpoint] else None
+
+    def _made(self) -> object_storage.S3Requirer:
+        import object_storage  # costly, and most applications have no such relation
+
+        return object_storage.S3Requirer(self._charm, self._endpoint)
 
     def choice(self) -> choice.Choice:
         """What the relation offers: nothing, not yet, a bucket, or something unusable."""
         relations = self._charm.model.relations[self._endpoint]
-        if not relations:
+        if self._requirer is None or not relations:
             return choice.OFF
         if len(relations) > 1:
             return choice.Choice(

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 import admin
+import admin_command
 from backup import manual
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -40,9 +41,9 @@ def test_given_the_actions_when_compared_then_each_that_a_unit_can_answer_has_it
 
 
 def test_given_a_place_when_written_then_it_is_read_as_it_was(tmp_path):
-    place = admin.Place(("https://127.0.0.1:2379",), 5, "etcd-0")
+    place = admin_command.Place(("https://127.0.0.1:2379",), 5, "etcd-0")
     (tmp_path / "admin.json").write_text(place.to_json())
-    assert admin.Place.read(tmp_path / "admin.json") == place
+    assert admin_command.Place.read(tmp_path / "admin.json") == place
 
 
 @pytest.mark.parametrize("printed", ["", "{", "no JSON\n"])

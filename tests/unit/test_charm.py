@@ -12,6 +12,7 @@ from ops import testing
 
 import actions
 import admin
+import admin_command
 import charm
 import host
 import node
@@ -29,7 +30,7 @@ def juju(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(peers, "goal_state", lambda: goals)
     monkeypatch.setattr(peers, "told_ahead", lambda *_: {})
     monkeypatch.setattr(host, "wake", lambda *_: None)
-    monkeypatch.setattr(admin, "ensure", lambda *_: False)
+    monkeypatch.setattr(admin_command, "ensure", lambda *_: False)
     monkeypatch.setattr(
         trust.Keyring, "ensure", lambda _: trust.Trust(ready=False, message="no certificates")
     )
@@ -200,6 +201,6 @@ def test_given_actions_and_their_twins_when_asked_of_alarms_then_the_words_are_t
     context: testing.Context, online: Online
 ):
     context.run(context.on.action("alarm-list"), state())
-    twin = admin.alarm_list(online, argparse.Namespace(), admin.Place(()))
+    twin = admin.alarm_list(online, argparse.Namespace(), admin_command.Place(()))
     assert context.action_results == {"alarms": twin.words}
     assert twin.words == "NOSPACE on a"
