@@ -188,15 +188,16 @@ def median(values: list[float]) -> float:
 def installed(cluster: Cluster, unit: str, near: float) -> float:
     """When the packages were on a unit's machine, wall clock; `near` is in the same day."""
     tag = f"unit-{unit.replace('/', '-')}:"
-    lines = cluster.juju.debug_log(limit=0).splitlines()
+    lines = cluster.juju.cli("debug-log", "--limit", "0", "--utc", "--ms").splitlines()
     line = next(one for one in lines if one.startswith(tag) and "etcd is installed" in one)
     return _clock(line, near)
 
 
 def _clock(line: str, near: float) -> float:
     """The time of a line of the log, which carries no date."""
-    match = re.search(r"(\d\d):(\d\d):(\d\d)", line)
+    match = re.search(r"(\d\d):(\d\d):(\d\d)\.(\d{3})", line)
     assert match
     day = datetime.datetime.fromtimestamp(near, datetime.timezone.utc)
-    at = day.replace(hour=int(match[1]), minute=int(match[2]), second=int(match[3]))
+    hour, minute, second, ms = map(int, match.groups())
+    at = day.replace(hour=hour, minute=minute, second=second, microsecond=ms * 1000)
     return at.timestamp()
