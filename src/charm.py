@@ -130,13 +130,25 @@ class EtcdCharm(ops.CharmBase):
         if not ticked or verdict.steps:
             clients.publish(node, self.db, leader=leader)
             cos.Cos(self).publish(node.settings.metrics_port)
-        started = node.ready and node.root.stamp() is not None
-        problem = self.backups(node).ensure() if started else None
+        problem = self._instruct(node)
         if problem and verdict.status == "active":
             act.wake(node, act.WAKE_LONGEST)  # no event tells that a remote is back
-        place = admin_command.Place(node.endpoints(), node.settings.quota_bytes, node.member)
-        admin_command.ensure(node.charm_dir, place)
         self._status = _status(verdict, trusted, problem, self._aftermath(verdict.state))
+
+    def _instruct(self, node: node_.Node) -> backups.Problem | None:
+        """Tell the keeper and `etcd-admin` what changed; a full disk is no reason to fail."""
+        try:
+            started = node.ready and node.root.stamp() is not None
+            problem = self.backups(node).ensure() if started else None
+            place = admin_command.Place(node.endpoints(), node.settings.quota_bytes, node.member)
+            admin_command.ensure(node.charm_dir, place)
+        except OSError as error:
+            log.warning("the keeper and etcd-admin go on with what they had: %s", error)
+            return backups.Problem(
+                f"the keeper and etcd-admin were not told what changed ({error.strerror}): "
+                "they go on with what they had, and are told once that is mended"
+            )
+        return problem
 
     def _on_collect_unit_status(self, event: ops.CollectStatusEvent) -> None:
         if self._status is not None:

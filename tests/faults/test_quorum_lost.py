@@ -98,3 +98,18 @@ def test_given_two_units_when_one_is_lost_then_the_other_goes_on_by_itself(
         cluster.juju.add_unit("etcd", num_units=2)
         cluster.wait_healthy(3, timeout=600)
     cluster.check(3, load)
+
+
+def test_given_a_survivor_without_room_when_it_has_some_again_then_it_recovers_by_itself(
+    cluster: Cluster, tmp_path: pathlib.Path
+):
+    survivor = cluster.raft_leader()
+    machine = cluster.units()[survivor].machine
+    with cluster.writing(tmp_path) as load:
+        cluster.lose_all_but(survivor)
+        load.stop()
+    with chaos(cluster.juju, "fill-disk", machine, undo="free-disk"):
+        words = cluster.says(survivor, "could not found the cluster", timeout=400)
+        assert "its data is as it was, and it is tried again each minute" in words
+        assert cluster.shell(survivor, "ls /var/lib/etcd/prepared") == ""
+    cluster.check(1, load, timeout=600)
