@@ -21,7 +21,7 @@ import trust
 from backup import catalog, choice
 from cluster import status
 from etcd import data, errors, service
-from relations import certificates, cos, db, peers, s3
+from relations import certificates, cos, db, peers, rclone_config, s3
 from tls import store
 
 if TYPE_CHECKING:
@@ -99,9 +99,9 @@ class EtcdCharm(ops.CharmBase):
         log.info("etcd is installed, version %s", version)
 
     def _reconcile(self, event: ops.EventBase) -> None:
-        if isinstance(event, ops.ConfigChangedEvent):
-            self.unit.set_ports(self._settings().port)
         node = self.node()
+        if isinstance(event, ops.ConfigChangedEvent):
+            self.unit.set_ports(node.settings.port)
         if not _only_told(event) and node.root.stamp() is not None:
             node.configure()
         self.settle(node, event=event)
@@ -170,7 +170,7 @@ class EtcdCharm(ops.CharmBase):
             root=data.Root(root),
             storage=storage,
             peers=self.peers,
-            settings=self._settings(),
+            settings=settings.Settings.parse(self.config),
             certificates=store.Store(),
             charm_dir=self.charm_dir,
             me=self.peers.me(),
@@ -186,14 +186,9 @@ class EtcdCharm(ops.CharmBase):
         withdrawn = self.peers.state().get("withdrawn", "")
         return status.aftermath(state, withdrawn, self.peers.generation())
 
-    def _settings(self) -> settings.Settings:
-        return settings.Settings.parse(self.config)
-
     def backups(self, node: node_.Node) -> backups.Backups:
         """Where this application's backups go."""
-        secret = self.config.get("rclone-config")
-        config = self._user_secret(str(secret), "rclone-conf") if secret else None
-        environment = self._user_secret(str(secret), "environment") if secret else ""
+        config, environment = rclone_config.read(self.model, self.config)
         chosen = choice.choose(
             self.s3.choice(),
             node.settings.backup_remote,
@@ -206,22 +201,9 @@ class EtcdCharm(ops.CharmBase):
         )
         return backups.Backups(node, chosen, folder)
 
-    def _user_secret(self, uri: str, field: str) -> str:
-        """A field of a user's secret, "" when it cannot be read."""
-        try:
-            return self.model.get_secret(id=uri).get_content(refresh=True).get(field, "")
-        except (ops.SecretNotFoundError, ops.ModelError):
-            return ""
-
     def _keyring(self) -> trust.Keyring:
-        return trust.Keyring(
-            store.Store(),
-            self.peers,
-            self.certificates,
-            self.unit.name,
-            self.app.name,
-            self.model.uuid,
-        )
+        owner = (self.unit.name, self.app.name, self.model.uuid)
+        return trust.Keyring(store.Store(), self.peers, self.certificates, *owner)
 
     def resource(self, name: str) -> pathlib.Path | None:
         """An attached resource; an empty file means none, as charms have it."""
