@@ -312,11 +312,6 @@ class Peers:
         self.set_state(_MARK, present.mark)
         return present
 
-    def set_authorities(self, authorities: authority.Authorities) -> bool:
-        """Replace the authorities and announce it; leader only."""
-        changed = self.set_secret(AUTHORITIES, authorities.to_secret())
-        return self.set_state(_MARK, authorities.mark) or changed
-
     def authorities_mark(self) -> str:
         """`Authorities.mark` of the present ones, "" before there are any.
 

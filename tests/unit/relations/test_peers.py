@@ -260,7 +260,8 @@ def test_given_other_authorities_when_set_then_every_unit_reads_the_new_ones(juj
     secret = testing.Secret(first.to_secret(), owner="app", label="authorities")
     with juju.hook(state(peer(), leader=True, secrets=[secret])) as charm:
         ours = peers.Peers(charm)
-        assert ours.set_authorities(second)
+        assert ours.set_secret(peers.AUTHORITIES, second.to_secret())
+        assert ours.ensure_authorities() == second
         assert ours.authorities_mark() == second.mark
     assert juju.out is not None
     with juju.hook(dataclasses.replace(juju.out, leader=False)) as charm:
