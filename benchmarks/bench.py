@@ -130,17 +130,23 @@ def fill(cluster: Cluster, size: int) -> None:
 
 
 class Peak(threading.Thread):
-    """Largest private memory of the charm's processes on this machine, sampled at 25 Hz, bytes."""
+    """Largest private memory of a charm process on this machine, sampled at 25 Hz, bytes.
+
+    Attributes:
+        bytes: of the process and its children, etcd's own tools excepted.
+        tool: of etcd's tool that it ran.
+    """
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.bytes = 0
+        self.bytes = self.tool = 0
         self._ended = threading.Event()
 
     def run(self) -> None:
         """Sample until left."""
         while not self._ended.wait(0.04):
-            self.bytes = max(self.bytes, _private_memory())
+            ours, tool = _private_memory()
+            self.bytes, self.tool = max(self.bytes, ours), max(self.tool, tool)
 
     def __enter__(self) -> Peak:
         self.start()
@@ -151,11 +157,12 @@ class Peak(threading.Thread):
         self.join()
 
 
-def _private_memory() -> int:
-    """RssAnon of the largest charm process and all its children."""
+def _private_memory() -> tuple[int, int]:
+    """RssAnon of the largest charm process with its children, and of their largest tool."""
     parents: dict[int, int] = {}
     anonymous: dict[int, int] = {}
     roots: list[int] = []
+    tools: set[int] = set()
     for entry in pathlib.Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
@@ -170,14 +177,20 @@ def _private_memory() -> int:
         anonymous[pid] = int(fields.get("RssAnon", "0 kB").split()[0]) * 1024
         if b"src/charm.py" in command and b"python" in command:
             roots.append(pid)
-    totals = dict.fromkeys(roots, 0)
+        if fields["Name"].strip() in ("etcdutl", "etcdctl"):
+            tools.add(pid)
+    totals, tool = dict.fromkeys(roots, 0), 0
     for pid, size in anonymous.items():
         ancestor = pid
         while ancestor in parents and ancestor not in totals:
             ancestor = parents[ancestor]
-        if ancestor in totals:
+        if ancestor not in totals:
+            continue
+        if pid in tools:
+            tool = max(tool, size)
+        else:
             totals[ancestor] += size
-    return max(totals.values(), default=0)
+    return max(totals.values(), default=0), tool
 
 
 def median(values: list[float]) -> float:

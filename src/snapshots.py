@@ -64,12 +64,12 @@ def take(node: node_.Node, target: str) -> snapshot.SnapshotInfo:
                 )
             now = datetime.datetime.now(datetime.timezone.utc)
             path = directory / f"{node.member}-{now:%Y%m%dT%H%M%S.%fZ}.db"
-            client.snapshot(path)
+            taken = client.snapshot(path)
     except OSError as error:
         raise errors.TargetError(
             f"{directory} cannot be written: {error.strerror}; nothing was kept there"
         ) from error
-    info = snapshot.verify(path)
+    info = snapshot.verify(path, sha256=taken.sha256)
     if target.startswith("/home/ubuntu"):
         with contextlib.suppress(LookupError):  # no such user: root keeps the file
             shutil.chown(path, "ubuntu", "ubuntu")

@@ -44,6 +44,10 @@ _OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 2000),
     ("grpc.keepalive_time_ms", 20000),
     ("grpc.keepalive_timeout_ms", 10000),
+    # A fixed window for what etcd streams ahead of its reader: gRPC's own measuring lets it grow
+    # with the size of a snapshot, and so the memory of whoever takes one.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 512 * 1024),
     # A snapshot is read by the thread that waits for it: a quarter less of its CPU time.
     ("SingleThreadedUnaryStream", 1),
 )

@@ -89,6 +89,7 @@ def verify(
     path: pathlib.Path,
     binary_version: tuple[int, int, int] | None = None,
     allow_missing_hash: bool = False,
+    sha256: str = "",
 ) -> SnapshotInfo:
     """Prove that a file is a whole snapshot that this etcd can restore. It is only read.
 
@@ -96,6 +97,8 @@ def verify(
         path: the file.
         binary_version: of the etcd to restore it with, by default the installed one.
         allow_missing_hash: accept a copy of a data directory's `member/snap/db`.
+        sha256: of the whole file, by whoever has just written it and matched the hash at its end
+            (`client.Client.snapshot`): it is not read for that again.
 
     Raises:
         errors.SnapshotError: one of its kinds, with the sentence for the operator.
@@ -111,7 +114,7 @@ def verify(
         hashed = details.st_size % client.SNAPSHOT_BLOCK == client.SNAPSHOT_HASH
         if not hashed and details.st_size % client.SNAPSHOT_BLOCK:
             raise errors.TruncatedError(f"{path} is truncated: it ends within its hash")
-        sha256 = _hash(path, details.st_size, hashed)
+        sha256 = sha256 or _hash(path, details.st_size, hashed)
         if not hashed and not allow_missing_hash:
             raise errors.BadHashError(
                 f"{path} has no hash at its end: it lost it, or is a copy of a member's database; "
