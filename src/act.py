@@ -89,7 +89,6 @@ def _do_one(node: node_.Node, step: steps.Step) -> None:
     """
     log.info("step: %s", step)
     begun = node.me.begun
-    node.stepped()
     try:
         Actor(node).do(step)
     except (errors.EtcdError, OSError) as error:
@@ -100,8 +99,6 @@ def _do_one(node: node_.Node, step: steps.Step) -> None:
         if token:
             node.me = dataclasses.replace(node.me, failure=(token, str(error)))
         raise StepError(str(error)) from error
-    finally:
-        node.stepped()
 
 
 def wake(node: node_.Node, seconds: float) -> None:

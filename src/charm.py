@@ -1,12 +1,17 @@
 #!/usr/bin/env python3
+# ruff: noqa: E402
 """The etcd charm: events in, steps out."""
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import pathlib
 from typing import TYPE_CHECKING
+
+if __name__ == "__main__":
+    gc.disable()  # looking for garbage while so much is imported takes a tenth of a hook
 
 import ops
 
@@ -243,6 +248,8 @@ def _status(
 
 if __name__ == "__main__":
     # Nothing is kept between hooks: with a full disk, a database there would fail every one.
+    gc.freeze()
+    gc.enable()
     unit = os.environ["JUJU_UNIT_NAME"].replace("/", "-")
     host.keep_in_memory(pathlib.Path(".unit-state.db"), f"{unit}.db")
     ops.main(EtcdCharm)

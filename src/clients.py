@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from etcd import service
 from relations import db
-from tls import authority, bundle, certificate
+from tls import authority, certificate
 
 if TYPE_CHECKING:
     import pathlib
@@ -48,6 +48,8 @@ def hand_out(node: node_.Node, common_name: object, days: object) -> pathlib.Pat
     Raises:
         bundle.BundleError: the name or the number of days cannot be used.
     """
+    from tls import bundle  # costly, and most hooks pack nothing
+
     name = bundle.check_common_name(common_name)
     pair = _sign(node, name, bundle.check_days(days))
     urls = [u.client_url for u in node.peers.units() if u.alive and u.client_url]
@@ -62,6 +64,8 @@ def server_ca(node: node_.Node) -> bytes:
 def _sign(node: node_.Node, name: str, days: int) -> authority.Pair:
     authorities = node.peers.authorities()
     if authorities is None:
+        from tls import bundle
+
         raise bundle.BundleError(
             "the cluster has no client authority yet: wait until it is healthy"
         )

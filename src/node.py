@@ -71,15 +71,6 @@ class Node:
         return generations.member_name(self.unit)
 
     @functools.cached_property
-    def etcd_state(self) -> view.Service:
-        """What systemd says of etcd, asked once between two steps."""
-        return service.state()
-
-    def stepped(self) -> None:
-        """Forget what a step may have changed."""
-        self.__dict__.pop("etcd_state", None)
-
-    @functools.cached_property
     def addresses(self) -> peers.Addresses:
         """What `network-get` says, asked once for each hook."""
         return self.peers.addresses()
@@ -124,7 +115,7 @@ class Node:
             return ()
         stamp = self.root.stamp()
         mine = stamp is not None and stamp.token == committed.token
-        local = [self.local_url] if mine and self.etcd_state is view.Service.RUNNING else []
+        local = [self.local_url] if mine else []
         others = [
             unit.client_url
             for unit in self.peers.units()

@@ -59,28 +59,26 @@ def observe(node: node_.Node, *, leader: bool, recover: str | None = None) -> vi
 
 
 def _etcd(node: node_.Node) -> view.Etcd:
-    state = node.etcd_state
-    running = state is view.Service.RUNNING
-    stale = running and (node.storage is not None or service.stale())
     if not node.ready or not node.endpoints():
-        return view.Etcd(service=state, stale=stale)
+        return _alone(node, service.state())
     with node.client() as client:
-        local_id = _local_id(client, node.local_url)
+        local = _local(client, node.local_url)
+        # One that answers runs: systemd need not be asked.
+        seen = _alone(node, view.Service.RUNNING if local else service.state())
+        seen = dataclasses.replace(seen, local_id=local.member_id if local else None)
         try:
-            membership = client.observe()
+            membership = client.observe(local)
             leader = membership.leader or client.leader()
             alarms = client.alarms() if membership.alarms is None else membership.alarms
         except errors.EtcdError as error:
             log.info("the cluster does not answer: %s", error)
-            return view.Etcd(service=state, local_id=local_id, stale=stale)
+            return seen
     names = {member.id: member.name for member in membership.members}
-    return view.Etcd(
-        service=state,
+    return dataclasses.replace(
+        seen,
         members=membership.members,
         cluster_id=membership.cluster_id,
         leader=leader,
-        local_id=local_id,
-        stale=stale,
         alarms=tuple(
             f"{alarm.kind} on {names.get(alarm.member_id, 'a removed member')}"
             for alarm in alarms
@@ -90,12 +88,19 @@ def _etcd(node: node_.Node) -> view.Etcd:
     )
 
 
-def _local_id(client: clients.Client, local_url: str) -> int | None:
-    """Member ID of this unit's etcd, None when it does not answer or is of another cluster."""
+def _alone(node: node_.Node, state: view.Service) -> view.Etcd:
+    """What can be said of this unit's etcd without asking it."""
+    running = state is view.Service.RUNNING
+    stale = running and (node.storage is not None or service.stale())
+    return view.Etcd(service=state, stale=stale)
+
+
+def _local(client: clients.Client, local_url: str) -> answers.EndpointStatus | None:
+    """What this unit's etcd says, None when it does not answer or is of another cluster."""
     if local_url not in client.endpoints:
         return None
     try:
-        return client.status(local_url, timeout=3).member_id
+        return client.status(local_url, timeout=3)
     except errors.EtcdError as error:
         log.info("the local etcd does not answer: %s", error)
         return None

@@ -10,7 +10,6 @@ Works with rclone 1.60 (Debian 12 and 13) and later.
 
 from __future__ import annotations
 
-import configparser
 import contextlib
 import dataclasses
 import datetime
@@ -26,7 +25,10 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Generator
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    import configparser
 
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all or 0 when unknown), about once a second."""
@@ -837,6 +839,8 @@ def section_names(config: str) -> tuple[str, ...] | None:
 
 
 def _parsed(config: str) -> configparser.RawConfigParser | None:
+    import configparser  # costly, and most remotes come by the relation
+
     parser = configparser.RawConfigParser(strict=False, delimiters=("=",), allow_no_value=True)
     try:
         parser.read_string(config)

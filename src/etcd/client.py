@@ -137,24 +137,30 @@ class Client:
 
         return self._failover(ask)
 
-    def observe(self) -> answers.Membership:
+    def observe(self, local: answers.EndpointStatus | None = None) -> answers.Membership:
         """The linearizable member list, with each member's health, raft index and corruption.
 
         Members are probed in parallel at their own client URLs, within half the timeout.
+
+        Args:
+            local: what a member has just told of itself; it is not asked again.
         """
         membership = self.members()
         urls = {m.id: m.client_urls[0] for m in membership.members if m.client_urls}
+        told: dict[int, answers.EndpointStatus | None] = {}
+        if local is not None and urls.pop(local.member_id, None):
+            told[local.member_id] = local
         probes = self.statuses(tuple(urls.values()), self.timeout / 2)
-        by_endpoint = {probe.endpoint: probe for probe in probes}
+        by_endpoint = {probe.endpoint: probe.status for probe in probes}
+        told |= {id_: by_endpoint[_normal(url)] for id_, url in urls.items()}
         alarms: tuple[answers.Alarm, ...] | None = None
         with contextlib.suppress(errors.EtcdError):
             alarms = self.alarms()
         corrupt = {alarm.member_id for alarm in alarms or () if alarm.kind == "CORRUPT"}
-        led = [probe.status for probe in probes if probe.status and probe.status.leader]
+        led = [status for status in told.values() if status and status.leader]
         members: list[view.Member] = []
         for member in membership.members:
-            probe = by_endpoint.get(_normal(urls[member.id])) if member.id in urls else None
-            status = probe.status if probe else None
+            status = told.get(member.id)
             answered = status is not None and status.member_id == member.id
             members.append(
                 dataclasses.replace(

@@ -19,7 +19,7 @@ import struct
 from typing import Any
 
 from cluster import view
-from etcd import bolt, errors, files, wal
+from etcd import errors, files
 
 _STAMP = "stamp.json"
 _KEPT = "kept.json"
@@ -378,11 +378,15 @@ class Root:
 
 def has_data(data_dir: pathlib.Path) -> bool:
     """There is a write-ahead log: etcd knows who it is and ignores `initial-*`."""
+    from etcd import wal  # costly, and a hook beside a running etcd reads no log
+
     return bool(wal.logs(data_dir))
 
 
 def member_ids(data_dir: pathlib.Path) -> tuple[int, int] | None:
     """(member ID, cluster ID) that the data was written by, None without readable data."""
+    from etcd import wal
+
     try:
         return wal.member_ids(data_dir)
     except ValueError:
@@ -404,6 +408,8 @@ def disk_facts(data_dir: pathlib.Path) -> view.DiskFacts | None:
     Raises:
         errors.DataError: the log or the database cannot be read.
     """
+    from etcd import bolt, wal
+
     logs = wal.logs(data_dir)
     database = data_dir / "member" / "snap" / "db"
     if not logs and not database.exists():

@@ -12,8 +12,8 @@ import enum
 import functools
 import hashlib
 import json
+import os
 import pathlib
-import platform
 import re
 import shutil
 import subprocess
@@ -174,7 +174,7 @@ def ensure_unit(data_root: pathlib.Path) -> bool:
 def unsupported_arch() -> str:
     """What etcd wants in ETCD_UNSUPPORTED_ARCH to run on this machine, "" for nothing."""
     wanted = {"aarch64": "arm64", "ppc64le": "ppc64le", "s390x": "s390x"}
-    return wanted.get(platform.machine(), "")
+    return wanted.get(os.uname().machine, "")
 
 
 def unit_root() -> pathlib.Path | None:
