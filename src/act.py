@@ -1,21 +1,16 @@
-"""Steps into effects: each one idempotent, so that a hook may die anywhere in it."""
+"""The loop of a hook: observe, plan and act until nothing is left to do."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
-import pathlib
-import shutil
-import time
 from typing import TYPE_CHECKING
 
-import host
 import observe
 from cluster import generation as generations
 from cluster import plan as policy
 from cluster import steps
-from etcd import answers, data, errors, service
+from etcd import errors
 
 if TYPE_CHECKING:
     import node as node_
@@ -24,10 +19,7 @@ log = logging.getLogger(__name__)
 
 ROUNDS = 12  # times that one hook observes, plans and acts
 LEAVING_ROUNDS = 60
-WAKE_SHARE = 4  # a wake-up is this many hooks away
-WAKE_LONGEST = 60  # seconds
 RETRY = 5  # seconds until a step that failed is tried again
-START_WAIT = 20  # seconds that a hook waits for a started etcd to become a member
 
 
 class StepError(Exception):
@@ -48,7 +40,7 @@ def settle(node: node_.Node, *, leader: bool, recover: str | None = None) -> pol
                 _do_one(node, step)
         except StepError as error:
             verdict = dataclasses.replace(verdict, message=str(error))
-            wake(node, RETRY)
+            node.wake(RETRY)
             if not dying:
                 break
         if not verdict.steps or any(step.ends_hook for step in verdict.steps):
@@ -58,7 +50,7 @@ def settle(node: node_.Node, *, leader: bool, recover: str | None = None) -> pol
             break
         verdict = _round(node, leader=leader, recover=recover)
     else:
-        wake(node, RETRY)
+        node.wake(RETRY)
     node.peers.publish(node.me)
     return verdict
 
@@ -71,7 +63,7 @@ def _follow_up(node: node_.Node, verdict: policy.Plan) -> None:
     """
     committed = [s.generation for s in verdict.steps if isinstance(s, steps.Commit)]
     if any(not g.confirmed or g.source is not generations.Source.NEW for g in committed):
-        _wake_in(node, RETRY)
+        node.wake_in(RETRY)
 
 
 def _round(node: node_.Node, *, leader: bool, recover: str | None) -> policy.Plan:
@@ -87,10 +79,12 @@ def _do_one(node: node_.Node, step: steps.Step) -> None:
     Raises:
         StepError: it could not be done; what was there before is still there.
     """
+    import effects  # costly, and most hooks have nothing to do
+
     log.info("step: %s", step)
     begun = node.me.begun
     try:
-        Actor(node).do(step)
+        effects.Actor(node).do(step)
     except (errors.EtcdError, OSError) as error:
         log.warning("%s: %s", type(step).__name__, error)
         if node.root.disk().token is None:
@@ -99,204 +93,6 @@ def _do_one(node: node_.Node, step: steps.Step) -> None:
         if token:
             node.me = dataclasses.replace(node.me, failure=(token, str(error)))
         raise StepError(str(error)) from error
-
-
-def wake(node: node_.Node, seconds: float) -> None:
-    """Look again in so many seconds; a leaving unit, which has no later hook, waits here.
-
-    Juju runs a wake-up before it delivers relation events: one that came too often would keep
-    them from this unit for ever. So it is several hooks away, and further the longer nothing
-    has moved.
-    """
-    if node.peers.dying:
-        time.sleep(min(seconds, 1.0))
-        return
-    now = time.time()
-    age = max((now - began for began in node.since().values()), default=0.0)
-    delay = max(seconds, WAKE_SHARE * (time.monotonic() - node.began), age / WAKE_SHARE)
-    _wake_in(node, min(delay, WAKE_LONGEST))
-
-
-def _wake_in(node: node_.Node, seconds: float) -> None:
-    try:
-        host.wake(seconds, node.unit, node.charm_dir)
-    except errors.EtcdError as error:
-        log.warning("no earlier look than update-status: %s", error)
-
-
-class Actor:
-    """Does what `cluster.plan` asks for on one unit."""
-
-    def __init__(self, node: node_.Node):
-        self._node = node
-
-    @functools.singledispatchmethod
-    def do(self, step: steps.Step) -> None:
-        """Carry out one step."""
-        raise TypeError(f"no effect for {step!r}")
-
-    @do.register
-    def _(self, step: steps.Propose) -> None:
-        self._node.peers.set_proposal(step.proposal)
-        if step.proposal is None:
-            self._node.peers.set_state("withdrawn", step.reason)
-
-    @do.register
-    def _(self, step: steps.Commit) -> None:
-        proposal = self._node.peers.proposal()
-        self._node.peers.set_generation(step.generation)
-        if proposal is not None and proposal.token == step.generation.token:
-            self._node.peers.set_proposal(None)
-            self._node.peers.set_state("withdrawn", "")
-
-    @do.register
-    def _(self, step: steps.Prepare) -> None:
-        import snapshots  # costly, and most hooks restore nothing
-
-        proposal = step.proposal
-        founder = proposal.founder(self._node.unit)
-        if founder is None:
-            raise errors.DataError(f"{self._node.unit} is no founder of this proposal")
-        try:
-            snapshots.prepare(self._node, proposal, founder)
-        except (errors.EtcdError, OSError):
-            self._node.root.discard(proposal.token)  # the disk may just be too full for it
-            raise
-        self._node.root.prepare_done(proposal.token)
-
-    @do.register
-    def _(self, step: steps.Discard) -> None:
-        self._node.root.discard(step.token)
-
-    @do.register
-    def _(self, step: steps.Stop) -> None:
-        service.stop()
-
-    @do.register
-    def _(self, step: steps.SetAside) -> None:
-        service.stop()
-        self._node.root.set_aside(step.reason)
-
-    @do.register
-    def _(self, step: steps.Adopt) -> None:
-        self._begin()
-        self._node.root.adopt(step.token)
-
-    @do.register
-    def _(self, step: steps.PutBack) -> None:
-        self._node.root.put_back(step.token)
-
-    @do.register
-    def _(self, step: steps.Found) -> None:
-        self._first_start(step.generation, service.Initial.NEW, step.generation.initial_cluster)
-
-    @do.register
-    def _(self, step: steps.Join) -> None:
-        self._first_start(step.generation, service.Initial.EXISTING, step.initial_cluster)
-
-    def _first_start(
-        self, record: generations.Generation, initial: service.Initial, initial_cluster: str
-    ) -> None:
-        self._begin()
-        self._node.root.new_current(
-            data.Stamp(record.token, record.number, None, self._node.member)
-        )
-        service.ensure_unit(self._node.root.path)
-        self._node.configure(initial=initial, initial_cluster=initial_cluster, token=record.token)
-        service.start(wait=START_WAIT)
-
-    @do.register
-    def _(self, step: steps.Start) -> None:
-        self._begin()
-        service.ensure_unit(self._node.root.path)
-        self._node.configure(compare=not step.first)
-        service.start(wait=START_WAIT)
-
-    def _begin(self) -> None:
-        """Say for ever that this unit has started the committed generation's data once."""
-        committed = self._node.peers.generation()
-        if committed is not None:
-            self._node.begin(committed.number)
-
-    @do.register
-    def _(self, step: steps.Restart) -> None:
-        self._node.use_turn(self._node.peers.turn()[1])
-        if self._node.storage is not None:
-            service.stop()
-            self._node.move()
-            service.ensure_unit(self._node.root.path)
-        self._node.configure()
-        service.restart(wait=START_WAIT)
-
-    @do.register
-    def _(self, step: steps.AddLearner) -> None:
-        with self._node.client() as client:
-            self._node.joined()
-            try:
-                client.add_learner([step.peer_url])
-            except errors.RefusedError:
-                self._node.not_joined()  # another was faster: that is no failure of this unit
-                raise
-
-    @do.register
-    def _(self, step: steps.Promote) -> None:
-        with self._node.client() as client:
-            client.promote(step.member_id)
-
-    @do.register
-    def _(self, step: steps.RemoveMember) -> None:
-        with self._node.client() as client:
-            client.remove(step.member_id)
-
-    @do.register
-    def _(self, step: steps.UpdateMember) -> None:
-        with self._node.client() as client:
-            client.update(step.member_id, [step.peer_url])
-
-    @do.register
-    def _(self, step: steps.MoveLeader) -> None:
-        with self._node.client() as client:
-            client.move_leader(step.to)
-
-    @do.register
-    def _(self, step: steps.Grant) -> None:
-        self._node.peers.set_turn(step.unit, step.number)
-
-    @do.register
-    def _(self, step: steps.Fail) -> None:
-        self._node.me = dataclasses.replace(self._node.me, failure=(step.token, step.reason))
-
-    @do.register
-    def _(self, step: steps.ReadFacts) -> None:
-        pass  # `observe` reads and publishes them whenever etcd does not run
-
-    @do.register
-    def _(self, step: steps.Wake) -> None:
-        wake(self._node, step.seconds)
-
-    @do.register
-    def _(self, step: steps.Open) -> None:
-        with self._node.client() as client:
-            client.disarm(answers.CLOSED)
-
-    @do.register
-    def _(self, step: steps.Finish) -> None:
-        record = step.generation
-        if record.source is generations.Source.BACKUP:
-            with self._node.client() as client:
-                if client.alarms():
-                    client.disarm()
-        for kept in self._node.root.kept():
-            if kept.stamp is None or kept.stamp.generation >= record.number:
-                continue
-            if record.skip_backup:
-                self._node.root.drop(kept)
-            elif record.keep:
-                self._node.root.move(kept, pathlib.Path(record.keep))
-        for token in self._node.root.prepared():
-            self._node.root.discard(token)
-        shutil.rmtree(self._node.fetched, ignore_errors=True)
-        self._node.finish(record.number)
 
 
 def _token(step: steps.Step) -> str:

@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-# ruff: noqa: E402
 """The etcd charm: events in, steps out."""
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import pathlib
 from typing import TYPE_CHECKING
 
+import startup
+
 if __name__ == "__main__":
-    gc.disable()  # looking for garbage while so much is imported takes a tenth of a hook
+    startup.begin()
 
 import ops
 
@@ -137,8 +137,12 @@ class EtcdCharm(ops.CharmBase):
             cos.Cos(self).publish(node.settings.metrics_port)
         problem = self._instruct(node)
         if problem and verdict.status == "active":
-            act.wake(node, act.WAKE_LONGEST)  # no event tells that a remote is back
-        self._status = _status(verdict, trusted, problem, self._aftermath(verdict.state))
+            node.wake(node_.WAKE_LONGEST)  # no event tells that a remote is back
+        aftermath = ""
+        if leader:
+            withdrawn = self.peers.state().get("withdrawn", "")
+            aftermath = status.aftermath(verdict.state, withdrawn, self.peers.generation())
+        self._status = _status(verdict, trusted, problem, aftermath)
 
     def _instruct(self, node: node_.Node) -> backups.Problem | None:
         """Tell the keeper and `etcd-admin` what changed; a full disk is no reason to fail."""
@@ -184,13 +188,6 @@ class EtcdCharm(ops.CharmBase):
         node.origin = lambda: self.backups(node).origin()
         return node
 
-    def _aftermath(self, state: status.State) -> str:
-        """What is left to say of the last restore or recovery; the leader says it."""
-        if not self.unit.is_leader():
-            return ""
-        withdrawn = self.peers.state().get("withdrawn", "")
-        return status.aftermath(state, withdrawn, self.peers.generation())
-
     def backups(self, node: node_.Node) -> backups.Backups:
         """Where this application's backups go."""
         config, environment = rclone_config.read(self.model, self.config)
@@ -235,10 +232,8 @@ def _status(
     problem: backups.Problem | None,
     aftermath: str,
 ) -> ops.StatusBase:
-    if trusted.wrong:
-        return ops.BlockedStatus(trusted.message)
-    if not trusted.ready:
-        return ops.WaitingStatus(trusted.message)
+    if not trusted.ready or trusted.wrong:
+        return (ops.BlockedStatus if trusted.wrong else ops.WaitingStatus)(trusted.message)
     if problem and verdict.status == "active":
         kind = ops.WaitingStatus if problem.waiting else ops.BlockedStatus
         return kind(problem.sentence)
@@ -247,9 +242,8 @@ def _status(
 
 
 if __name__ == "__main__":
+    startup.ready()
     # Nothing is kept between hooks: with a full disk, a database there would fail every one.
-    gc.freeze()
-    gc.enable()
-    unit = os.environ["JUJU_UNIT_NAME"].replace("/", "-")
-    host.keep_in_memory(pathlib.Path(".unit-state.db"), f"{unit}.db")
+    name = f"{os.environ['JUJU_UNIT_NAME'].replace('/', '-')}.db"
+    host.keep_in_memory(pathlib.Path(".unit-state.db"), name)
     ops.main(EtcdCharm)

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import logging
 import pathlib
 import time
 from typing import TYPE_CHECKING
@@ -23,11 +24,15 @@ if TYPE_CHECKING:
     from backup import remote as remotes
     from tls import certificate, store
 
+log = logging.getLogger(__name__)
+
 SINCE = pathlib.Path("/run/etcd-charm/since.json")
 LOCAL = pathlib.Path("/var/lib/etcd-charm")
 JOINS = pathlib.Path("/run/etcd-charm/joins.json")
 FINISHED = "finished"
 JOINS_WITHIN = 3600  # seconds that an attempt to join is counted
+WAKE_SHARE = 4  # a wake-up is this many hooks away
+WAKE_LONGEST = 60  # seconds
 
 
 @dataclasses.dataclass
@@ -218,6 +223,28 @@ class Node:
         if wanted != before:
             SINCE.parent.mkdir(parents=True, exist_ok=True)
             SINCE.write_text(json.dumps(wanted))
+
+    def wake(self, seconds: float) -> None:
+        """Look again in so many seconds; a leaving unit, which has no later hook, waits here.
+
+        Juju runs a wake-up before it delivers relation events: one that came too often would keep
+        them from this unit for ever. So it is several hooks away, and further the longer nothing
+        has moved.
+        """
+        if self.peers.dying:
+            time.sleep(min(seconds, 1.0))
+            return
+        now = time.time()
+        age = max((now - began for began in self.since().values()), default=0.0)
+        delay = max(seconds, WAKE_SHARE * (time.monotonic() - self.began), age / WAKE_SHARE)
+        self.wake_in(min(delay, WAKE_LONGEST))
+
+    def wake_in(self, seconds: float) -> None:
+        """Look again in exactly so many seconds."""
+        try:
+            host.wake(seconds, self.unit, self.charm_dir)
+        except errors.EtcdError as error:
+            log.warning("no earlier look than update-status: %s", error)
 
     def begin(self, number: int) -> None:
         """Note on the machine's own disk that data of this generation was started here.

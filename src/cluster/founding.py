@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cluster import generation as generations
 from cluster import reading
 from cluster import steps as steps_
 from cluster import view as views
 
-Steps = tuple[steps_.Step, ...]
+if TYPE_CHECKING:
+    Steps = tuple[steps_.Step, ...]
+
 
 RETRY = "retry"
 """The clock of a failure: a survivor that could not be used is not tried again at once."""

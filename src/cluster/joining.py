@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cluster import reading, running
 from cluster import steps as steps_
 from cluster import view as views
 
-Steps = tuple[steps_.Step, ...]
+if TYPE_CHECKING:
+    Steps = tuple[steps_.Step, ...]
+
 IN_SYNC = 0.9
 """A learner may be promoted at this share of the leader's index (etcd, readyPercentThreshold)."""
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cluster import reading, running
 from cluster import steps as steps_
 from cluster import view as views
 
-Steps = tuple[steps_.Step, ...]
+if TYPE_CHECKING:
+    Steps = tuple[steps_.Step, ...]
 
 
 def leave(view: views.View) -> Steps | None:

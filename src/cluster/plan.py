@@ -25,11 +25,10 @@ from cluster import view as views
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-State = status.State
-Steps = tuple[steps_.Step, ...]
-if TYPE_CHECKING:
+    Steps = tuple[steps_.Step, ...]
     Rule = Callable[[views.View], Steps | None]
 
+State = status.State
 QUICK, SLOW = 2.0, 15.0
 """Seconds between two looks at something that no Juju event will announce."""
 

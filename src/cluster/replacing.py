@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 from cluster import generation as generations
 from cluster import reading
 from cluster import steps as steps_
 from cluster import view as views
 
-Steps = tuple[steps_.Step, ...]
+if TYPE_CHECKING:
+    Steps = tuple[steps_.Step, ...]
+
 _REPLACING = (generations.Source.BACKUP, generations.Source.SURVIVOR)
 
 

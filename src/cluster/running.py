@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cluster import founding, reading
 from cluster import generation as generations
 from cluster import steps as steps_
 from cluster import view as views
 
-Steps = tuple[steps_.Step, ...]
+if TYPE_CHECKING:
+    Steps = tuple[steps_.Step, ...]
 
 
 def replace(view: views.View) -> Steps | None:

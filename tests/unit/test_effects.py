@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import act
+import effects
 import node
 from cluster import steps
 from etcd import errors
@@ -50,7 +50,7 @@ def add(error: errors.EtcdError | None = None) -> int:
     """Try to become a learner; answers how many attempts are counted."""
     unit = FakeNode(FakeEtcd(error))
     with contextlib.suppress(errors.EtcdError):
-        act.Actor(unit).do(steps.AddLearner("https://198.18.0.1:2380"))  # type: ignore[arg-type]
+        effects.Actor(unit).do(steps.AddLearner("https://198.18.0.1:2380"))  # type: ignore[arg-type]
     return unit.joins()
 
 

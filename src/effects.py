@@ -1,0 +1,193 @@
+"""Steps into effects: each one idempotent, so that a hook may die anywhere in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+import shutil
+from typing import TYPE_CHECKING
+
+from cluster import generation as generations
+from cluster import steps
+from etcd import answers, data, errors, service
+
+if TYPE_CHECKING:
+    import node as node_
+
+START_WAIT = 20  # seconds that a hook waits for a started etcd to become a member
+
+
+class Actor:
+    """Does what `cluster.plan` asks for on one unit."""
+
+    def __init__(self, node: node_.Node):
+        self._node = node
+
+    @functools.singledispatchmethod
+    def do(self, step: steps.Step) -> None:
+        """Carry out one step."""
+        raise TypeError(f"no effect for {step!r}")
+
+    @do.register
+    def _(self, step: steps.Propose) -> None:
+        self._node.peers.set_proposal(step.proposal)
+        if step.proposal is None:
+            self._node.peers.set_state("withdrawn", step.reason)
+
+    @do.register
+    def _(self, step: steps.Commit) -> None:
+        proposal = self._node.peers.proposal()
+        self._node.peers.set_generation(step.generation)
+        if proposal is not None and proposal.token == step.generation.token:
+            self._node.peers.set_proposal(None)
+            self._node.peers.set_state("withdrawn", "")
+
+    @do.register
+    def _(self, step: steps.Prepare) -> None:
+        import snapshots  # costly, and most hooks restore nothing
+
+        proposal = step.proposal
+        founder = proposal.founder(self._node.unit)
+        if founder is None:
+            raise errors.DataError(f"{self._node.unit} is no founder of this proposal")
+        try:
+            snapshots.prepare(self._node, proposal, founder)
+        except (errors.EtcdError, OSError):
+            self._node.root.discard(proposal.token)  # the disk may just be too full for it
+            raise
+        self._node.root.prepare_done(proposal.token)
+
+    @do.register
+    def _(self, step: steps.Discard) -> None:
+        self._node.root.discard(step.token)
+
+    @do.register
+    def _(self, step: steps.Stop) -> None:
+        service.stop()
+
+    @do.register
+    def _(self, step: steps.SetAside) -> None:
+        service.stop()
+        self._node.root.set_aside(step.reason)
+
+    @do.register
+    def _(self, step: steps.Adopt) -> None:
+        self._begin()
+        self._node.root.adopt(step.token)
+
+    @do.register
+    def _(self, step: steps.PutBack) -> None:
+        self._node.root.put_back(step.token)
+
+    @do.register
+    def _(self, step: steps.Found) -> None:
+        self._first_start(step.generation, service.Initial.NEW, step.generation.initial_cluster)
+
+    @do.register
+    def _(self, step: steps.Join) -> None:
+        self._first_start(step.generation, service.Initial.EXISTING, step.initial_cluster)
+
+    def _first_start(
+        self, record: generations.Generation, initial: service.Initial, initial_cluster: str
+    ) -> None:
+        self._begin()
+        self._node.root.new_current(
+            data.Stamp(record.token, record.number, None, self._node.member)
+        )
+        service.ensure_unit(self._node.root.path)
+        self._node.configure(initial=initial, initial_cluster=initial_cluster, token=record.token)
+        service.start(wait=START_WAIT)
+
+    @do.register
+    def _(self, step: steps.Start) -> None:
+        self._begin()
+        service.ensure_unit(self._node.root.path)
+        self._node.configure(compare=not step.first)
+        service.start(wait=START_WAIT)
+
+    def _begin(self) -> None:
+        """Say for ever that this unit has started the committed generation's data once."""
+        committed = self._node.peers.generation()
+        if committed is not None:
+            self._node.begin(committed.number)
+
+    @do.register
+    def _(self, step: steps.Restart) -> None:
+        self._node.use_turn(self._node.peers.turn()[1])
+        if self._node.storage is not None:
+            service.stop()
+            self._node.move()
+            service.ensure_unit(self._node.root.path)
+        self._node.configure()
+        service.restart(wait=START_WAIT)
+
+    @do.register
+    def _(self, step: steps.AddLearner) -> None:
+        with self._node.client() as client:
+            self._node.joined()
+            try:
+                client.add_learner([step.peer_url])
+            except errors.RefusedError:
+                self._node.not_joined()  # another was faster: that is no failure of this unit
+                raise
+
+    @do.register
+    def _(self, step: steps.Promote) -> None:
+        with self._node.client() as client:
+            client.promote(step.member_id)
+
+    @do.register
+    def _(self, step: steps.RemoveMember) -> None:
+        with self._node.client() as client:
+            client.remove(step.member_id)
+
+    @do.register
+    def _(self, step: steps.UpdateMember) -> None:
+        with self._node.client() as client:
+            client.update(step.member_id, [step.peer_url])
+
+    @do.register
+    def _(self, step: steps.MoveLeader) -> None:
+        with self._node.client() as client:
+            client.move_leader(step.to)
+
+    @do.register
+    def _(self, step: steps.Grant) -> None:
+        self._node.peers.set_turn(step.unit, step.number)
+
+    @do.register
+    def _(self, step: steps.Fail) -> None:
+        self._node.me = dataclasses.replace(self._node.me, failure=(step.token, step.reason))
+
+    @do.register
+    def _(self, step: steps.ReadFacts) -> None:
+        pass  # `observe` reads and publishes them whenever etcd does not run
+
+    @do.register
+    def _(self, step: steps.Wake) -> None:
+        self._node.wake(step.seconds)
+
+    @do.register
+    def _(self, step: steps.Open) -> None:
+        with self._node.client() as client:
+            client.disarm(answers.CLOSED)
+
+    @do.register
+    def _(self, step: steps.Finish) -> None:
+        record = step.generation
+        if record.source is generations.Source.BACKUP:
+            with self._node.client() as client:
+                if client.alarms():
+                    client.disarm()
+        for kept in self._node.root.kept():
+            if kept.stamp is None or kept.stamp.generation >= record.number:
+                continue
+            if record.skip_backup:
+                self._node.root.drop(kept)
+            elif record.keep:
+                self._node.root.move(kept, pathlib.Path(record.keep))
+        for token in self._node.root.prepared():
+            self._node.root.discard(token)
+        shutil.rmtree(self._node.fetched, ignore_errors=True)
+        self._node.finish(record.number)
