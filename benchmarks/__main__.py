@@ -17,6 +17,7 @@ from benchmarks import (
     hooks,
     joining,
     restoring,
+    returning,
 )
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ BENCHES: dict[str, Callable[[], Iterator[bench.Figure]]] = {
     "f": gaps.measure,
     "g": hooks.measure,
     "h": backing_up.measure,
+    "i": returning.measure,
+    "j": returning.measure,
 }
 
 

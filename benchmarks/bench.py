@@ -6,6 +6,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import datetime
+import os
 import pathlib
 import re
 import statistics
@@ -118,14 +119,20 @@ def tls(where: pathlib.Path) -> clients.TLSFiles:
     return clients.TLSFiles(where / "ca.crt", where / "client.crt", where / "client.key")
 
 
-def fill(cluster: Cluster, size: int) -> None:
-    """Put about `size` bytes into the cluster, in values of 512 KiB, over TLS from the host."""
+def fill(cluster: Cluster, size: int, *, packs: bool = True) -> None:
+    """Put about `size` bytes into the cluster, in values of 512 KiB, over TLS from the host.
+
+    Args:
+        cluster: where to.
+        size: bytes.
+        packs: they can be packed to next to nothing; otherwise not at all.
+    """
     with tempfile.TemporaryDirectory() as folder:
         where = next(cluster.credentials(pathlib.Path(folder)).rglob("ca.crt")).parent
         urls = [f"https://{unit.public_address}:2379" for unit in cluster.units().values()]
-        value = b"v" * (MIB // 2)
         with clients.Client(urls, tls(where), timeout=60) as online:
-            for number in range(size // len(value)):
+            for number in range(size // (MIB // 2)):
+                value = b"v" * (MIB // 2) if packs else os.urandom(MIB // 2)
                 online.put(f"fill/{number}", value)
 
 

@@ -1,4 +1,4 @@
-"""c, d: a restore against the same by hand, and the memory that it and a snapshot take."""
+"""c, d: a file restored against the same by hand, and the memory that it and a snapshot take."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from benchmarks import bench
 from benchmarks.bench import MIB, Cluster, Figure, say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 UNITS = 3
 CONFIG = "/etc/etcd/etcd.conf.yaml"
 SMALL, LARGE = 64 * MIB, 1024 * MIB
+FILE = "/tmp/byhand.db"
+"""Where the snapshot is, on each machine, when it is restored by hand."""
 
 
 def measure() -> Iterator[Figure]:
@@ -42,14 +44,30 @@ def _restoring(cluster: Cluster) -> tuple[Figure, dict[str, bench.Peak]]:
     leader = cluster.leader()
     with bench.Peak() as snapshot:
         taken = cluster.run("snapshot", leader, wait=600).results["snapshot"]
-    before = cluster.members(leader)["header"]["cluster_id"]
-    with bench.stopwatch() as seconds, bench.Peak() as restore:
-        cluster.run("restore", leader, wait=600, path=taken["path"])
-        _until_replaced(cluster, leader, before)
-        ours = seconds()
+    with bench.Peak() as restore:
+        ours = restored(cluster, path=taken["path"])
     cluster.wait_healthy(UNITS, timeout=600)
-    by_hand = _restore_by_hand(cluster, taken["path"])
-    return Figure("restore", ours, by_hand, 1.2), {"snapshot": snapshot, "restore": restore}
+    with tempfile.TemporaryDirectory() as folder:
+        local = f"{folder}/byhand.db"
+        there = f"{leader}:/home/ubuntu/byhand.db"
+        copy = f"cp {taken['path']} /home/ubuntu/byhand.db"
+        cluster.shell(leader, f"{copy}; chmod 644 /home/ubuntu/byhand.db")
+        hand = by_hand(
+            cluster,
+            lambda unit: cluster.juju.scp(local, f"{unit}:{FILE}"),
+            lambda: cluster.juju.scp(there, local),
+        )
+    return Figure("restore", ours, hand, 1.2), {"snapshot": snapshot, "restore": restore}
+
+
+def restored(cluster: Cluster, **source: str) -> float:
+    """Seconds from the action until the restored cluster takes a write."""
+    leader = cluster.leader()
+    before = cluster.members(leader)["header"]["cluster_id"]
+    with bench.stopwatch() as seconds:
+        cluster.run("restore", leader, wait=600, **source)
+        _until_replaced(cluster, leader, before)
+        return seconds()
 
 
 def _until_replaced(cluster: Cluster, unit: str, before: int) -> None:
@@ -63,44 +81,47 @@ def _until_replaced(cluster: Cluster, unit: str, before: int) -> None:
     raise TimeoutError("the restored cluster takes no writes")
 
 
-def _restore_by_hand(cluster: Cluster, path: str) -> float:
-    """Copy the file to the others, restore on all three, start them, write: a careful operator."""
+def by_hand(
+    cluster: Cluster, get: Callable[[str], object], first: Callable[[], object] = lambda: None
+) -> float:
+    """Seconds of a careful operator on all machines at once, until a write; undone afterwards.
+
+    Args:
+        cluster: whose machines, whose members' certificates.
+        get: brings the snapshot to `FILE` on a unit's machine.
+        first: what is done once before.
+    """
     units = list(cluster.units())
     where = {unit: cluster.address(unit) for unit in units}
     initial = ",".join(f"{u.replace('/', '-')}=https://{a}:2380" for u, a in where.items())
-    with tempfile.TemporaryDirectory() as folder:
+
+    def restore(unit: str) -> None:
+        get(unit)
+        name = unit.replace("/", "-")
         cluster.shell(
-            cluster.leader(), f"cp {path} /home/ubuntu/byhand.db; chmod 644 /home/ubuntu/byhand.db"
+            unit,
+            "tool=$(command -v etcdutl || echo 'env ETCDCTL_API=3 etcdctl'); "
+            f"$tool snapshot restore {FILE} --name={name} "
+            f"--initial-cluster={initial} --initial-cluster-token=byhand "
+            f"--initial-advertise-peer-urls=https://{where[unit]}:2380 "
+            "--data-dir=/var/lib/etcd/byhand >/dev/null 2>&1 && "
+            "chown -R etcd: /var/lib/etcd/byhand && systemctl stop etcd && "
+            "mv /var/lib/etcd/current/etcd /var/lib/etcd/saved && "
+            "mv /var/lib/etcd/byhand /var/lib/etcd/current/etcd && "
+            # A plain etcd does not compare its keys at its start, which takes its time.
+            f"sed -i 's/corrupt-check: true/corrupt-check: false/' {CONFIG} && "
+            "systemctl start --no-block etcd",
         )
-        with bench.stopwatch() as seconds:
-            local = f"{folder}/byhand.db"
-            cluster.juju.scp(f"{cluster.leader()}:/home/ubuntu/byhand.db", local)
 
-            def restore(unit: str) -> None:
-                name = unit.replace("/", "-")
-                cluster.juju.scp(local, f"{unit}:/tmp/byhand.db")
-                cluster.shell(
-                    unit,
-                    "tool=$(command -v etcdutl || echo 'env ETCDCTL_API=3 etcdctl'); "
-                    f"$tool snapshot restore /tmp/byhand.db --name={name} "
-                    f"--initial-cluster={initial} --initial-cluster-token=byhand "
-                    f"--initial-advertise-peer-urls=https://{where[unit]}:2380 "
-                    "--data-dir=/var/lib/etcd/byhand >/dev/null 2>&1 && "
-                    "chown -R etcd: /var/lib/etcd/byhand && systemctl stop etcd && "
-                    "mv /var/lib/etcd/current/etcd /var/lib/etcd/saved && "
-                    "mv /var/lib/etcd/byhand /var/lib/etcd/current/etcd && "
-                    # A plain etcd does not compare its keys at its start, which takes its time.
-                    f"sed -i 's/corrupt-check: true/corrupt-check: false/' {CONFIG} && "
-                    "systemctl start --no-block etcd",
-                )
-
-            bench.together(restore, units)
-            _until_replaced(cluster, units[0], -1)
-            taken = seconds()
+    with bench.stopwatch() as seconds:
+        first()
+        bench.together(restore, units)
+        _until_replaced(cluster, units[0], -1)
+        taken = seconds()
     bench.together(
         lambda unit: cluster.shell(
             unit,
-            "systemctl stop etcd; rm -rf /var/lib/etcd/current/etcd /tmp/byhand.db; "
+            f"systemctl stop etcd; rm -rf /var/lib/etcd/current/etcd {FILE}; "
             "mv /var/lib/etcd/saved /var/lib/etcd/current/etcd; systemctl start --no-block etcd",
         ),
         units,
