@@ -111,5 +111,10 @@ def test_given_a_copied_database_when_restored_then_it_asks_first_and_its_keys_a
     cluster.etcdctl(leader, "del --prefix moved/")
     cluster.juju.scp(str(bare / "db"), f"{leader}:/home/ubuntu/db")
     assert "allow-missing-hash" in cluster.refusal("restore", leader, path="/home/ubuntu/db")
-    cluster.run("restore", leader, path="/home/ubuntu/db", allow_missing_hash=True)
+
+    on_unit = "cd /home/ubuntu && etcd-admin restore --path"
+    told = cluster.shell(leader, f"{on_unit} db 2>&1", ok=False).strip()
+    assert told.startswith("etcd-admin: ") and "allow-missing-hash" in told
+    assert len(told.splitlines()) == 1, told
+    assert "generation" in cluster.shell(leader, f"{on_unit} db --allow-missing-hash")
     moved(cluster)
