@@ -114,8 +114,10 @@ def backup_delete(asked: argparse.Namespace, place: admin_command.Place) -> Answ
 
 
 def _backups(place: admin_command.Place) -> manual.Manual:
-    """The backups of this cluster, as the charm told the keeper of them."""
+    """The backups of this cluster, on the remote that the actions use."""
     config = _told()
+    if orders.CHOSEN.exists():
+        config = dataclasses.replace(config, remote=str(orders.CHOSEN))
     return manual.Manual(
         remote=config.root(),
         folder=config.folder,

@@ -57,7 +57,9 @@ class Backups:
         and while credentials are awaited, the keeper goes on with the one before.
         """
         settings, problem = self._usable()
-        keeper_service.ensure(self._node.charm_dir, self._config(), settings)
+        keeper_service.ensure(
+            self._node.charm_dir, self._config(), settings, self._chosen.settings
+        )
         if problem is None and (trouble := orders.Status.read().trouble(time.time())):
             return Problem(trouble)
         return problem
@@ -82,7 +84,10 @@ class Backups:
         return settings, None
 
     def remote(self) -> remotes.Remote:
-        """The remote that was chosen.
+        """The remote that was chosen, also while the keeper still uses the one before.
+
+        To list and to restore it has to be readable only; and who has just named another remote
+        never restores or deletes what is on the former.
 
         Raises:
             manual.BackupError: there is none.

@@ -18,7 +18,10 @@ _BESIDES = 256 << 20  # bytes for everything but the scratch etcd of a proof
 
 
 def ensure(
-    charm_dir: pathlib.Path, config: orders.Config, settings: remotes.Settings | None
+    charm_dir: pathlib.Path,
+    config: orders.Config,
+    settings: remotes.Settings | None,
+    chosen: remotes.Settings | None,
 ) -> bool:
     """Tell this unit's keeper what to do, and have it run; True when anything changed.
 
@@ -26,6 +29,7 @@ def ensure(
         charm_dir: where the charm is.
         config: what to tell it; `remote`, `mark` and `charm_dir` are filled in here.
         settings: how to reach the remote, None where there is none.
+        chosen: that of actions, which are not kept waiting for the check of a changed one.
     """
     for path in (orders.CONFIG.parent, orders.STATUS.parent):
         path.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -34,6 +38,10 @@ def ensure(
         changed = files.write(orders.REMOTE, settings.to_json(), 0o600)
     else:
         orders.REMOTE.unlink(missing_ok=True)
+    if chosen and chosen != settings:
+        files.write(orders.CHOSEN, chosen.to_json(), 0o600)
+    else:
+        orders.CHOSEN.unlink(missing_ok=True)
     config = dataclasses.replace(
         config,
         charm_dir=str(charm_dir),

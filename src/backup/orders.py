@@ -12,6 +12,8 @@ from backup import remote as remotes
 
 CONFIG = pathlib.Path("/etc/etcd/keeper.json")
 REMOTE = pathlib.Path("/etc/etcd/remote.json")
+CHOSEN = pathlib.Path("/etc/etcd/remote-chosen.json")
+"""The remote that people ask of, there while the keeper still uses the one before."""
 STATUS = pathlib.Path("/var/lib/etcd-keeper/status.json")
 METRICS_HOST = "127.0.0.1"  # where the keeper serves metrics, over TLS
 METRICS_PATH = "/metrics"

@@ -119,9 +119,13 @@ def test_given_a_changed_remote_that_does_not_answer_when_checked_then_the_one_b
         for unit in cluster.units():
             told = cluster.shell(unit, "cat /etc/etcd/remote.json")
             assert f"{store}:{bucket.PORT}" in told
+        action = cluster.refusal("list-backups")
+        assert "vault:backups" in action and "cannot be reached" in action
+        assert admin(cluster, "backup list 2>&1", ok=False).strip() == f"etcd-admin: {action}"
     finally:
         cluster.juju.config("etcd", {"rclone-config": before})
     cluster.wait_healthy(UNITS)
+    assert json.loads(admin(cluster, "backup list -o json")) == listed(cluster)
 
 
 def admin(cluster: Cluster, words: str, unit: str = "", ok: bool = True) -> str:
