@@ -6,14 +6,13 @@ import contextlib
 import json
 import os
 import pathlib
-import secrets
-import shutil
 import statistics
-import sys
 import tempfile
 import threading
 import time
 from typing import TYPE_CHECKING
+
+import bucket
 
 from benchmarks import bench
 from benchmarks.bench import MIB, Cluster, Figure, say
@@ -22,21 +21,11 @@ from etcd import client as clients
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import jubilant
-
 UNITS = 3
 SMALL, LARGE = 64 * MIB, 1024 * MIB
-ROUNDS = 3
-MEMORY = 100  # MiB that the keeper and all it starts may take
+ROUNDS = {SMALL: 3, LARGE: 2}
+MEMORY = 100  # MiB that a backup's processes may take
 _QUIET = 10.0  # seconds of writes without a backup, before each
-_REMOTE = """\
-[vault]
-type = s3
-provider = Other
-access_key_id = ACCESSKEY
-secret_access_key = SECRETKEY
-endpoint = http://{address}:9000
-"""
 # What the keeper does when a backup is due; its proof follows when there is time.
 _OURS = """\
 import functools
@@ -62,19 +51,11 @@ _BY_HAND = (
 def measure() -> Iterator[Figure]:
     """Seconds, memory and write latency of a backup at two sizes."""
     with bench.model() as juju, tempfile.TemporaryDirectory() as folder:
-        address = _store(juju)
+        _, address = bucket.serve(juju)
         say(f"deploying {UNITS} units")
-        juju.deploy(bench.charm(), "etcd", num_units=UNITS)
-        secret = juju.add_secret("rclone", {"rclone-conf": _REMOTE.format(address=address)})
-        juju.grant_secret(secret, "etcd")
-        juju.config(
-            "etcd",
-            {
-                "rclone-config": str(secret),
-                "backup-remote": "vault:backups",
-                "backup-interval": "1d",  # the service rests while the same is measured
-            },
-        )
+        # The service rests while the same is measured.
+        juju.deploy(bench.charm(), "etcd", num_units=UNITS, config={"backup-interval": "1d"})
+        bucket.use(juju, address)
         cluster = Cluster(juju)
         cluster.wait_healthy(UNITS, timeout=600)
         unit = _follower(cluster)
@@ -84,12 +65,12 @@ def measure() -> Iterator[Figure]:
         filled = 0
         for size in (SMALL, LARGE):
             say(f"filling to {size // MIB} MiB")
-            writes.fill(size - filled)
+            bench.fill(cluster, size - filled, packs=False)
             filled = size
-            figures, memory[size] = _compare(cluster, unit, writes, f"{size // MIB} MiB")
+            figures, memory[size] = _compare(cluster, unit, writes, size)
             yield from figures
         yield Figure(
-            "memory of the keeper and all it starts, backup of 1 GiB",
+            "memory of a backup's processes, 1 GiB",
             memory[LARGE],
             MEMORY,
             1,
@@ -97,23 +78,6 @@ def measure() -> Iterator[Figure]:
         )
         yield Figure("the same, 1 GiB against 64 MiB", memory[LARGE], memory[SMALL], 1.1, "MiB")
         yield Figure("memory of the idle keeper", _memory(b"/src/keeper.py") / MIB, unit="MiB")
-
-
-def _store(juju: jubilant.Juju) -> str:
-    """The address of a machine that runs an S3 server."""
-    juju.cli("add-machine")
-    ready = juju.wait(
-        lambda status: any(m.juju_status.current == "started" for m in status.machines.values())
-    )
-    machine = next(iter(ready.machines))
-    rclone = shutil.which("rclone", path=str(pathlib.Path(sys.executable).parent))
-    juju.scp(str(rclone), f"{machine}:/tmp/rclone")
-    juju.ssh(
-        machine,
-        "sudo mkdir -p /srv/s3/backups && sudo systemd-run --quiet --unit=s3 /tmp/rclone serve s3 "
-        "--auth-key ACCESSKEY,SECRETKEY --addr :9000 /srv/s3",
-    )
-    return juju.status().machines[machine].dns_name
 
 
 def _follower(cluster: Cluster) -> str:
@@ -125,8 +89,9 @@ def _follower(cluster: Cluster) -> str:
 
 
 def _prepare(cluster: Cluster, unit: str, address: str) -> None:
+    config = bucket.CONFIG.format(address=address, port=bucket.PORT)
     with tempfile.TemporaryDirectory() as folder:
-        for name, text in (("ours.py", _OURS), ("byhand.conf", _REMOTE.format(address=address))):
+        for name, text in (("ours.py", _OURS), ("byhand.conf", config)):
             path = pathlib.Path(folder, name)
             path.write_text(text)
             cluster.juju.scp(str(path), f"{unit}:/tmp/{name}")
@@ -134,33 +99,51 @@ def _prepare(cluster: Cluster, unit: str, address: str) -> None:
 
 
 def _compare(
-    cluster: Cluster, unit: str, writes: _Writes, size: str
+    cluster: Cluster, unit: str, writes: _Writes, size: int
 ) -> tuple[list[Figure], float]:
-    """Nothing, ours and by hand in turn, while one client writes; and the peak of ours, MiB."""
-    ours: list[float] = []
+    """Nothing, the schedule's, the action and by hand in turn, while one client writes.
+
+    Answers also with the most memory that the schedule's or the action's processes took, MiB.
+    """
+    scheduled: list[float] = []
+    asked: list[float] = []
     hand: list[float] = []
-    latency: dict[str, list[float]] = {"quiet": [], "ours": [], "hand": []}
+    latency: dict[str, list[float]] = {"quiet": [], "scheduled": [], "asked": [], "hand": []}
     peak = 0.0
     charm = json.loads(cluster.shell(unit, "cat /etc/etcd/keeper.json"))["charm_dir"]
-    for _ in range(ROUNDS):
+    for _ in range(ROUNDS[size]):
         with writes.timed(latency["quiet"]):
             time.sleep(_QUIET)
-        with writes.timed(latency["ours"]), _Peak(b"/tmp/ours.py") as sampled:
-            ours.append(_timed(cluster, unit, f"{charm}/venv/bin/python /tmp/ours.py", charm))
+        with writes.timed(latency["scheduled"]), _Peak(b"/tmp/ours.py") as sampled:
+            scheduled.append(_timed(cluster, unit, f"{charm}/venv/bin/python /tmp/ours.py", charm))
+        peak = max(peak, sampled.bytes / MIB)
+        with writes.timed(latency["asked"]), _Peak(b"src/charm.py") as sampled:
+            asked.append(_asked(cluster, unit))
         peak = max(peak, sampled.bytes / MIB)
         with writes.timed(latency["hand"]):
             hand.append(_timed(cluster, unit, f"sh -c '{_BY_HAND}'", charm))
+    words = f"{size // MIB} MiB"
     quiet = _p99(latency["quiet"])
+    by_hand = statistics.median(hand)
     return [
-        Figure(f"backup of {size}", statistics.median(ours), statistics.median(hand), 1.1),
-        Figure(f"p99 of a write during it, {size}", _p99(latency["ours"]), quiet, 1.2, "ms"),
-        Figure(
-            f"p99 of a write during the same by hand, {size}",
-            _p99(latency["hand"]),
-            quiet,
-            unit="ms",
+        Figure(f"create-backup of {words}", statistics.median(asked), by_hand, 1.1),
+        Figure(f"scheduled backup of {words}", statistics.median(scheduled), by_hand),
+        *(
+            Figure(f"p99 of a write during {what}, {words}", _p99(latency[how]), quiet, goal, "ms")
+            for what, how, goal in (
+                ("a scheduled backup", "scheduled", 1.2),
+                ("create-backup", "asked", None),
+                ("the same by hand", "hand", None),
+            )
         ),
     ], peak
+
+
+def _asked(cluster: Cluster, unit: str) -> float:
+    """Seconds that an operator waits for a backup."""
+    with bench.stopwatch() as seconds:
+        cluster.run("create-backup", unit, wait=600)
+        return seconds()
 
 
 def _timed(cluster: Cluster, unit: str, command: str, charm: str) -> float:
@@ -188,11 +171,6 @@ class _Writes:
         tls = clients.TLSFiles(where / "ca.crt", where / "client.crt", where / "client.key")
         urls = [f"https://{unit.public_address}:2379" for unit in cluster.units().values()]
         self._online = clients.Client(urls, tls, timeout=60)
-
-    def fill(self, size: int) -> None:
-        """Put about `size` bytes that cannot be packed."""
-        for _ in range(size // (MIB // 2)):
-            self._online.put(f"fill/{secrets.token_hex(8)}", os.urandom(MIB // 2))
 
     @contextlib.contextmanager
     def timed(self, into: list[float]) -> Iterator[None]:

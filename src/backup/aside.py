@@ -33,6 +33,8 @@ _GRACE = 60.0  # seconds beyond its own limit after which a child is ended
 # What gRPC's threads let go of goes back to the kernel at once: a fifth less of a snapshot's peak.
 _FRUGAL = {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "131072"}
 _NICE = 9  # of a proof, beyond the keeper's own: nobody waits for it
+_STRIDE = 256 * 1024  # bytes of a snapshot between two rests
+_REST = 0.1  # seconds at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Cluster:
 def snapshot(
     cluster: Cluster, path: pathlib.Path, progress: Callable[[int], None] | None = None
 ) -> answers.Download:
-    """What `Client.snapshot` does.
+    """What `Client.snapshot` does, at half its speed: those who write to etcd go first.
 
     Raises:
         errors.EtcdError: why there is none, in one sentence.
@@ -146,7 +148,8 @@ def _work(request: dict[str, Any], say: Callable[[dict[str, Any]], None]) -> dic
     local = request["local"]
     with Cluster(tuple(request["endpoints"]), local, tls).client() as online:
         if request["work"] == "snapshot":
-            download = online.snapshot(path, local, _SNAPSHOT, _seldom(say), durable=False)
+            told = _resting(_seldom(say))
+            download = online.snapshot(path, local, _SNAPSHOT, told, durable=False)
             return {**dataclasses.asdict(download), "path": str(path)}
         os.nice(_NICE)
 
@@ -176,6 +179,23 @@ def _seldom(say: Callable[[dict[str, Any]], None]) -> Callable[[int], None]:
             say({"done": done})
 
     return progress
+
+
+def _resting(progress: Callable[[int], None]) -> Callable[[int], None]:
+    """Progress that makes a stream rest for as long as it ran, every few milliseconds.
+
+    Nobody waits for a scheduled backup, and etcd sends with all of a core while it is read.
+    """
+    began, then = time.monotonic(), 0
+
+    def rest(done: int) -> None:
+        nonlocal began, then
+        progress(done)
+        if done - then >= _STRIDE:
+            time.sleep(min(time.monotonic() - began, _REST))
+            began, then = time.monotonic(), done
+
+    return rest
 
 
 def main() -> int:
