@@ -6,15 +6,17 @@ import dataclasses
 import functools
 import pathlib
 import shutil
+import time
 from typing import TYPE_CHECKING
 
 from cluster import generation as generations
-from cluster import steps
+from cluster import steps, view
 from etcd import answers, data, errors, service
 
 if TYPE_CHECKING:
     import node as node_
 
+SYNC_PAUSE = 0.05  # seconds between two attempts to promote
 START_WAIT = 20  # seconds that a hook waits for a started etcd to become a member
 
 
@@ -88,6 +90,21 @@ class Actor:
     def _(self, step: steps.Join) -> None:
         self._first_start(step.generation, service.Initial.EXISTING, step.initial_cluster)
 
+    @do.register
+    def _(self, step: steps.CatchUp) -> None:
+        until = time.monotonic() + START_WAIT
+        with self._node.client(others=True) as client:
+            member = client.members().by_url(step.peer_url)
+            if member is None:
+                raise errors.NoSuchMemberError(f"no member is at {step.peer_url}")
+            while time.monotonic() < until and service.state() is view.Service.RUNNING:
+                try:
+                    client.promote(member.id)
+                    break
+                except errors.NotInSyncError:
+                    time.sleep(SYNC_PAUSE)
+        service.await_active(until - time.monotonic())
+
     def _first_start(
         self, record: generations.Generation, initial: service.Initial, initial_cluster: str
     ) -> None:
@@ -97,7 +114,7 @@ class Actor:
         )
         service.ensure_unit(self._node.root.path)
         self._node.configure(initial=initial, initial_cluster=initial_cluster, token=record.token)
-        service.start(wait=START_WAIT)
+        service.start(wait=START_WAIT if initial is service.Initial.NEW else 0)
 
     @do.register
     def _(self, step: steps.Start) -> None:

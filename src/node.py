@@ -139,13 +139,16 @@ class Node:
         return {name: int(facts.days_left(now)) for name, facts in self.certificate_facts()}
 
     @contextlib.contextmanager
-    def client(self) -> Generator[client.Client]:
+    def client(self, *, others: bool = False) -> Generator[client.Client]:
         """A client of the whole cluster.
+
+        Args:
+            others: leave out this unit's member, which does not serve yet.
 
         Raises:
             errors.UnreachableError: no unit has a member of the committed generation.
         """
-        endpoints = self.endpoints()
+        endpoints = [url for url in self.endpoints() if not others or url != self.local_url]
         if not endpoints:
             raise errors.UnreachableError("no unit runs a member of the cluster yet")
         with client.Client(endpoints, self.tls()) as open_client:
@@ -276,6 +279,25 @@ class Node:
             return dict(json.loads(self._notes.read_text()))
         except (OSError, ValueError):
             return {}
+
+    def account(self) -> view.Account:
+        """The voters that this unit last saw agreed by a quorum."""
+        try:
+            raw = json.loads(self._account.read_text())
+            return view.Account(tuple(map(str, raw["voters"])), str(raw["token"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return view.Account()
+
+    def keep_account(self, account: view.Account) -> None:
+        """Remember it for the day on which no quorum answers; a full disk keeps the one before."""
+        if account != self.account():
+            with contextlib.suppress(OSError):
+                host.ensure_dir(LOCAL)
+                host.write_file(self._account, json.dumps(dataclasses.asdict(account)))
+
+    @property
+    def _account(self) -> pathlib.Path:
+        return LOCAL / f"{self.member}-voters.json"
 
     @property
     def _notes(self) -> pathlib.Path:

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from cluster import generation as generations
-from cluster import view
+from cluster import reading, view
 from etcd import answers, errors, service
 
 if TYPE_CHECKING:
@@ -122,18 +122,15 @@ def _tell(node: node_.Node, etcd: view.Etcd, disk: view.Disk) -> None:
     failure = node.me.failure
     if failure is not None and failure[0] not in live and etcd.members is not None:
         failure = None
-    voters, voters_of, listed = node.me.voters, node.me.voters_of, node.me.listed
+    listed, seen = node.me.listed, node.account()
+    answered = etcd.members is not None and committed is not None
     if etcd.members is not None and committed is not None:
-        at = {unit.peer_url: unit.name for unit in node.peers.units() if unit.peer_url}
-        known = (
-            generations.unit_name(m.name) if m.name else at.get(next(iter(m.peer_urls), ""), "")
-            for m in etcd.members
-            if not m.learner
-        )
-        voters = tuple(sorted(unit for unit in known if unit))
-        voters_of = committed.token
+        seen = view.Account(_voters(node, etcd.members), committed.token)
+        node.keep_account(seen)
         own = (m for m in etcd.members if m.id == etcd.local_id)
         listed = next((m.peer_urls[0] for m in own if m.peer_urls), listed)
+    told = view.Account(node.me.voters, node.me.voters_of)
+    told = reading.account(told, seen, node.unit, answered=answered)
     node.me = dataclasses.replace(
         node.me,
         peer_url=node.peer_url if node.ready else node.me.peer_url,
@@ -146,9 +143,20 @@ def _tell(node: node_.Node, etcd: view.Etcd, disk: view.Disk) -> None:
         prepared=proposal.token if proposal and proposal.token in disk.prepared else None,
         facts=disk.facts,
         stale=etcd.stale,
-        voters=voters,
-        voters_of=voters_of,
+        voters=told.voters,
+        voters_of=told.token,
         joins=node.joins(),
         listed=listed,
     )
     node.peers.publish(node.me)
+
+
+def _voters(node: node_.Node, members: tuple[view.Member, ...]) -> tuple[str, ...]:
+    """Unit names of the voters; one that has no name yet is known by its address."""
+    at = {unit.peer_url: unit.name for unit in node.peers.units() if unit.peer_url}
+    known = (
+        generations.unit_name(m.name) if m.name else at.get(next(iter(m.peer_urls), ""), "")
+        for m in members
+        if not m.learner
+    )
+    return tuple(sorted(unit for unit in known if unit))

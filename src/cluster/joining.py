@@ -9,6 +9,8 @@ from cluster import steps as steps_
 from cluster import view as views
 
 if TYPE_CHECKING:
+    from cluster import generation as generations
+
     Steps = tuple[steps_.Step, ...]
 
 IN_SYNC = 0.9
@@ -43,26 +45,38 @@ def make_room(view: views.View) -> Steps | None:
 
 
 def join(view: views.View) -> Steps | None:
-    """Add this unit as a learner, or, when etcd has it already, start it with the exact list."""
+    """Add this unit as a learner, start it with the exact list, and let it catch up.
+
+    Should the list have changed since, etcd refuses to start, and the next look finds this unit
+    in the list and starts it again.
+    """
     if not may_join(view) or view.generation is None:
         return None
     own, member = reading.me(view), reading.mine(view)
     if member is not None:
         if reading.has_started(member) or not member.learner:
             return None
-        return (steps_.Join(view.generation, initial_cluster(view, own)),)
+        return _start(view, view.generation, own)
     if reading.learner(view) is not None or exhausted(view) or own.peer_url is None:
         return None
     ahead = queue(view).index(own.name)
     if view.waited(queue_key(view)) < ahead * view.policy.turn_wait:
         return None
-    return (steps_.AddLearner(own.peer_url),)
+    return (steps_.AddLearner(own.peer_url), *_start(view, view.generation, own))
+
+
+def _start(view: views.View, generation: generations.Generation, own: views.Unit) -> Steps:
+    join = steps_.Join(generation, initial_cluster(view, own))
+    if own.peer_url is None or reading.turn_of_another(view):
+        return (join,)
+    return (join, steps_.CatchUp(own.peer_url))
 
 
 def initial_cluster(view: views.View, own: views.Unit) -> str:
-    """`--initial-cluster` of a join: exactly what etcd lists, with this unit's own name in it."""
+    """`--initial-cluster` of a join: exactly what etcd lists with this unit, by its own name."""
     name = own.name.replace("/", "-")
-    pairs = [(m.name or name, url) for m in view.etcd.members or () for url in m.peer_urls]
+    pairs = {(m.name or name, url) for m in view.etcd.members or () for url in m.peer_urls}
+    pairs |= {(name, own.peer_url)} if own.peer_url else set()
     return ",".join(f"{name}={url}" for name, url in sorted(pairs))
 
 

@@ -117,7 +117,8 @@ def plan(view: views.View) -> Plan:
     steps, keys = decide(view), clocks(view)
     state, message = status.describe(view)
     waiting_on = keys[0] if keys and state is not State.HEALTHY else ""
-    if not steps and state is not State.HEALTHY and not view.dying:
+    waits = state is not State.HEALTHY and not (state is State.DEGRADED and told_of_it(view))
+    if not steps and waits and not view.dying:
         steps = _look_again(view, state)
     return Plan(steps, state, message, waiting_on, keys)
 
@@ -130,6 +131,20 @@ def _look_again(view: views.View, state: State) -> Steps:
     if view.generation is None and view.proposal is None:
         return (steps_.Wake(SLOW),) if view.leader else ()
     return (steps_.Wake(SLOW if state in _SLOW else QUICK),)
+
+
+def told_of_it(view: views.View) -> bool:
+    """Whether nothing is amiss but units that are still to come: they tell when they have.
+
+    Juju's leader looks after them meanwhile.
+    """
+    members, own = view.etcd.members, reading.mine(view)
+    if view.leader or members is None or own is None or own.id != view.etcd.local_id:
+        return False
+    settled = all(
+        m.learner or (reading.sound(m) and reading.unit_of(view, m) is not None) for m in members
+    )
+    return settled and not own.learner and not view.etcd.alarms and bool(view.etcd.leader)
 
 
 def decide(view: views.View) -> Steps:

@@ -148,6 +148,28 @@ def keeps_quorum(view: views.View, steps: tuple[steps_.Step, ...]) -> bool:
     return not restarts or may_restart(view, own)
 
 
+def account(
+    told: views.Account, seen: views.Account, unit: str, *, answered: bool
+) -> views.Account:
+    """What `unit` tells the others of the voters: no more than they need, each word is a hook.
+
+    While a quorum answers nobody asks for it, and what was told stays true enough: a voter that
+    came since has told of itself, and counts for those that do not know it if it is left. It is
+    told anew when a voter left, when this unit became one, and when no quorum answers any more.
+
+    Args:
+        told: what it told last.
+        seen: the newest that it saw or remembers.
+        unit: its name.
+        answered: a quorum answers it now.
+    """
+    if not seen.voters:
+        return told
+    stays = told.token == seen.token and set(told.voters) <= set(seen.voters)
+    known = unit in told.voters or unit not in seen.voters
+    return told if answered and told.voters and stays and known else seen
+
+
 def accounts(view: views.View, token: str) -> tuple[tuple[str, ...], ...]:
     """Every account of the last known voters of the cluster `token` that a unit gave."""
     return tuple(sorted({u.voters for u in view.units if u.voters and u.voters_of == token}))

@@ -101,6 +101,13 @@ class Join(Step):
 
 
 @dataclasses.dataclass(frozen=True)
+class CatchUp(Step):
+    """Promote this unit's learner as soon as etcd agrees, and wait until it serves, in bounds."""
+
+    peer_url: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Start(Step):
     """Start etcd on the `current/` data it has (its WAL says who it is).
 

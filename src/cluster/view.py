@@ -29,6 +29,19 @@ class DiskFacts:
 
 
 @dataclasses.dataclass(frozen=True)
+class Account:
+    """Who votes in a cluster, by one unit's word.
+
+    Attributes:
+        voters: unit names, in order.
+        token: of the cluster, "" for none.
+    """
+
+    voters: tuple[str, ...] = ()
+    token: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class Unit:
     """One unit of the application, as Juju and its databag tell.
 
@@ -46,8 +59,8 @@ class Unit:
         stale: its running etcd lacks a configuration or trust change: it wants a restart.
         begun: number of the newest generation whose data this unit ever started, 0 for none. It
             stays when the data is gone: it is what forbids a second `new` on a wiped disk.
-        voters: unit names of the voters in the last linearizable member list that it saw.
-        voters_of: token of the cluster that list came from.
+        voters: unit names of the voters that it last told of (see `reading.account`).
+        voters_of: token of the cluster that has these voters.
         joins: how many times it was added as a learner within the last hour.
         member: the member name in the stamp of its data, see `Disk.member`.
         turn_done: number of the last restart turn that it used (see `View.turn`).

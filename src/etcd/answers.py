@@ -90,6 +90,10 @@ class Membership:
         """The member of this ID, or None."""
         return next((m for m in self.members if m.id == member_id), None)
 
+    def by_url(self, peer_url: str) -> view.Member | None:
+        """The member with this peer URL, or None."""
+        return next((m for m in self.members if peer_url in m.peer_urls), None)
+
 
 @dataclasses.dataclass(frozen=True)
 class Added:

@@ -4,8 +4,8 @@ It stands on `etcd3` 0.12.0, which gives the TLS channel, the stubs and the mess
 that package lacks: learners, promotion, moving the leader, the fields that etcd grew since, and
 failover between endpoints. `etcd3` does not import with a current protobuf unless the pure Python
 implementation is chosen first, and its import costs more than a hook, and more memory than the
-keeper: it happens at the first change of members or of the store, or when the gateway cannot tell
-(`gateway`).
+keeper: it happens at the first other change of members or of the store, or when the gateway
+cannot tell (`gateway`).
 """
 
 from __future__ import annotations
@@ -185,7 +185,6 @@ class Client:
             deadline: seconds to go on while etcd refuses because of a recent change (its 5 s
                 rule) or a change of leader.
         """
-        rpc = _rpc()
         wanted = tuple(peer_urls)
 
         def attempt() -> answers.Added:
@@ -193,13 +192,8 @@ class Client:
             for member in known.members:
                 if set(member.peer_urls) & set(wanted):
                     return answers.Added(member, known)
-            plain = rpc.MemberAddRequest(peerURLs=wanted).SerializeToString()
-            request = rpc.MemberAddRequest.FromString(plain + b"\x10\x01")  # isLearner = true
-            response = self._call("clusterstub", "MemberAdd", request)
-            return answers.Added(
-                answers.member(answers.member_facts(response.member)),
-                answers.membership(answers.members_facts(response)),
-            )
+            facts = self._request("MemberAdd", {"peerURLs": [*wanted], "isLearner": True})
+            return answers.Added(answers.member(facts["member"]), answers.membership(facts))
 
         return self._patiently(attempt, deadline)
 
@@ -209,7 +203,6 @@ class Client:
         Raises:
             errors.NotInSyncError: it has not caught up (or never started); ask again later.
         """
-        rpc = _rpc()
 
         def attempt() -> bool:
             member = self.members().by_id(member_id)
@@ -217,7 +210,7 @@ class Client:
                 raise errors.NoSuchMemberError(f"there is no member {member_id:x}")
             if not member.learner:
                 return False
-            self._call("", "MemberPromote", rpc.MemberRemoveRequest(ID=member_id))
+            self._request("MemberPromote", {"ID": member_id})
             return True
 
         return self._patiently(attempt, deadline)
@@ -646,7 +639,7 @@ class Client:
     def _request(
         self, method: str, fields: dict[str, Any], repeatable: bool = True
     ) -> dict[str, Any]:
-        """One request on keys or leases to the cluster, in the shape of the gateway's answers.
+        """One request to the cluster, in the shape of the gateway's answers.
 
         Args:
             method: a key of `_PATHS`.
@@ -679,6 +672,15 @@ class Client:
             request = _txn_request(rpc, fields)
             answer = self._send(endpoint, "kvstub", method, request, timeout, _HAS_LEADER)
             return {"header": answers.header_facts(answer), "succeeded": answer.succeeded}
+        if method == "MemberAdd":
+            plain = rpc.MemberAddRequest(peerURLs=fields["peerURLs"]).SerializeToString()
+            request = rpc.MemberAddRequest.FromString(plain + b"\x10\x01")  # isLearner = true
+            answer = self._send(endpoint, "clusterstub", method, request, timeout, _HAS_LEADER)
+            return {"member": answers.member_facts(answer.member), **answers.members_facts(answer)}
+        if method == "MemberPromote":
+            request = rpc.MemberRemoveRequest(**fields)
+            self._send(endpoint, "", method, request, timeout, _HAS_LEADER)
+            return {}
         if method == "LeaseKeepAlive":
             stub = self._connect(endpoint).leasestub
             with refusals.translated(endpoint, timeout):
@@ -819,15 +821,14 @@ class Client:
 
     def _patiently(self, attempt: Callable[[], Any], deadline: float) -> Any:
         """Repeat while etcd's health rule or an election stands in the way, within `deadline`."""
-        import tenacity  # costly, and most hooks change no members
-
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type((errors.UnhealthyError, errors.NoQuorumError)),
-            stop=tenacity.stop_after_delay(deadline),
-            wait=tenacity.wait_fixed(0.5),
-            reraise=True,
-        )
-        return retrying(attempt)
+        until = time.monotonic() + deadline
+        while True:
+            try:
+                return attempt()
+            except (errors.UnhealthyError, errors.NoQuorumError):
+                if time.monotonic() >= until:
+                    raise
+            time.sleep(0.5)
 
 
 _importing = threading.Lock()
@@ -907,6 +908,8 @@ _PATHS = {
     "LeaseGrant": "/v3/lease/grant",
     "LeaseKeepAlive": "/v3/lease/keepalive",
     "LeaseRevoke": "/v3/lease/revoke",
+    "MemberAdd": "/v3/cluster/member/add",
+    "MemberPromote": "/v3/cluster/member/promote",
 }
 
 

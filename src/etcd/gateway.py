@@ -2,9 +2,10 @@
 
 Importing `etcd3` with its protobuf costs more than a whole hook of a small charm, and more memory
 than the rest of the keeper. A hook on a healthy cluster only looks, and the keeper does little but
-hold a key. So `client.Client` asks this way first for looks, single keys and leases, and turns to
-gRPC for everything else, and whenever the gateway cannot answer as gRPC would (it is switched off,
-it cannot dial itself, authentication is on: it does not know a certificate's name).
+hold a key. So `client.Client` asks this way first for looks, single keys, leases and the
+way of a learner into the cluster. It turns to gRPC for everything else, and whenever the gateway
+cannot answer as gRPC would (it is switched off, it cannot dial itself, authentication is on: it
+does not know a certificate's name).
 """
 
 from __future__ import annotations

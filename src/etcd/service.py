@@ -196,7 +196,7 @@ def start(wait: float = 0.0) -> bool:
     if changed:
         _systemctl("reset-failed", UNIT, check=False)
         _systemctl("start", "--no-block", UNIT)
-    _await_active(wait)
+    await_active(wait)
     return changed
 
 
@@ -480,7 +480,8 @@ def _properties(*names: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
 
 
-def _await_active(wait: float) -> None:
+def await_active(wait: float) -> None:
+    """Wait until etcd is ready (has a quorum) or has failed, `wait` seconds at most."""
     until = time.monotonic() + wait
     while time.monotonic() < until:
         if _properties("ActiveState").get("ActiveState") in ("active", "failed"):

@@ -62,7 +62,7 @@ def test_given_hooks_that_die_at_every_step_when_it_grows_then_it_ends_healthy(c
     cluster.juju.add_unit("etcd", num_units=2)
     new = eventually(lambda: set(cluster.units()) - before)
     eventually(lambda: all(steps.installed(cluster, unit) for unit in new), every=0.3)
-    arm(cluster, new, ("AddLearner", "Join", "Promote"))
+    arm(cluster, new, ("AddLearner", "Join", "CatchUp", "Promote"))
     cluster.wait_healthy(5, timeout=900)
     assert len(cluster.hashes()) == 1
     for unit in new:

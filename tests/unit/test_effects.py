@@ -10,18 +10,33 @@ import pytest
 
 import effects
 import node
-from cluster import steps
-from etcd import errors
+from cluster import steps, view
+from etcd import answers, errors, service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+URL = "https://198.18.0.1:2380"
+
+
 class FakeEtcd:
     """A cluster that answers `member add` with this error, or not at all."""
 
-    def __init__(self, error: errors.EtcdError | None = None) -> None:
+    def __init__(self, error: errors.EtcdError | None = None, refusals: int = 0) -> None:
         self.error = error
+        self.refusals = refusals
+        self.promoted: list[int] = []
+
+    def members(self) -> answers.Membership:
+        learner = view.Member(7, "", (URL,), learner=True)
+        return answers.Membership((learner,), 1, 2)
+
+    def promote(self, member_id: int) -> None:
+        self.refusals -= 1
+        if self.refusals >= 0:
+            raise errors.NotInSyncError("the learner is not yet in sync with the leader")
+        self.promoted.append(member_id)
 
     def add_learner(self, _: list[str]) -> None:
         if self.error is not None:
@@ -37,7 +52,7 @@ class FakeNode:
         self.etcd = etcd
 
     @contextlib.contextmanager
-    def client(self) -> Iterator[FakeEtcd]:
+    def client(self, *, others: bool = False) -> Iterator[FakeEtcd]:
         yield self.etcd
 
 
@@ -50,7 +65,7 @@ def add(error: errors.EtcdError | None = None) -> int:
     """Try to become a learner; answers how many attempts are counted."""
     unit = FakeNode(FakeEtcd(error))
     with contextlib.suppress(errors.EtcdError):
-        effects.Actor(unit).do(steps.AddLearner("https://198.18.0.1:2380"))  # type: ignore[arg-type]
+        effects.Actor(unit).do(steps.AddLearner(URL))  # type: ignore[arg-type]
     return unit.joins()
 
 
@@ -61,3 +76,23 @@ def test_given_a_learner_of_another_when_etcd_refuses_this_one_then_it_counts_as
 
 def test_given_no_answer_when_a_unit_was_perhaps_added_then_it_counts_as_an_attempt():
     assert add(errors.UnreachableError("nobody answers", sent=True)) == 1
+
+
+def test_given_a_learner_behind_when_it_catches_up_then_it_is_promoted_once_etcd_agrees(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(service, "state", lambda: view.Service.RUNNING)
+    monkeypatch.setattr(service, "await_active", lambda _: None)
+    etcd = FakeEtcd(refusals=3)
+    effects.Actor(FakeNode(etcd)).do(steps.CatchUp(URL))  # type: ignore[arg-type]
+    assert etcd.promoted == [7]
+
+
+def test_given_an_etcd_that_gave_up_when_it_should_catch_up_then_nobody_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(service, "state", lambda: view.Service.FAILED)
+    monkeypatch.setattr(service, "await_active", lambda _: None)
+    etcd = FakeEtcd()
+    effects.Actor(FakeNode(etcd)).do(steps.CatchUp(URL))  # type: ignore[arg-type]
+    assert etcd.promoted == []

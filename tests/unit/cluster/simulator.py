@@ -106,8 +106,8 @@ class Machine:
         self.joins: list[float] = []
         self.turn_done = 0
         self.failure: tuple[str, str] | None = None
-        self.voters: tuple[str, ...] = ()
-        self.voters_of = ""
+        self.seen = views.Account()
+        self.told = views.Account()
         self.since: dict[str, float] = {}
         self.unable = False
         self.slow = 0
@@ -312,10 +312,11 @@ class World:
         generation = hook.generation
         etcd = self.client(machine, generation)
         if etcd.members is not None and generation is not None:
-            machine.voters_of = generation.token
-            machine.voters = tuple(
-                sorted(generations.unit_name(m.name) for m in etcd.members if not m.learner)
-            )
+            voters = sorted(generations.unit_name(m.name) for m in etcd.members if not m.learner)
+            machine.seen = views.Account(tuple(voters), generation.token)
+        machine.told = reading.account(
+            machine.told, machine.seen, machine.name, answered=etcd.members is not None
+        )
         units = []
         for other in self.machines.values():
             bag = hook.bags.get(other.name)
@@ -377,8 +378,8 @@ class World:
             facts=None if machine.running else machine.facts,
             stale=machine.stale and machine.running,
             begun=machine.begun,
-            voters=machine.voters,
-            voters_of=machine.voters_of,
+            voters=machine.told.voters,
+            voters_of=machine.told.token,
             member=machine.current.name if machine.current else "",
             joins=sum(t > self.now - 3600 for t in machine.joins),
             turn_done=machine.turn_done,
@@ -456,6 +457,8 @@ class World:
     def hook(self, machine: Machine) -> Iterator[None]:
         hook = Hook(self)
         hook.dying = not machine.alive
+        bag = self.bags.get(machine.name, views.Unit(machine.name))
+        machine.told = views.Account(bag.voters, bag.voters_of)
         machine.installed = True
         for _ in range(12):
             if hook.ended:
@@ -741,6 +744,18 @@ class World:
         machine.begun = max(machine.begun, step.generation.number)
         machine.caught_up_at = self.now + machine.slow
         self.run(machine)
+
+    def do_CatchUp(self, machine: Machine, hook: Hook, step: s.CatchUp) -> None:  # noqa: N802
+        data = machine.current
+        found = self.quorum(machine, data.token) if data is not None else None
+        if data is None or found is None or self.now < machine.caught_up_at:
+            return
+        best, _ = found
+        record = next((r for r in best.members if r.id == data.member), None)
+        if record is None or not record.learner or not machine.running:
+            return
+        data.index, data.members, data.content = best.index, best.members, best.content
+        self.do_Promote(machine, hook, s.Promote(data.member))
 
     def change(self, machine: Machine) -> tuple[str, Data, list[Machine]]:
         token = self.generation.token if self.generation else ""

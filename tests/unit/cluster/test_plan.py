@@ -197,14 +197,22 @@ class TestJoining:
         )
         return dataclasses.replace(base, **values)
 
-    def test_given_no_member_of_mine_when_listed_then_adds_a_learner(self) -> None:
-        assert plans.plan(self.joiner()).steps == (s.AddLearner(url(3)),)
+    def test_given_no_member_of_mine_when_listed_then_adds_starts_and_promotes_it(self) -> None:
+        add, join, catch_up = plans.plan(self.joiner()).steps
+        assert (add, catch_up) == (s.AddLearner(url(3)), s.CatchUp(url(3)))
+        assert isinstance(join, s.Join)
+        assert join.initial_cluster == ",".join(f"etcd-{n}={url(n)}" for n in range(4))
+
+    def test_given_another_restarting_when_joining_then_nobody_is_promoted_meanwhile(self) -> None:
+        v = self.joiner(turn=("etcd/1", 1))
+        assert do(v) == ["AddLearner", "Join"]
 
     def test_given_no_quorum_when_joining_then_waits(self) -> None:
         assert do(self.joiner(etcd=silent(STOPPED))) == []
 
     def test_given_my_blank_member_when_crashed_before_then_joins_with_exact_list(self) -> None:
-        (join,) = plans.plan(self.joiner(0, 1, 2, blank(3))).steps
+        join, catch_up = plans.plan(self.joiner(0, 1, 2, blank(3))).steps
+        assert catch_up == s.CatchUp(url(3))
         assert isinstance(join, s.Join)
         assert join.initial_cluster == ",".join(f"etcd-{n}={url(n)}" for n in range(4))
 
@@ -216,7 +224,7 @@ class TestJoining:
         v = dataclasses.replace(v, me="etcd/4", units=(*v.units, unit(4, token=None, begun=0)))
         assert do(v) == []
         patient = dataclasses.replace(v, since=(("queue:etcd/3", 10_000.0 - 31),))
-        assert do(patient) == ["AddLearner"]
+        assert do(patient)[0] == "AddLearner"
 
     def test_given_too_many_joins_when_planned_then_stuck_and_named(self) -> None:
         v = changed(self.joiner(), 3, joins=3)
@@ -594,6 +602,16 @@ class TestQuorumLost:
         other = unit(1, voters=("etcd/0", "etcd/1"), voters_of="one")
         assert not reading.lost_by_juju(dataclasses.replace(v, units=(*v.units, other)))
 
+    def test_given_accounts_from_before_it_grew_when_the_rest_is_gone_then_the_last_voter_counts(
+        self,
+    ) -> None:
+        old = ("etcd/0", "etcd/1", "etcd/2")
+        left = [unit(1, voters=old, voters_of="one")]
+        left += [unit(n, voters=tuple(f"etcd/{v}" for v in range(n + 1))) for n in (3, 4)]
+        left = [dataclasses.replace(u, voters_of="one") for u in left]
+        v = view(1, units=tuple(left), etcd=silent())
+        assert not reading.lost_by_juju(v)
+
     def two(self, **other: Any) -> views.View:
         """Two of five units are left and stopped; the other one holds a little more."""
         voters = tuple(f"etcd/{n}" for n in range(5))
@@ -713,7 +731,59 @@ class TestUpkeep:
         assert "UpdateMember" not in do(v)
 
 
+class TestAccount:
+    """What a unit tells of the voters: no more often than somebody needs it."""
+
+    told = views.Account(("etcd/0", "etcd/1"), "one")
+
+    def now(self, *voters: int, token: str = "one", me: int = 0, answered: bool = True) -> bool:
+        """Whether it tells what it sees now, and not what it told before."""
+        seen = views.Account(tuple(f"etcd/{n}" for n in voters), token)
+        account = reading.account(self.told, seen, f"etcd/{me}", answered=answered)
+        assert account in (self.told, seen)
+        return account == seen
+
+    def test_given_a_voter_that_came_when_a_quorum_answers_then_nothing_new_is_told(self) -> None:
+        assert not self.now(0, 1, 2)
+
+    def test_given_a_voter_that_came_when_no_quorum_answers_then_it_is_told(self) -> None:
+        assert self.now(0, 1, 2, answered=False)
+
+    def test_given_a_voter_that_left_when_seen_then_it_is_told(self) -> None:
+        assert self.now(0, 2)
+
+    def test_given_this_unit_became_a_voter_when_seen_then_it_is_told(self) -> None:
+        assert self.now(0, 1, 2, me=2)
+
+    def test_given_this_unit_waits_to_join_when_others_come_then_nothing_new_is_told(self) -> None:
+        assert not self.now(0, 1, 2, me=3)
+
+    def test_given_another_generation_when_seen_then_it_is_told(self) -> None:
+        assert self.now(0, 1, 2, token="two")
+
+    def test_given_nothing_seen_when_asked_then_what_was_told_stays(self) -> None:
+        unseen = views.Account()
+        assert reading.account(self.told, unseen, "etcd/0", answered=False) == self.told
+
+
 class TestStates:
+    def test_given_a_unit_to_come_when_all_else_is_well_then_only_the_leader_looks_again(
+        self,
+    ) -> None:
+        v = view(units=(*view().units, unit(3, token=None, started=False, begun=0)))
+        assert plans.plan(v).state is plans.State.DEGRADED
+        assert plans.plan(v).steps == (s.Wake(plans.SLOW),)
+        assert (
+            plans.plan(
+                dataclasses.replace(v, me="etcd/1", leader=False, etcd=etcd(1, 0, 1, 2))
+            ).steps
+            == ()
+        )
+
+    def test_given_a_sick_voter_when_not_leader_then_looks_again(self) -> None:
+        sick = member(2, healthy=False)
+        assert plans.plan(view(1, etcd=etcd(1, 0, 1, sick))).steps == (s.Wake(plans.SLOW),)
+
     def test_given_every_state_when_asked_then_it_has_a_status_and_a_meaning(self) -> None:
         for state in plans.State:
             assert state.status in ("active", "waiting", "maintenance", "blocked")
