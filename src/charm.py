@@ -20,6 +20,7 @@ import admin_command
 import backups
 import clients
 import host
+import keeper_service
 import node as node_
 import settings
 import trust
@@ -99,6 +100,7 @@ class EtcdCharm(ops.CharmBase):
         if not host.install(self.resource("etcd")):
             return
         host.wake_on_failure(self.unit.name, self.charm_dir)
+        keeper_service.install(self.charm_dir)
         version = ".".join(map(str, service.version()))
         self.unit.set_workload_version(version)
         log.info("etcd is installed, version %s", version)
@@ -217,10 +219,7 @@ class EtcdCharm(ops.CharmBase):
 
 
 def _only_told(event: ops.EventBase | None) -> bool:
-    """Whether only time has passed, or another unit has told something.
-
-    What certificates and configuration are made of changes with events of its own.
-    """
+    """Only time has passed, or a unit has told something: certificates and configuration stay."""
     return isinstance(event, ops.UpdateStatusEvent) or (
         isinstance(event, ops.RelationEvent) and event.relation.name == "cluster"
     )

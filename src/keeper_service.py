@@ -17,6 +17,15 @@ UNIT = "etcd-keeper.service"
 _BESIDES = 256 << 20  # bytes for everything but the scratch etcd of a proof
 
 
+def install(charm_dir: pathlib.Path) -> None:
+    """Have the service ready to start, so that no later hook waits for systemd to read it.
+
+    Args:
+        charm_dir: where the charm is.
+    """
+    host.ensure_service(UNIT, unit_text(charm_dir, orders.Config.memory))
+
+
 def ensure(
     charm_dir: pathlib.Path,
     config: orders.Config,

@@ -192,11 +192,16 @@ def start(wait: float = 0.0) -> bool:
     Args:
         wait: seconds to wait for it to be ready (to have a quorum); 0 returns at once.
     """
+    until = time.monotonic() + wait
     changed = state() is not view.Service.RUNNING
     if changed:
         _systemctl("reset-failed", UNIT, check=False)
-        _systemctl("start", "--no-block", UNIT)
-    await_active(wait)
+        if not wait:
+            _systemctl("start", "--no-block", UNIT)
+    if wait:
+        with contextlib.suppress(errors.ToolError):  # not in time: it goes on starting
+            if _systemctl("start", UNIT, timeout=wait, check=False).returncode:
+                await_active(until - time.monotonic())  # systemd tries again what failed
     return changed
 
 
@@ -212,22 +217,6 @@ def restart(wait: float = 0.0) -> None:
     """Restart etcd with what is on disk now."""
     stop()
     start(wait)
-
-
-def enable() -> bool:
-    """Start etcd at boot; True when that is new."""
-    if _systemctl("is-enabled", UNIT, check=False).stdout.strip() == "enabled":
-        return False
-    _systemctl("enable", UNIT)
-    return True
-
-
-def disable() -> bool:
-    """Do not start etcd at boot; True when that is new."""
-    if _systemctl("is-enabled", UNIT, check=False).stdout.strip() != "enabled":
-        return False
-    _systemctl("disable", UNIT)
-    return True
 
 
 def state() -> view.Service:
