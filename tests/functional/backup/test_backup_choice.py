@@ -22,6 +22,7 @@ class Told:
         self.endpoints = ("https://198.18.0.1:2379",)
         self.config: orders.Config | None = None
         self.remote: remote.Settings | None = None
+        self.chosen: remote.Settings | None = None
         paths = (pathlib.Path("ca"), pathlib.Path("cert"), pathlib.Path("key"))
         self.node = types.SimpleNamespace(
             unit="etcd/0",
@@ -36,8 +37,14 @@ class Told:
             certificate_facts=list,
         )
 
-    def ensure(self, _, config: orders.Config, told: remote.Settings | None) -> bool:
-        self.config, self.remote = config, told
+    def ensure(
+        self,
+        _: pathlib.Path,
+        config: orders.Config,
+        told: remote.Settings | None,
+        chosen: remote.Settings | None,
+    ) -> bool:
+        self.config, self.remote, self.chosen = config, told, chosen
         return True
 
     def settle(self, chosen: choice.Choice) -> backups.Problem | None:
@@ -81,7 +88,7 @@ def test_given_a_changed_remote_that_fails_when_members_change_then_the_keeper_l
     problem = unit.settle(fails)
     assert problem is not None and not problem.waiting
     assert problem.sentence.startswith("Backups still go where they went before: ")
-    assert unit.remote == works.settings
+    assert unit.remote == works.settings and unit.chosen == fails.settings
     assert unit.config.endpoints == unit.endpoints
 
 
