@@ -10,20 +10,16 @@ import os
 import pathlib
 import re
 import statistics
-import sys
 import tempfile
 import threading
 import time
 from typing import TYPE_CHECKING
 
 import jubilant
+from cluster_under_test import Cluster
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests"), str(ROOT / "tests/integration/charm")]
-
-from cluster_under_test import Cluster  # noqa: E402
-
-from etcd import client as clients  # noqa: E402
+from benchmarks import ROOT
+from etcd import client as clients
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
