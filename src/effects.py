@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 import pathlib
 import shutil
 import time
@@ -15,6 +16,8 @@ from etcd import answers, data, errors, service
 
 if TYPE_CHECKING:
     import node as node_
+
+log = logging.getLogger(__name__)
 
 SYNC_PAUSE = 0.05  # seconds between two attempts to promote
 START_WAIT = 20  # seconds that a hook waits for a started etcd to become a member
@@ -191,12 +194,21 @@ class Actor:
             client.disarm(answers.CLOSED)
 
     @do.register
+    def _(self, step: steps.Compare) -> None:
+        from etcd import corruption
+
+        with self._node.client() as client:
+            for member in corruption.compare(client):
+                log.warning("%s holds other keys than the majority", member.name)
+
+    @do.register
+    def _(self, step: steps.Disarm) -> None:
+        with self._node.client() as client:
+            client.disarm(step.alarm)
+
+    @do.register
     def _(self, step: steps.Finish) -> None:
         record = step.generation
-        if record.source is generations.Source.BACKUP:
-            with self._node.client() as client:
-                if client.alarms():
-                    client.disarm()
         for kept in self._node.root.kept():
             if kept.stamp is None or kept.stamp.generation >= record.number:
                 continue

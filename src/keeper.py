@@ -3,7 +3,8 @@
 
 It takes backups on schedule, proves them and thins them out. All units run it; the one that holds
 a key in etcd works, a follower where there is one, and when it dies another takes over within
-seconds. The charm tells it everything in one file and reads its status from another.
+seconds. On each unit it serves metrics and watches etcd. The charm tells it everything in one
+file and reads its status from another.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import host
 import metrics
+import watch
 from backup import aside, create, orders, proof, restore, schedule
 from backup import catalog as catalogs
 from backup import remote as remotes
@@ -386,9 +388,8 @@ class Keeper:
 
 def reach(config: orders.Config) -> aside.Cluster:
     """How to reach etcd."""
-    tls = (pathlib.Path(path) for path in (config.ca, config.cert, config.key))
     endpoints = tuple(dict.fromkeys((config.local, *config.endpoints)))
-    return aside.Cluster(endpoints, config.local, clients.TLSFiles(*tls))
+    return aside.Cluster(endpoints, config.local, config.tls)
 
 
 def _wake(config: orders.Config) -> None:
@@ -436,6 +437,7 @@ def main() -> int:
     os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
     keeper, exporter = Keeper(), metrics.Exporter()
     code = _code()
+    threading.Thread(target=watch.Watch(_wake).run, args=(stop,), daemon=True).start()
     try:
         exporter.follow()
         while not stop.wait(keeper.step()):

@@ -11,7 +11,6 @@ import dataclasses
 import http.server
 import logging
 import math
-import pathlib
 import ssl
 import threading
 import time
@@ -23,6 +22,7 @@ from etcd import client as clients
 from etcd import errors, service
 
 if TYPE_CHECKING:
+    import pathlib
     import socket
     from collections.abc import Iterable, Mapping
 
@@ -55,11 +55,8 @@ class Seen:
 
 def look(config: orders.Config) -> Seen | None:
     """Ask this unit's etcd, within seconds; None when it does not answer."""
-    tls = clients.TLSFiles(
-        pathlib.Path(config.ca), pathlib.Path(config.cert), pathlib.Path(config.key)
-    )
     seen = None
-    online = clients.Client((config.local,), tls, _ANSWER)
+    online = clients.Client((config.local,), config.tls, _ANSWER)
     with contextlib.suppress(errors.EtcdError), online:
         seen = Seen(online.metrics(config.local))
         members = online.members(linearizable=False).members

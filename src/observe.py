@@ -73,17 +73,12 @@ def _etcd(node: node_.Node) -> view.Etcd:
         except errors.EtcdError as error:
             log.info("the cluster does not answer: %s", error)
             return seen
-    names = {member.id: member.name for member in membership.members}
     return dataclasses.replace(
         seen,
         members=membership.members,
         cluster_id=membership.cluster_id,
         leader=leader,
-        alarms=tuple(
-            f"{alarm.kind} on {names.get(alarm.member_id, 'a removed member')}"
-            for alarm in alarms
-            if alarm.kind != "CORRUPT"
-        ),
+        alarms=tuple(alarm for alarm in alarms if alarm != answers.CLOSED),
         closed=answers.CLOSED in alarms,
     )
 

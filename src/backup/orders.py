@@ -9,6 +9,7 @@ from typing import Any
 
 from backup import catalog as catalogs
 from backup import remote as remotes
+from etcd import client
 
 CONFIG = pathlib.Path("/etc/etcd/keeper.json")
 REMOTE = pathlib.Path("/etc/etcd/remote.json")
@@ -130,6 +131,11 @@ class Config:
                 remotes.Kind.CONFIG, f"{self.remote} cannot be read: {error.strerror}"
             ) from error
         return remotes.Remote(remotes.Settings.from_json(text))
+
+    @property
+    def tls(self) -> client.TLSFiles:
+        """The administrator's client certificate."""
+        return client.TLSFiles(*(pathlib.Path(path) for path in (self.ca, self.cert, self.key)))
 
     @property
     def own_workdir(self) -> pathlib.Path:

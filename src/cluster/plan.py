@@ -10,6 +10,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from cluster import (
+    corruption,
     founding,
     joining,
     leaving,
@@ -38,6 +39,7 @@ _SLOW = (
     State.QUORUM_LOST,
     State.NOT_RECOVERED,
     State.CORRUPT,
+    State.DIFFERENT,
     State.DOWN,
     State.STUCK,
     State.CONFLICT,
@@ -101,9 +103,11 @@ LOCAL: tuple[Rule, ...] = (
 MEMBERSHIP: tuple[Rule, ...] = (
     leaving.remove_gone,
     joining.remove_stuck,
+    corruption.compare,
 )
 # This unit's part in it.
 OWN: tuple[Rule, ...] = (
+    corruption.disarm,
     joining.promote,
     joining.make_room,
     joining.join,

@@ -169,7 +169,7 @@ def open_(view: views.View) -> Steps | None:
 
 
 def finish(view: views.View) -> Steps | None:
-    """Once, on each founder of a confirmed restore: alarms of the backup, the replaced data."""
+    """Once, on each unit of a confirmed restore: the replaced data."""
     generation = view.generation
     if (
         generation is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cluster import founding, reading
+from cluster import corruption, founding, reading
 from cluster import generation as generations
 from cluster import steps as steps_
 from cluster import view as views
@@ -137,7 +137,7 @@ def mend(view: views.View) -> Steps | None:
     member = reading.mine(view)
     if member is None:
         return (steps_.Stop(), steps_.SetAside("its member was removed from the cluster"))
-    reason = view.disk.broken or _corruption(view, member)
+    reason = view.disk.broken or corruption.majority(view, member)
     if not reason or not reading.may_remove(view, member):
         return None
     if reading.me(view).joins >= view.policy.join_limit or reading.turn_of_another(view):
@@ -156,15 +156,6 @@ def hand_over(view: views.View, member: views.Member) -> Steps:
     if view.etcd.leader != member.id or not others:
         return ()
     return (steps_.MoveLeader(max(others, key=lambda m: (m.raft_index, -m.id)).id),)
-
-
-def _corruption(view: views.View, member: views.Member) -> str:
-    """A CORRUPT alarm is believed when a majority of voters is without it."""
-    voters = reading.voters(view)
-    clean = sum(not m.corrupt for m in voters)
-    if member.corrupt and clean >= reading.quorum(len(voters)):
-        return "etcd reports its data corrupt"
-    return ""
 
 
 def _is_to_prepare(view: views.View, generation: generations.Generation) -> bool:

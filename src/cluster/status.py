@@ -25,6 +25,7 @@ class State(enum.Enum):
     NOT_RECOVERED = "not-recovered"  # the best disk could not be used, and a lesser one never is
     LEAVING = "leaving"
     CORRUPT = "corrupt"
+    DIFFERENT = "different"  # members hold different keys, and etcd does not say whose are wrong
     DOWN = "down"  # etcd gave up, and not because of its data
     STUCK = "stuck"  # a unit was added too often without becoming a voter
     CONFLICT = "conflict"  # data of several clusters, and no record of which one is ours
@@ -50,6 +51,7 @@ _STATUS = {
     State.NOT_RECOVERED: "blocked",
     State.LEAVING: "maintenance",
     State.CORRUPT: "blocked",
+    State.DIFFERENT: "blocked",
     State.DOWN: "blocked",
     State.STUCK: "blocked",
     State.CONFLICT: "blocked",
@@ -70,6 +72,7 @@ MEANING = {
     State.NOT_RECOVERED: "The disk that holds most could not found one: it is tried each minute.",
     State.LEAVING: "The unit is being removed and takes its member out of the cluster.",
     State.CORRUPT: "The unit's data is unusable and cannot be replaced without costing quorum.",
+    State.DIFFERENT: "Members hold different keys, and nobody can write until it is known whose.",
     State.DOWN: "Etcd cannot run on the unit: it is started again until the cause is gone.",
     State.STUCK: "The unit was added as a learner too often and is left alone for an hour.",
     State.CONFLICT: "Attached disks hold data of several clusters.",
@@ -99,7 +102,16 @@ def aftermath(state: State, withdrawn: str, committed: generations.Generation | 
 
 def describe(view: views.View) -> Status:
     """The state and its sentence: the first question with an answer gives it."""
-    for question in (_basics, _broken, _replacing, _recovering, _down, _no_quorum, _joining):
+    for question in (
+        _basics,
+        _broken,
+        _replacing,
+        _recovering,
+        _down,
+        _no_quorum,
+        _different,
+        _joining,
+    ):
         answer = question(view)
         if answer is not None:
             return answer
@@ -259,6 +271,18 @@ def _no_quorum(view: views.View) -> Status | None:
     )
 
 
+def _different(view: views.View) -> Status | None:
+    if views.UNNAMED not in view.etcd.alarms:
+        return None
+    application = view.me.rpartition("/")[0]
+    return State.DIFFERENT, (
+        "etcd found that its members hold different keys and lets nobody write: the one that a "
+        "majority disagrees with is made anew by itself; where no majority agrees, run "
+        f"`juju remove-unit {application}/N` with the unit that is wrong, or "
+        f"{_run(view, 'restore')}"
+    )
+
+
 def _joining(view: views.View) -> Status | None:
     member = reading.mine(view)
     if member is not None and not member.learner and view.disk.token is not None:
@@ -328,9 +352,11 @@ def _units(view: views.View) -> list[str]:
         problems.append(f"not on the committed generation: {', '.join(other)}")
     if view.etcd.leader is None:
         problems.append("no raft leader")
-    if view.etcd.alarms:
+    names = {m.id: m.name for m in view.etcd.members or ()}
+    full = [names.get(a.member_id, "") for a in view.etcd.alarms if a.kind == "NOSPACE"]
+    if full:
         problems.append(
-            f"alarm {', '.join(view.etcd.alarms)}: run {_run(view, 'alarm-disarm')} "
+            f"alarm NOSPACE on {', '.join(full)}: run {_run(view, 'alarm-disarm')} "
             "once there is room again"
         )
     return problems

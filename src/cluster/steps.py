@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from cluster import generation as generations
+    from cluster import view as views
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,8 +167,20 @@ class Open(Step):
 
 
 @dataclasses.dataclass(frozen=True)
+class Compare(Step):
+    """Members hold different keys: arm the CORRUPT alarm of those that no majority agrees with."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Disarm(Step):
+    """`alarm disarm` of one alarm."""
+
+    alarm: views.Alarm
+
+
+@dataclasses.dataclass(frozen=True)
 class Finish(Step):
-    """After confirmation: disarm restored alarms, drop or move the replaced data as asked."""
+    """After confirmation: drop or move the replaced data as asked."""
 
     generation: generations.Generation
 

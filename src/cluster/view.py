@@ -88,6 +88,21 @@ class Unit:
 
 
 @dataclasses.dataclass(frozen=True)
+class Alarm:
+    """An armed alarm; `kind` is NOSPACE or CORRUPT."""
+
+    member_id: int
+    kind: str
+
+
+UNNAMED = Alarm(0, "CORRUPT")
+"""What etcd arms when members hold different keys and it does not tell whose are wrong.
+
+Before 3.6 that is so for every follower: the answers that the leader compares name no member.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
 class Member:
     """One member, as etcd's member list and a status probe of its endpoint tell.
 
@@ -158,8 +173,8 @@ class Etcd:
         leader: raft leader's member ID, None when there is none.
         local_id: member ID of the local etcd, None when it does not answer.
         stale: the running local etcd lacks a configuration or trust change.
-        alarms: armed alarms other than CORRUPT, each as `NOSPACE on etcd-1`.
-        closed: it was restored and takes no writes from clients yet.
+        alarms: armed alarms.
+        closed: it was restored and takes no writes from clients yet; no alarm tells of that.
         failure: why the local etcd gave up although its data can be used, "" when it did not.
     """
 
@@ -169,7 +184,7 @@ class Etcd:
     leader: int | None = None
     local_id: int | None = None
     stale: bool = False
-    alarms: tuple[str, ...] = ()
+    alarms: tuple[Alarm, ...] = ()
     closed: bool = False
     failure: str = ""
 

@@ -84,7 +84,7 @@ class Membership:
     cluster_id: int
     responder: int
     leader: int = 0
-    alarms: tuple[Alarm, ...] | None = None
+    alarms: tuple[view.Alarm, ...] | None = None
 
     def by_id(self, member_id: int) -> view.Member | None:
         """The member of this ID, or None."""
@@ -112,16 +112,11 @@ class Added:
         return ",".join(f"{member}={peer_url}" for member, peer_url in sorted(pairs))
 
 
-@dataclasses.dataclass(frozen=True)
-class Alarm:
-    """An armed alarm; `kind` is NOSPACE or CORRUPT."""
+CLOSED = view.Alarm(int.from_bytes(b"closed", "big"), "CORRUPT")
+"""What a restored cluster starts with (`bolt.close`): no client can write until it is disarmed.
 
-    member_id: int
-    kind: str
-
-
-CLOSED = Alarm(0, "CORRUPT")
-"""What a restored cluster starts with (`bolt.close`): no client can write until it is disarmed."""
+No member has this ID, and it is not 0, so that it is never taken for an alarm of etcd's own.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,10 +216,10 @@ def range_facts(response: Any) -> dict[str, Any]:
     }
 
 
-def alarms(facts: dict[str, Any]) -> tuple[Alarm, ...]:
+def alarms(facts: dict[str, Any]) -> tuple[view.Alarm, ...]:
     """The armed alarms that we know."""
     return tuple(
-        Alarm(int(alarm.get("memberID", 0)), str(alarm["alarm"]))
+        view.Alarm(int(alarm.get("memberID", 0)), str(alarm["alarm"]))
         for alarm in facts.get("alarms", ())
         if alarm.get("alarm") in _ALARMS.values()
     )

@@ -14,6 +14,8 @@ import mmap
 import struct
 from typing import TYPE_CHECKING
 
+from etcd import wire
+
 if TYPE_CHECKING:
     import pathlib
     from collections.abc import Iterator
@@ -220,7 +222,7 @@ class File:
         raise FormatError("the tree is too deep")
 
 
-_CLOSED = b"\x10\x02"  # AlarmMember(memberID=0, alarm=CORRUPT)
+_CORRUPT = 2  # AlarmType
 _PAGE_SIZES = (1024, 2048, 4096, 8192, 16384, 32768, 65536)
 
 
@@ -275,7 +277,7 @@ def bump(path: pathlib.Path, amount: int) -> int:
     return new
 
 
-def close(path: pathlib.Path) -> None:
+def close(path: pathlib.Path, member_id: int) -> None:
     """Arm the CORRUPT alarm, of no member, in a restored database: no client can write to it.
 
     etcd refuses puts, deletes, transactions, leases and compactions while it is armed, on every
@@ -284,11 +286,12 @@ def close(path: pathlib.Path) -> None:
 
     Args:
         path: `member/snap/db` of a restored data directory.
+        member_id: an ID that no member has.
 
     Raises:
         FormatError: the file is not a database of etcd.
     """
-    _put(path, b"alarm", _CLOSED, b"")
+    _put(path, b"alarm", wire.fields(member_id, _CORRUPT), b"")
 
 
 @dataclasses.dataclass

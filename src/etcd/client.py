@@ -53,6 +53,7 @@ _OPTIONS = (
 )
 # etcd answers at once instead of waiting when it sees no leader.
 _HAS_LEADER = (("hasleader", "true"),)
+_ARM, _DISARM = 1, 2  # AlarmRequest.AlarmAction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +154,7 @@ class Client:
         probes = self.statuses(tuple(urls.values()), self.timeout / 2)
         by_endpoint = {probe.endpoint: probe.status for probe in probes}
         told |= {id_: by_endpoint[_normal(url)] for id_, url in urls.items()}
-        alarms: tuple[answers.Alarm, ...] | None = None
+        alarms: tuple[view.Alarm, ...] | None = None
         with contextlib.suppress(errors.EtcdError):
             alarms = self.alarms()
         corrupt = {alarm.member_id for alarm in alarms or () if alarm.kind == "CORRUPT"}
@@ -376,21 +377,27 @@ class Client:
         except (OSError, gateway.UnusableError) as error:
             raise refusals.translate(target, "UNAVAILABLE", str(error), self.timeout) from error
 
-    def alarms(self) -> tuple[answers.Alarm, ...]:
+    def alarms(self) -> tuple[view.Alarm, ...]:
         """All armed alarms."""
         return answers.alarms(self._failover(lambda e, t: self._look(e, "alarms", t)))
 
-    def disarm(self, alarm: answers.Alarm | None = None) -> int:
+    def disarm(self, alarm: view.Alarm | None = None) -> int:
         """Disarm one alarm, or all but `answers.CLOSED`; answers how many were armed."""
-        rpc = _rpc()
         targets = [a for a in self.alarms() if a != answers.CLOSED] if alarm is None else [alarm]
-        kinds = {"NOSPACE": 1, "CORRUPT": 2}
         for target in targets:
-            request = rpc.AlarmRequest(
-                action=2, memberID=target.member_id, alarm=kinds[target.kind]
-            )
-            self._call("maintenancestub", "Alarm", request)
+            self._set_alarm(target, _DISARM)
         return len(targets)
+
+    def arm(self, alarm: view.Alarm) -> None:
+        """Arm an alarm: from now on nobody can write (CORRUPT) or write more (NOSPACE)."""
+        self._set_alarm(alarm, _ARM)
+
+    def _set_alarm(self, alarm: view.Alarm, action: int) -> None:
+        kinds = {"NOSPACE": 1, "CORRUPT": 2}
+        request = _rpc().AlarmRequest(
+            action=action, memberID=alarm.member_id, alarm=kinds[alarm.kind]
+        )
+        self._call("maintenancestub", "Alarm", request)
 
     # Upkeep
 

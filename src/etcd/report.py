@@ -47,7 +47,7 @@ class Health:
     leader: int | None
     endpoints: tuple[EndpointHealth, ...]
     statuses: tuple[answers.EndpointStatus, ...]
-    alarms: tuple[answers.Alarm, ...]
+    alarms: tuple[view.Alarm, ...]
     quota: int = 0
     certificate_days: Mapping[str, int] = dataclasses.field(default_factory=dict[str, int])
     problem: str = ""
@@ -184,7 +184,7 @@ def health(
             pass
     urls = tuple(m.client_urls[0] for m in members if m.client_urls) or online.endpoints
     probes = online.statuses(urls)
-    alarms: tuple[answers.Alarm, ...] = ()
+    alarms: tuple[view.Alarm, ...] = ()
     try:
         alarms = online.alarms()
     except errors.EtcdError as error:
@@ -285,7 +285,7 @@ def member_records(members: Sequence[view.Member]) -> list[dict[str, Any]]:
     ]
 
 
-def alarm_words(alarms: Sequence[answers.Alarm]) -> str:
+def alarm_words(alarms: Sequence[view.Alarm]) -> str:
     """Armed alarms for people, one a line."""
     words = [f"{alarm.kind} on {alarm.member_id:x}" for alarm in alarms]
     return "\n".join(words) or "no alarm is armed"

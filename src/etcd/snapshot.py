@@ -16,7 +16,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
-from etcd import bolt, client, data, errors, files, scratch, service, wal
+from etcd import answers, bolt, client, data, errors, files, scratch, service, wal
 
 if TYPE_CHECKING:
     import pathlib
@@ -202,7 +202,7 @@ def restore(
         if bump and not _can_bump():
             bolt.bump(database, bump)
         if closed:
-            bolt.close(database)
+            bolt.close(database, answers.CLOSED.member_id)
         files.fsync_tree(part)
         if directory.exists():
             directory.rmdir()

@@ -134,9 +134,9 @@ def commit_tail(data_dir: pathlib.Path) -> int:
     if index <= state.commit:
         return 0
     vote = state.vote if state.term >= term else 0
-    data = _fields(max(state.term, term), vote, index)
+    data = wire.fields(max(state.term, term), vote, index)
     crc = crc32c(data, tail.crc)
-    raw = _fields(STATE, crc) + b"\x1a" + _varint(len(data)) + data
+    raw = wire.fields(STATE, crc) + b"\x1a" + wire.encoded(len(data)) + data
     padding = -len(raw) % 8
     frame = len(raw) | ((0x80 | padding) << 56 if padding else 0)
     with found[-1].open("r+b") as file:
@@ -157,19 +157,3 @@ def crc32c(data: bytes, crc: int = 0) -> int:
         for _ in range(8):
             crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
     return crc ^ 0xFFFFFFFF
-
-
-def _fields(*values: int) -> bytes:
-    """Fields 1, 2, ... of integers."""
-    return b"".join(
-        bytes([number << 3]) + _varint(value) for number, value in enumerate(values, 1)
-    )
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)

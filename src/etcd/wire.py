@@ -90,3 +90,20 @@ def chunks(data: Buffer, field: int) -> list[bytes]:
     return [
         bytes(value) for key, value in walk(data) if key == field and not isinstance(value, int)
     ]
+
+
+def fields(*values: int) -> bytes:
+    """A message of integers: fields 1, 2, ..."""
+    return b"".join(
+        bytes([number << 3]) + encoded(value) for number, value in enumerate(values, 1)
+    )
+
+
+def encoded(value: int) -> bytes:
+    """A variable-length integer."""
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)

@@ -19,7 +19,7 @@ import node
 import trust
 from backup import create, orders
 from cluster import view
-from etcd import answers, errors, upkeep
+from etcd import errors, upkeep
 from relations import peers
 
 
@@ -131,8 +131,8 @@ class Online:
         if revision <= 5:
             raise errors.CompactedError("compacted", "compacted")
 
-    def alarms(self) -> tuple[answers.Alarm, ...]:
-        return (answers.Alarm(10, "NOSPACE"),)
+    def alarms(self) -> tuple[view.Alarm, ...]:
+        return (view.Alarm(10, "NOSPACE"),)
 
     def disarm(self) -> int:
         return 1

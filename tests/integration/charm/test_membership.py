@@ -27,10 +27,10 @@ def test_given_one_unit_when_it_grows_and_shrinks_then_no_acknowledged_write_is_
     cluster: Cluster, tmp_path: pathlib.Path
 ):
     with cluster.writing(tmp_path) as load:
-        cluster.juju.add_unit("etcd", num_units=2)
-        cluster.wait_healthy(3)
-        cluster.juju.add_unit("etcd", num_units=2)
-        cluster.wait_healthy(5, timeout=420)
+        cluster.juju.add_unit("etcd", num_units=3)
+        cluster.wait_healthy(4)
+        cluster.juju.add_unit("etcd")
+        cluster.wait_healthy(5)
         leaving = {cluster.raft_leader(), cluster.leader(), *cluster.units()}
         cluster.juju.remove_unit(*list(leaving)[:2])
         cluster.wait_healthy(3)

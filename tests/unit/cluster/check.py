@@ -231,8 +231,11 @@ class History:
         if machine and machine.running and machine.current is not None:
             if any(m.corrupt for m in self.world.machines.values()):
                 return
-            self.fault(f"corrupt alarm on {machine.name}")
+            named = self.random.random() < 0.5
+            self.fault(f"corrupt alarm on {machine.name}{'' if named else ', unnamed'}")
             machine.corrupt = True
+            alarms = self.world.alarms.setdefault(machine.current.token, set())
+            alarms.add(machine.current.member if named else 0)
 
     def op_disk_return(self) -> None:
         machine = self.pick()
@@ -326,6 +329,8 @@ class History:
         if any(not m.alive for m in world.machines.values()):
             return False
         if world.proposal is not None and world.machines:
+            return False
+        if world.machines and world.generation and world.alarms.get(world.generation.token):
             return False
         if world.machines and world.generation and world.generation.token in world.closed:
             return False

@@ -156,6 +156,7 @@ class World:
         self.recorded: set[str] = set()
         self.confirmed: set[int] = set()
         self.closed: set[str] = set()
+        self.alarms: dict[str, set[int]] = {}  # token to members with a CORRUPT alarm, 0: unnamed
         self.opened: set[str] = set()
         for _ in range(units):
             self.add_unit()
@@ -398,6 +399,7 @@ class World:
             return views.Etcd(service, local_id=local, stale=machine.stale and machine.running)
         best, present = found
         by_id = {m.current.member: m for m in self.peers(machine, generation.token) if m.current}
+        alarms = self.alarms.get(generation.token, set())
         members = []
         for r in best.members:
             at = by_id.get(r.id)
@@ -410,7 +412,7 @@ class World:
                     r.learner,
                     at is not None and not (self.flaky and self.random.random() < 0.02),
                     at.current.index if at is not None and at.current else 0,
-                    at is not None and at.corrupt,
+                    r.id in alarms,
                 )
             )
         head = present[0].current
@@ -421,6 +423,7 @@ class World:
             head.member if head else None,
             local,
             machine.stale and machine.running,
+            alarms=tuple(views.Alarm(i, "CORRUPT") for i in sorted(alarms)),
             closed=generation.token in self.closed,
         )
 
@@ -839,6 +842,22 @@ class World:
             raise Violation("opened to clients before it was confirmed")
         self.closed.discard(g.token)
         self.opened.add(g.token)
+
+    def do_Compare(self, machine: Machine, hook: Hook, step: s.Compare) -> None:  # noqa: N802
+        token, best, present = self.change(machine)
+        voters = {r.id for r in best.members if not r.learner}
+        asked = {m.current.member: m.corrupt for m in present if m.current}
+        wrong = {i for i, corrupt in asked.items() if corrupt and i in voters}
+        right = {i for i, corrupt in asked.items() if not corrupt and i in voters}
+        if len(right) < reading.quorum(len(voters)) or (not wrong and right != voters):
+            raise Refused("undecided")
+        self.alarms[token] = self.alarms.get(token, set()) - {0} | wrong
+
+    def do_Disarm(self, machine: Machine, hook: Hook, step: s.Disarm) -> None:  # noqa: N802
+        token, best, _ = self.change(machine)
+        if step.alarm.member_id in {r.id for r in best.members}:
+            raise Violation("disarmed the alarm of a member that is there")
+        self.alarms.get(token, set()).discard(step.alarm.member_id)
 
     def do_Finish(self, machine: Machine, hook: Hook, step: s.Finish) -> None:  # noqa: N802
         if step.generation.number not in self.confirmed:

@@ -533,6 +533,23 @@ class TestMending:
         assert do(v) == []
         assert plans.plan(v).status == "blocked"
 
+    def test_given_different_keys_when_etcd_names_nobody_then_the_leader_compares(self) -> None:
+        v = view(etcd=etcd(0, 0, 1, 2, alarms=(views.UNNAMED,)))
+        assert plans.plan(v).steps == (s.Compare(),)
+        assert plans.plan(v).state is plans.State.DIFFERENT
+        assert do(dataclasses.replace(v, me="etcd/1", leader=False)) == []
+
+    def test_given_different_keys_when_a_restored_cluster_is_open_then_it_is_no_opening(
+        self,
+    ) -> None:
+        v = view(generation=record(0, 1, 2), etcd=etcd(0, 0, 1, 2, alarms=(views.UNNAMED,)))
+        assert "Open" not in do(v)
+
+    def test_given_an_alarm_of_a_removed_member_when_planned_then_disarmed(self) -> None:
+        gone, there = views.Alarm(99, "CORRUPT"), views.Alarm(101, "NOSPACE")
+        v = view(1, etcd=etcd(1, 0, 1, 2, alarms=(there, gone)), leader=False)
+        assert plans.plan(v).steps == (s.Disarm(gone),)
+
     def test_given_data_of_a_removed_member_when_it_returns_then_put_aside(self) -> None:
         assert do(view(1, etcd=etcd(1, 0, 2))) == ["Stop", "SetAside"]
 
@@ -795,7 +812,8 @@ class TestStates:
             view(etcd=etcd(0, 0, 1)),
             view(etcd=etcd(0, 0, 1, member(2, healthy=False))),
             view(etcd=etcd(0, 0, 1, member(2, learner=True))),
-            view(etcd=etcd(0, 0, 1, 2, alarms=("NOSPACE on etcd-1",))),
+            view(etcd=etcd(0, 0, 1, 2, alarms=(views.Alarm(101, "NOSPACE"),))),
+            view(etcd=etcd(0, 0, 1, 2, alarms=(views.UNNAMED,))),
             view(etcd=etcd(0, 0, 1, 2, leader=None)),
             changed(view(), 2, token="zero"),
         ],

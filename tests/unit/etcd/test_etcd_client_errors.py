@@ -88,9 +88,7 @@ def test_given_no_endpoint_when_a_client_is_made_then_it_says_so(tmp_path):
 
 @pytest.mark.parametrize("value", [0, 1, 127, 128, 300, 2**32, 2**64 - 1])
 def test_given_a_number_when_written_and_read_then_it_is_the_same(value):
-    from etcd import wal
-
-    encoded = wal._varint(value)
+    encoded = wire.encoded(value)
     assert wire.varint(encoded, 0) == (value, len(encoded))
 
 

@@ -45,7 +45,7 @@ def test_given_a_healthy_cluster_when_told_then_words_and_keys_agree():
 
 def test_given_trouble_when_told_then_each_is_named():
     endpoints = (*HEALTHY.endpoints[:2], report.EndpointHealth(URLS[2], False, 0.0, "no answer"))
-    alarm = answers.Alarm(11, "NOSPACE")
+    alarm = view.Alarm(11, "NOSPACE")
     sick = dataclasses.replace(HEALTHY, endpoints=endpoints, alarms=(alarm,), problem="no leader")
     assert not sick.healthy
     assert "cluster is unhealthy: no leader" in sick.words()

@@ -1,0 +1,39 @@
+"""Rules of alarms: whose keys are wrong, and what a removed member leaves behind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cluster import reading
+from cluster import steps as steps_
+from cluster import view as views
+
+if TYPE_CHECKING:
+    Steps = tuple[steps_.Step, ...]
+
+
+def compare(view: views.View) -> Steps | None:
+    """Leader: members hold different keys: find out whose are wrong, where a majority can tell."""
+    voters = reading.voters(view)
+    able = sum(member.healthy for member in voters)
+    if views.UNNAMED not in view.etcd.alarms or able < reading.quorum(len(voters)):
+        return None
+    return (steps_.Compare(),)
+
+
+def disarm(view: views.View) -> Steps | None:
+    """Disarm the alarms of members that are no more: etcd keeps them, and clients cannot write."""
+    if view.etcd.members is None:
+        return None
+    there = {views.UNNAMED.member_id, *(member.id for member in view.etcd.members)}
+    gone = (alarm for alarm in view.etcd.alarms if alarm.member_id not in there)
+    return tuple(steps_.Disarm(alarm) for alarm in gone) or None
+
+
+def majority(view: views.View, member: views.Member) -> str:
+    """A CORRUPT alarm is believed when a majority of voters is without it."""
+    voters = reading.voters(view)
+    clean = sum(not m.corrupt for m in voters)
+    if member.corrupt and clean >= reading.quorum(len(voters)):
+        return "etcd reports its data corrupt"
+    return ""

@@ -1,0 +1,71 @@
+"""Members whose keys differ: a real database is changed under a real etcd that runs on it."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from cluster import view
+from etcd import corruption, errors
+
+VALUE = b"a value that no other key has"
+
+
+def rot(node) -> None:
+    """Change a value in the member's database, as a failing disk does; etcd goes on with it."""
+    path = node.data_dir / "member" / "snap" / "db"
+    until = time.monotonic() + 10
+    while VALUE not in (content := path.read_bytes()):  # etcd commits ten times a second
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    with path.open("r+b") as file:
+        at = content.find(VALUE)
+        while at >= 0:
+            file.seek(at)
+            file.write(b"x")
+            at = content.find(VALUE, at + 1)
+
+
+def alarmed(cluster, count: int, *rotten: int):
+    """A cluster in which some members hold another value, and etcd says so of nobody."""
+    cluster.found(count)
+    online = cluster.client()
+    online.put("kept", VALUE)
+    for number in rotten:
+        rot(cluster.nodes[number])
+    online.arm(view.UNNAMED)
+    return online
+
+
+@pytest.mark.parametrize("rotten", [0, 1, 2])
+def test_given_one_member_with_other_keys_when_compared_then_it_is_named(cluster, rotten):
+    online = alarmed(cluster, 3, rotten)
+    with pytest.raises(errors.CorruptError):
+        online.put("more", "keys")
+    (wrong,) = corruption.compare(online)
+    assert wrong.name == cluster.nodes[rotten].name
+    assert online.alarms() == (view.Alarm(wrong.id, "CORRUPT"),)
+    assert [m.name for m in online.observe().members if m.corrupt] == [wrong.name]
+
+
+def test_given_members_that_agree_when_compared_then_clients_write_again(cluster):
+    online = alarmed(cluster, 3)
+    assert corruption.compare(online) == ()
+    assert online.alarms() == ()
+    online.put("more", "keys")
+
+
+def test_given_one_against_one_when_compared_then_nobody_is_named(cluster):
+    online = alarmed(cluster, 2, 1)
+    with pytest.raises(corruption.UndecidedError, match="no majority of them agrees"):
+        corruption.compare(online)
+    assert online.alarms() == (view.UNNAMED,)
+
+
+def test_given_a_member_that_is_silent_when_compared_then_it_is_not_trusted(cluster):
+    online = alarmed(cluster, 3)
+    cluster.nodes[2].stop()
+    with pytest.raises(corruption.UndecidedError, match="etcd-2 did not tell"):
+        corruption.compare(online)
+    assert online.alarms() == (view.UNNAMED,)
