@@ -322,4 +322,5 @@ def _recent_joins() -> list[float]:
         raw = json.loads(JOINS.read_text())
     except (OSError, ValueError):
         return []
-    return [float(at) for at in raw if float(at) > time.time() - JOINS_WITHIN]
+    now = time.time()  # what lies ahead was noted by a clock that was wrong
+    return [float(at) for at in raw if now - JOINS_WITHIN < float(at) <= now]

@@ -72,7 +72,7 @@ def _etcd(node: node_.Node) -> view.Etcd:
             alarms = client.alarms() if membership.alarms is None else membership.alarms
         except errors.EtcdError as error:
             log.info("the cluster does not answer: %s", error)
-            return seen
+            return dataclasses.replace(seen, undated=_undated(node, error))
     return dataclasses.replace(
         seen,
         members=membership.members,
@@ -81,6 +81,15 @@ def _etcd(node: node_.Node) -> view.Etcd:
         alarms=tuple(alarm for alarm in alarms if alarm != answers.CLOSED),
         closed=answers.CLOSED in alarms,
     )
+
+
+def _undated(node: node_.Node, error: errors.EtcdError) -> bool:
+    """Whether nobody answers because this machine's clock is far off."""
+    if not isinstance(error, errors.UnreachableError):
+        return False
+    import clock
+
+    return clock.is_off([url for url in node.endpoints() if url != node.local_url])
 
 
 def _alone(node: node_.Node, state: view.Service) -> view.Etcd:

@@ -40,6 +40,7 @@ _SLOW = (
     State.NOT_RECOVERED,
     State.CORRUPT,
     State.DIFFERENT,
+    State.CLOCK,
     State.DOWN,
     State.STUCK,
     State.CONFLICT,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import enum
 
 from cluster import founding, joining, reading, replacing
@@ -26,6 +27,7 @@ class State(enum.Enum):
     LEAVING = "leaving"
     CORRUPT = "corrupt"
     DIFFERENT = "different"  # members hold different keys, and etcd does not say whose are wrong
+    CLOCK = "clock"  # the others' certificates are not valid now
     DOWN = "down"  # etcd gave up, and not because of its data
     STUCK = "stuck"  # a unit was added too often without becoming a voter
     CONFLICT = "conflict"  # data of several clusters, and no record of which one is ours
@@ -52,6 +54,7 @@ _STATUS = {
     State.LEAVING: "maintenance",
     State.CORRUPT: "blocked",
     State.DIFFERENT: "blocked",
+    State.CLOCK: "blocked",
     State.DOWN: "blocked",
     State.STUCK: "blocked",
     State.CONFLICT: "blocked",
@@ -73,6 +76,7 @@ MEANING = {
     State.LEAVING: "The unit is being removed and takes its member out of the cluster.",
     State.CORRUPT: "The unit's data is unusable and cannot be replaced without costing quorum.",
     State.DIFFERENT: "Members hold different keys, and nobody can write until it is known whose.",
+    State.CLOCK: "The others' certificates are not valid by the machine's clock: one is wrong.",
     State.DOWN: "Etcd cannot run on the unit: it is started again until the cause is gone.",
     State.STUCK: "The unit was added as a learner too often and is left alone for an hour.",
     State.CONFLICT: "Attached disks hold data of several clusters.",
@@ -104,6 +108,7 @@ def describe(view: views.View) -> Status:
     """The state and its sentence: the first question with an answer gives it."""
     for question in (
         _basics,
+        _clock,
         _broken,
         _replacing,
         _recovering,
@@ -131,6 +136,16 @@ def _basics(view: views.View) -> Status | None:
         return State.HELD, f"not founded: {view.held}"
     there, planned = len(reading.published(view)), max(view.planned, len(reading.alive(view)))
     return State.FOUNDING, f"waiting for units to found the cluster: {there} of {planned} ready"
+
+
+def _clock(view: views.View) -> Status | None:
+    if not view.etcd.undated or not reading.unanswered(view):
+        return None
+    now = datetime.datetime.fromtimestamp(view.now, datetime.timezone.utc)
+    return State.CLOCK, (
+        "the other members' certificates are not valid by the clock of this machine, which says "
+        f"{now:%Y-%m-%d %H:%M} UTC: set it right; the data is as it was"
+    )
 
 
 def _unrecorded(view: views.View) -> Status:

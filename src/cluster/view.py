@@ -175,6 +175,7 @@ class Etcd:
         stale: the running local etcd lacks a configuration or trust change.
         alarms: armed alarms.
         closed: it was restored and takes no writes from clients yet; no alarm tells of that.
+        undated: the certificates that the others show are not valid by the clock of this machine.
         failure: why the local etcd gave up although its data can be used, "" when it did not.
     """
 
@@ -186,6 +187,7 @@ class Etcd:
     stale: bool = False
     alarms: tuple[Alarm, ...] = ()
     closed: bool = False
+    undated: bool = False
     failure: str = ""
 
 

@@ -194,6 +194,16 @@ def check_pair(
     return facts
 
 
+def is_valid_at(cert: bytes, now: float) -> bool:
+    """Whether the dates of a certificate include `now`, Unix seconds.
+
+    Raises:
+        CertificateError: it is not a PEM certificate.
+    """
+    leaf = _certificates(cert, "the certificate")[0]
+    return leaf.not_valid_before_utc.timestamp() <= now <= leaf.not_valid_after_utc.timestamp()
+
+
 def needs_renewal(
     facts: Facts | None,
     sans: Iterable[str],

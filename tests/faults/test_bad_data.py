@@ -81,6 +81,7 @@ def test_given_a_bad_log_when_etcd_gives_up_then_the_member_is_made_anew(
     hurt = freshest(cluster)
     before = cluster.status(hurt)["header"]["member_id"]
     with cluster.writing(tmp_path) as load:
+        eventually(lambda: len(load.writes) > 500)  # 100 bytes of the log or more for each
         spoil = damage.format(current=CURRENT, at=16384)
         cluster.shell(hurt, f"systemctl kill -s KILL etcd; {spoil}")
         await_kept(cluster, hurt, "its write-ahead log cannot be used")

@@ -822,6 +822,14 @@ class TestStates:
         assert plans.plan(broken).status != "active"
 
 
+def test_given_certificates_refused_for_dates_when_it_lasts_then_the_clock_is_named() -> None:
+    lost = view(etcd=silent(undated=True), since=(("silent:1", 10_000.0 - 61),))
+    assert plans.plan(lost).state is plans.State.CLOCK
+    assert "1970-01-01 02:46 UTC" in plans.plan(lost).message
+    brief = dataclasses.replace(lost, since=())
+    assert plans.plan(brief).state is plans.State.DEGRADED
+
+
 def test_given_unusable_restored_data_when_planned_then_the_founder_says_so_once() -> None:
     restored = dataclasses.replace(
         record(0, 1, 2),
