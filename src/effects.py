@@ -123,7 +123,7 @@ class Actor:
     def _(self, step: steps.Start) -> None:
         self._begin()
         service.ensure_unit(self._node.root.path)
-        self._node.configure(compare=not step.first)
+        self._node.configure(compare=step.compare)
         service.start(wait=START_WAIT)
 
     def _begin(self) -> None:
@@ -200,6 +200,11 @@ class Actor:
         with self._node.client() as client:
             for member in corruption.compare(client):
                 log.warning("%s holds other keys than the majority", member.name)
+
+    @do.register
+    def _(self, step: steps.Arm) -> None:
+        with self._node.client() as client:
+            client.arm(step.alarm)
 
     @do.register
     def _(self, step: steps.Disarm) -> None:

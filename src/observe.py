@@ -113,7 +113,8 @@ def _local(client: clients.Client, local_url: str) -> answers.EndpointStatus | N
 def _disk(node: node_.Node, etcd: view.Etcd, failure: service.Failure | None) -> view.Disk:
     broken = failure.sentence if failure is not None and failure.data_broken else ""
     disk = node.root.disk(broken, facts=etcd.members is None)
-    return dataclasses.replace(disk, finished=node.finished())
+    differs = failure.differs if failure is not None else 0
+    return dataclasses.replace(disk, differs=differs, finished=node.finished())
 
 
 def _tell(node: node_.Node, etcd: view.Etcd, disk: view.Disk) -> None:

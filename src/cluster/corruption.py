@@ -30,10 +30,25 @@ def disarm(view: views.View) -> Steps | None:
     return tuple(steps_.Disarm(alarm) for alarm in gone) or None
 
 
-def majority(view: views.View, member: views.Member) -> str:
-    """A CORRUPT alarm is believed when a majority of voters is without it."""
+def tell(view: views.View) -> Steps:
+    """Start an etcd that gave up because another holds other keys, and let all be compared.
+
+    It need not be the one that is wrong. Nobody writes until that is known.
+    """
+    arm, start = steps_.Arm(views.UNNAMED), steps_.Start(compare=False)
+    return (start, arm) if view.etcd.members is None else (arm, start)
+
+
+def proven(view: views.View, member: views.Member) -> str:
+    """Why this unit's keys are known to be wrong, "" when they are not.
+
+    A CORRUPT alarm is believed when a majority of voters is without it, and a difference when
+    it is one from a majority.
+    """
     voters = reading.voters(view)
-    clean = sum(not m.corrupt for m in voters)
-    if member.corrupt and clean >= reading.quorum(len(voters)):
+    needed = reading.quorum(len(voters))
+    if member.corrupt and sum(not m.corrupt for m in voters) >= needed:
         return "etcd reports its data corrupt"
+    if view.disk.differs >= needed:
+        return "most members hold other keys"
     return ""

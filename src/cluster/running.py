@@ -46,7 +46,7 @@ def begin(view: views.View) -> Steps | None:
     if generation.source is generations.Source.NEW:
         return (steps_.Found(generation),)
     if generation.token in view.disk.prepared:
-        return (steps_.Adopt(generation.token), steps_.Start(first=True))
+        return (steps_.Adopt(generation.token), steps_.Start(compare=False))
     if _is_to_prepare(view, generation):
         return (steps_.Prepare(generation),)
     if generation.confirmed or _failed(view, generation):
@@ -92,6 +92,8 @@ def start_again(view: views.View) -> Steps | None:
     """Try an etcd once more that gave up, after everything else that this unit can do."""
     if not _startable(view) or view.etcd.service is not views.Service.FAILED:
         return None
+    if view.disk.differs:
+        return corruption.tell(view)
     return (steps_.Start(), steps_.Wake(10.0))
 
 
@@ -137,7 +139,7 @@ def mend(view: views.View) -> Steps | None:
     member = reading.mine(view)
     if member is None:
         return (steps_.Stop(), steps_.SetAside("its member was removed from the cluster"))
-    reason = view.disk.broken or corruption.majority(view, member)
+    reason = view.disk.broken or corruption.proven(view, member)
     if not reason or not reading.may_remove(view, member):
         return None
     if reading.me(view).joins >= view.policy.join_limit or reading.turn_of_another(view):

@@ -113,11 +113,11 @@ class Start(Step):
     """Start etcd on the `current/` data it has (its WAL says who it is).
 
     Attributes:
-        first: all founders start the same restored data now, so that etcd cannot compare its
-            keys with those of its peers before it serves: each would wait for the others.
+        compare: let etcd compare its keys with those of its peers before it serves. Not where
+            all founders start the same restored data now, and each would wait for the others.
     """
 
-    first: bool = False
+    compare: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +169,13 @@ class Open(Step):
 @dataclasses.dataclass(frozen=True)
 class Compare(Step):
     """Members hold different keys: arm the CORRUPT alarm of those that no majority agrees with."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm(Step):
+    """Raise an alarm: with CORRUPT nobody can write."""
+
+    alarm: views.Alarm
 
 
 @dataclasses.dataclass(frozen=True)

@@ -148,6 +148,8 @@ class Disk:
         facts: offline facts of `current/`, None when unread or without data.
         broken: why etcd cannot use `current/` ("" when nothing is known against it): a corrupt
             database, a bad WAL, a member that was removed.
+        differs: how many members etcd found to hold other keys than `current/`, where that is
+            why it gave up.
         finished: number of the newest generation that `Finish` was done for here.
         member: the member name in the stamp: another unit's when its storage was attached here.
     """
@@ -157,6 +159,7 @@ class Disk:
     kept: tuple[str, ...] = ()
     facts: DiskFacts | None = None
     broken: str = ""
+    differs: int = 0
     finished: int = 0
     member: str = ""
 

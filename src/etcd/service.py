@@ -314,15 +314,25 @@ class FailureKind(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-    """A reason with the sentence for the operator."""
+    """A reason with the sentence for the operator.
+
+    Attributes:
+        differs: how many members etcd found to hold other keys, which says nothing of whose are
+            wrong: it gives up for one.
+    """
 
     kind: FailureKind
     sentence: str
+    differs: int = 0
 
     @property
     def data_broken(self) -> bool:
         """No etcd can use the data any more, whatever else is done."""
-        return self.kind in (FailureKind.REMOVED, FailureKind.CORRUPT, FailureKind.BAD_WAL)
+        return not self.differs and self.kind in (
+            FailureKind.REMOVED,
+            FailureKind.CORRUPT,
+            FailureKind.BAD_WAL,
+        )
 
 
 _REASONS: tuple[tuple[str, FailureKind, str], ...] = (
@@ -376,10 +386,21 @@ def reason(lines: Sequence[str]) -> Failure | None:
             continue
         for pattern, kind, sentence in _REASONS:
             if re.search(pattern, text):
-                return Failure(kind, sentence)
+                differs = _differing(lines) if _COMPARED in text else 0
+                return Failure(kind, "members hold other keys" if differs else sentence, differs)
         if level in ("fatal", "panic") or (not level and text.startswith("panic:")):
             fallback = fallback or text
     return Failure(FailureKind.OTHER, fallback[:200]) if fallback else None
+
+
+_COMPARED = "data inconsistency"
+_DIFFERENT = r"found different hash values from remote peer .*remote-peer-endpoints: (\[.*?\])"
+
+
+def _differing(lines: Sequence[str]) -> int:
+    """How many peers these log lines say to hold other keys, by their endpoints."""
+    found = (re.search(_DIFFERENT, _log_line(line)[1]) for line in lines)
+    return len({match[1] for match in found if match})
 
 
 def why_failed() -> Failure | None:

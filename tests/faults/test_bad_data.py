@@ -132,3 +132,26 @@ def test_given_data_of_a_removed_member_when_it_comes_back_then_it_is_put_aside(
         await_kept(cluster, hurt, "removed")
         cluster.wait_healthy(3, timeout=300)
     cluster.check(3, load)
+
+
+def test_given_other_keys_on_one_when_a_healthy_member_restarts_then_it_is_not_the_one_replaced(
+    cluster: Cluster, tmp_path: pathlib.Path
+):
+    """Etcd gives up at its start when its keys differ from those of any other member.
+
+    It only looks once it has a raft snapshot to know its peers from.
+    """
+    restarted = freshest(cluster)
+    rotten = next(unit for unit in cluster.units() if unit != restarted)
+    before = {unit: cluster.status(unit)["header"]["member_id"] for unit in cluster.units()}
+    with cluster.writing(tmp_path) as load:
+        saved = f"ls {CURRENT}/etcd/member/snap/*.snap"
+        eventually(lambda: ".snap" in cluster.shell(restarted, saved, ok=False), timeout=240)
+        cluster.put("kept", VALUE)
+        cluster.shell(rotten, f"sleep 1; {ROT.format(current=CURRENT, value=VALUE)}")
+        cluster.shell(restarted, "systemctl restart --no-block etcd")
+        await_kept(cluster, rotten, "etcd reports its data corrupt")
+        cluster.wait_healthy(3, timeout=300)
+    cluster.check(3, load)
+    after = {unit: cluster.status(unit)["header"]["member_id"] for unit in cluster.units()}
+    assert {unit for unit in before if before[unit] != after[unit]} == {rotten}

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from cluster import view
-from etcd import corruption, errors
+from etcd import corruption, errors, service
 
 VALUE = b"a value that no other key has"
 
@@ -69,3 +69,21 @@ def test_given_a_member_that_is_silent_when_compared_then_it_is_not_trusted(clus
     with pytest.raises(corruption.UndecidedError, match="etcd-2 did not tell"):
         corruption.compare(online)
     assert online.alarms() == (view.UNNAMED,)
+
+
+@pytest.mark.parametrize(("rotten", "started", "differs"), [(0, 1, 1), (1, 1, 2)])
+def test_given_other_keys_when_a_member_starts_then_it_tells_from_how_many_it_differs(
+    cluster, rotten, started, differs
+):
+    cluster.found(3, snapshot_count=10)  # etcd knows its peers at its start from a raft snapshot
+    online = cluster.client()
+    for _ in range(40):
+        online.put("kept", VALUE)
+    rot(cluster.nodes[rotten])
+    node = cluster.nodes[started]
+    node.stop()
+    failure = service.reason(node.start().wait_end())
+    assert failure.differs == differs
+    assert not failure.data_broken
+    node.start(compare=False)
+    cluster.await_healthy(nodes=[node])

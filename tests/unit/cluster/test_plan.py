@@ -435,9 +435,9 @@ class TestReplacing:
         self,
     ) -> None:
         v = self.committed(1, disk=views.Disk(prepared=("two",)), etcd=silent(STOPPED))
-        assert s.Start(first=True) in plans.plan(v).steps
+        assert s.Start(compare=False) in plans.plan(v).steps
         v = dataclasses.replace(v, disk=views.Disk(token="two"))
-        assert s.Start(first=False) in plans.plan(v).steps
+        assert s.Start(compare=True) in plans.plan(v).steps
 
     def test_given_a_founder_missing_when_not_overdue_then_not_confirmed(self) -> None:
         listed = etcd(0, 0, 1, member(2, healthy=False))
@@ -544,6 +544,19 @@ class TestMending:
     ) -> None:
         v = view(generation=record(0, 1, 2), etcd=etcd(0, 0, 1, 2, alarms=(views.UNNAMED,)))
         assert "Open" not in do(v)
+
+    def test_given_a_start_that_differs_from_most_when_planned_then_made_anew(self) -> None:
+        gave_up = etcd(2, 0, 1, member(2, healthy=False), service=views.Service.FAILED)
+        v = view(2, disk=views.Disk(token="one", differs=2), etcd=gave_up)
+        assert do(v) == ["RemoveMember", "Stop", "SetAside"]
+
+    def test_given_a_start_that_differs_from_one_when_planned_then_all_are_compared(self) -> None:
+        gave_up = etcd(2, 0, 1, member(2, healthy=False), service=views.Service.FAILED)
+        v = view(2, disk=views.Disk(token="one", differs=1), etcd=gave_up)
+        assert do(v) == ["Arm", "Start"]
+        assert s.Start(compare=False) in plans.plan(v).steps
+        alone = dataclasses.replace(v, etcd=silent(views.Service.FAILED))
+        assert do(alone) == ["Start", "Arm"]
 
     def test_given_an_alarm_of_a_removed_member_when_planned_then_disarmed(self) -> None:
         gone, there = views.Alarm(99, "CORRUPT"), views.Alarm(101, "NOSPACE")
