@@ -15,7 +15,6 @@ if __name__ == "__main__":
 
 import ops
 
-import act
 import admin_command
 import backups
 import clients
@@ -23,6 +22,7 @@ import host
 import keeper_service
 import node as node_
 import settings
+import settled
 import trust
 from backup import catalog, choice
 from cluster import status
@@ -77,6 +77,10 @@ class EtcdCharm(ops.CharmBase):
     # Events
 
     def _on_event(self, event: ops.EventBase) -> None:
+        if isinstance(event, ops.UpdateStatusEvent) and (message := settled.still()):
+            self._status = ops.ActiveStatus(message)
+            return
+        settled.forget()
         try:
             if isinstance(event, ops.InstallEvent):
                 self.peers.ensure_authorities()  # the others want them in their next hook
@@ -127,6 +131,9 @@ class EtcdCharm(ops.CharmBase):
             recover: an operator's order to found anew from this unit's disk.
             event: what has brought this hook, None for an action.
         """
+        import act  # costly, and most ticks do not come here
+
+        settled.forget()
         keyring = self._keyring()
         node.quiet = _only_told(event) and keyring.is_fresh()
         trusted = trust.Trust(True) if node.quiet else keyring.ensure()
@@ -145,6 +152,9 @@ class EtcdCharm(ops.CharmBase):
             withdrawn = self.peers.state().get("withdrawn", "")
             aftermath = status.aftermath(verdict.state, withdrawn, self.peers.generation())
         self._status = _status(verdict, trusted, problem, aftermath)
+        busy = trusted.message or verdict.steps or verdict.clocks or aftermath
+        if isinstance(self._status, ops.ActiveStatus) and not busy:
+            settled.remember(node, self._status.message)
 
     def _instruct(self, node: node_.Node) -> backups.Problem | None:
         """Tell the keeper and `etcd-admin` what changed; a full disk is no reason to fail."""

@@ -53,6 +53,7 @@ class Node:
             as a record tells it, and why an empty one may not be founded.
         ready: package and certificates are there.
         quiet: only time has passed: addresses are what this unit last published.
+        seen: etcd and the disk, as the last look found them.
         began: when this hook began, monotonic seconds.
     """
 
@@ -68,6 +69,7 @@ class Node:
     origin: Callable[[], tuple[tuple[tuple[str, str], ...] | None, str]] = lambda: (None, "")
     ready: bool = False
     quiet: bool = False
+    seen: tuple[view.Etcd, view.Disk] | None = None
     began: float = dataclasses.field(default_factory=time.monotonic)
 
     @property

@@ -6,13 +6,17 @@ import dataclasses
 import logging
 import secrets
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cluster import generation as generations
 from cluster import reading, view
 from etcd import answers, errors, service
 
 if TYPE_CHECKING:
+    import contextlib
+    import pathlib
+    from collections.abc import Sequence
+
     import node as node_
     from etcd import client as clients
 
@@ -27,12 +31,13 @@ def observe(node: node_.Node, *, leader: bool, recover: str | None = None) -> vi
         leader: this unit is Juju's leader.
         recover: an operator's confirmed order to found anew from this unit's disk.
     """
-    etcd = _etcd(node)
+    etcd = look(node)
     failure = service.why_failed() if etcd.service is view.Service.FAILED else None
     if failure is not None and not failure.data_broken:
         etcd = dataclasses.replace(etcd, failure=failure.sentence)
     disk = _disk(node, etcd, failure)
     _tell(node, etcd, disk)
+    node.seen = (etcd, disk)
     units = node.peers.units()
     lost = disk.token is None and not any(unit.token for unit in units)
     newest, held = node.origin() if leader and lost and node.ready else (None, "")
@@ -58,7 +63,35 @@ def observe(node: node_.Node, *, leader: bool, recover: str | None = None) -> vi
     )
 
 
-def _etcd(node: node_.Node) -> view.Etcd:
+class Reach(Protocol):
+    """What has to be known of a unit to look at its etcd."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether etcd may run."""
+        ...
+
+    @property
+    def storage(self) -> pathlib.Path | None:
+        """Attached storage that the data has yet to move to."""
+        ...
+
+    @property
+    def local_url(self) -> str:
+        """Where the etcd of this unit is reached."""
+        ...
+
+    def endpoints(self) -> Sequence[str]:
+        """Client URLs of the members, this unit's first."""
+        ...
+
+    def client(self) -> contextlib.AbstractContextManager[clients.Client]:
+        """A client of them all."""
+        ...
+
+
+def look(node: Reach) -> view.Etcd:
+    """Look at the cluster through its members."""
     if not node.ready or not node.endpoints():
         return _alone(node, service.state())
     with node.client() as client:
@@ -83,7 +116,7 @@ def _etcd(node: node_.Node) -> view.Etcd:
     )
 
 
-def _undated(node: node_.Node, error: errors.EtcdError) -> bool:
+def _undated(node: Reach, error: errors.EtcdError) -> bool:
     """Whether nobody answers because this machine's clock is far off."""
     if not isinstance(error, errors.UnreachableError):
         return False
@@ -92,7 +125,7 @@ def _undated(node: node_.Node, error: errors.EtcdError) -> bool:
     return clock.is_off([url for url in node.endpoints() if url != node.local_url])
 
 
-def _alone(node: node_.Node, state: view.Service) -> view.Etcd:
+def _alone(node: Reach, state: view.Service) -> view.Etcd:
     """What can be said of this unit's etcd without asking it."""
     running = state is view.Service.RUNNING
     stale = running and (node.storage is not None or service.stale())

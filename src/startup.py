@@ -9,13 +9,22 @@ import gc
 import importlib.util
 import sys
 
-# Imported by most hooks and used by few: each runs when something of it is asked for.
+# Imported by most hooks and used by few, or not by a tick: each runs at the first look into it.
+# `import module` looks into it at once: only a package's modules can be put off.
 LATER = (
+    "backup.catalog",
+    "backup.choice",
     "backup.manual",
     "backup.remote",
+    "backup.schedule",
+    "cluster.generation",
+    "cluster.reading",
+    "cluster.status",
     "cluster.steps",
     "tls.authority",
+    "tls.certificate",
     "tls.request",
+    "tls.store",
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import os
 from typing import TYPE_CHECKING, Any, cast
 
 import ops
@@ -29,7 +30,13 @@ class S3:
     def __init__(self, charm: ops.CharmBase, endpoint: str = ENDPOINT):
         self._charm = charm
         self._endpoint = endpoint
-        self._requirer = self._made() if charm.model.relations[endpoint] else None
+        self._requirer: object_storage.S3Requirer | None = None
+        if os.environ.get("JUJU_DISPATCH_PATH") != "hooks/update-status":
+            self._ensure()  # it observes events, and a tick brings none of its own
+
+    def _ensure(self) -> None:
+        if self._requirer is None and self._charm.model.relations[self._endpoint]:
+            self._requirer = self._made()
 
     def _made(self) -> object_storage.S3Requirer:
         import object_storage  # costly, and most applications have no such relation
@@ -38,6 +45,7 @@ class S3:
 
     def choice(self) -> choice.Choice:
         """What the relation offers: nothing, not yet, a bucket, or something unusable."""
+        self._ensure()
         relations = self._charm.model.relations[self._endpoint]
         if self._requirer is None or not relations:
             return choice.OFF

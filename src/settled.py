@@ -1,0 +1,99 @@
+"""What a unit looked like when it had nothing left to do: a tick that finds it so again is over.
+
+What Juju knows it announces by an event. A tick has only to look at what nobody announces: etcd,
+its configuration, the disk and the keeper. All else is looked at again every hour.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import time
+from typing import TYPE_CHECKING, Any
+
+import observe
+from backup import orders
+from etcd import client as clients
+from etcd import data, errors, files
+
+if TYPE_CHECKING:
+    import node as node_
+    from cluster import view
+
+FILE = pathlib.Path("/run/etcd-charm/settled.json")
+VALID = 3600.0  # seconds until everything is looked at again
+
+
+@dataclasses.dataclass(frozen=True)
+class _Place:
+    """How etcd is reached without asking Juju; an `observe.Reach`."""
+
+    root: str
+    local_url: str
+    urls: list[str]
+    tls: list[str]
+    ready: bool = True
+    storage: None = None
+
+    def endpoints(self) -> tuple[str, ...]:
+        return tuple(self.urls)
+
+    def client(self) -> clients.Client:
+        return clients.Client(self.urls, clients.TLSFiles(*map(pathlib.Path, self.tls)))
+
+
+def remember(node: node_.Node, message: str) -> None:
+    """Note what was seen by a hook that left nothing to do; a full disk notes nothing.
+
+    Args:
+        node: this unit.
+        message: what its active status says.
+    """
+    if node.seen is None or node.storage is not None:
+        return
+    tls = node.tls()
+    place = _Place(
+        str(node.root.path),
+        node.local_url,
+        list(node.endpoints()),
+        [str(path) for path in (tls.ca, tls.cert, tls.key)],
+    )
+    noted = {
+        "at": time.time(),
+        "message": message,
+        "place": dataclasses.asdict(place),
+        "looks": _looks(*node.seen),
+    }
+    try:
+        FILE.parent.mkdir(parents=True, exist_ok=True)
+        files.write(FILE, json.dumps(noted))
+    except OSError:
+        forget()
+
+
+def forget() -> None:
+    """From here on anything may change."""
+    FILE.unlink(missing_ok=True)
+
+
+def still() -> str:
+    """What the status said when all looked as it does now, "" when anything has changed."""
+    try:
+        noted: dict[str, Any] = json.loads(FILE.read_text())
+        place = _Place(**noted["place"])
+        if not 0 <= time.time() - noted["at"] < VALID or orders.Status.read().trouble(time.time()):
+            return ""
+        etcd = observe.look(place)
+        disk = data.Root(pathlib.Path(place.root)).disk()
+        return str(noted["message"]) if _looks(etcd, disk) == noted["looks"] else ""
+    except (OSError, ValueError, KeyError, TypeError, errors.EtcdError):
+        return ""
+
+
+def _looks(etcd: view.Etcd, disk: view.Disk) -> str:
+    """All that tells two states apart: everything but what each write moves on."""
+    members = tuple(dataclasses.replace(m, raft_index=0) for m in etcd.members or ())
+    return repr(
+        (dataclasses.replace(etcd, members=members), dataclasses.replace(disk, finished=0))
+    )
