@@ -201,6 +201,17 @@ def median(values: list[float]) -> float:
     return statistics.median(values)
 
 
+def await_words(cluster: Cluster, units: int) -> None:
+    """Wait until every unit says that it is healthy: asked rarely, which costs time as well."""
+    words = [f"Healthy with {units} known peers"] * units
+
+    def healthy(status: jubilant.Status) -> bool:
+        told = status.apps[cluster.app].units.values()
+        return [unit.workload_status.message for unit in told] == words
+
+    cluster.juju.wait(healthy, delay=3, successes=1, timeout=600)
+
+
 def installed(cluster: Cluster, unit: str, near: float) -> float:
     """When the packages were on a unit's machine, wall clock; `near` is in the same day."""
     return _clock(next(one for one in _log(cluster, unit) if "etcd is installed" in one), near)

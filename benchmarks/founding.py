@@ -32,7 +32,8 @@ def _founded() -> tuple[float, float, float]:
         began = time.time()
         juju.deploy(bench.charm(), "etcd", num_units=UNITS)
         cluster = Cluster(juju)
-        juju.wait(jubilant.all_agents_idle, delay=3, successes=2)  # asking costs time as well
+        bench.await_words(cluster, UNITS)
+        juju.wait(jubilant.all_agents_idle, delay=3, successes=1)
         cluster.agree(UNITS)
         words, units = f"Healthy with {UNITS} known peers", list(cluster.units())
         healthy = max(bench.told(cluster, unit, words, began) for unit in units)

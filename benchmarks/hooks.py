@@ -15,19 +15,44 @@ HALF, FULL = 5, 9
 
 
 def measure() -> Iterator[Figure]:
-    """Hooks of all units and of each, wake-ups by the charm itself among them."""
+    """Hooks of all units, and of each that is there already, wake-ups by the charm among them.
+
+    Juju runs two hooks on each side of every pair of units, so that a unit costs each that is
+    there already the same: the cluster grows linearly when the charm adds no more than that.
+    """
     with bench.deployed(1) as cluster:
         cluster.juju.model_config({"logging-config": "<root>=INFO;unit=DEBUG"})
         first = _grown(cluster, HALF)
         second = _grown(cluster, FULL)
-        yield Figure(f"hooks of all units from 1 to {FULL} members", first + second, unit="hooks")
+        by_juju = _by_juju(1, HALF) + _by_juju(HALF, FULL)
         yield Figure(
-            f"hooks of each unit for one more member, {HALF} to {FULL} against 1 to {HALF}",
-            second / (FULL - HALF) / FULL,
-            first / (HALF - 1) / HALF,
+            f"hooks of all units from 1 to {FULL} members, against Juju's own",
+            first + second,
+            by_juju,
+            unit="hooks",
+        )
+        yield Figure(
+            f"hooks for one more member, by units already there, {HALF} to {FULL} against 1 to "
+            f"{HALF}",
+            second / _pairs(HALF, FULL),
+            first / _pairs(1, HALF),
             1,
             "hooks",
         )
+
+
+def _pairs(before: int, after: int) -> int:
+    """Sum over the units that came of the units that were there already."""
+    return sum(range(before, after))
+
+
+def _by_juju(before: int, after: int) -> int:
+    """Hooks that Juju 3.6 runs whatever a charm does: five of each new unit, four of each pair.
+
+    `install`, `cluster-relation-created`, `leader-settings-changed`, `config-changed` and `start`;
+    `cluster-relation-joined` and `-changed` on both sides.
+    """
+    return 5 * (after - before) + 4 * _pairs(before, after)
 
 
 def _grown(cluster: Cluster, units: int) -> int:
@@ -42,6 +67,6 @@ def _grown(cluster: Cluster, units: int) -> int:
 
 
 def _hooks(cluster: Cluster) -> int:
-    """Hooks that ran so far: ops writes a line for each."""
+    """Hooks that Juju ran so far, and those with which the charm woke itself."""
     lines = cluster.juju.debug_log(limit=0).splitlines()
     return sum("Emitting Juju event" in line for line in lines)
