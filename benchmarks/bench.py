@@ -212,9 +212,11 @@ def await_words(cluster: Cluster, units: int) -> None:
     cluster.juju.wait(healthy, delay=3, successes=1, timeout=600)
 
 
-def installed(cluster: Cluster, unit: str, near: float) -> float:
-    """When the packages were on a unit's machine, wall clock; `near` is in the same day."""
-    return _clock(next(one for one in _log(cluster, unit) if "etcd is installed" in one), near)
+def installed(cluster: Cluster, unit: str) -> float:
+    """When the packages were on a unit's machine, wall clock."""
+    said = cluster.shell(unit, "journalctl --unit=etcd-install --output=short-unix --no-pager")
+    line = next(one for one in said.splitlines() if one.endswith("etcd is installed"))
+    return float(line.split()[0])
 
 
 def told(cluster: Cluster, unit: str, words: str, near: float) -> float:

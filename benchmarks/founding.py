@@ -38,7 +38,7 @@ def _founded() -> tuple[float, float, float]:
         words, units = f"Healthy with {UNITS} known peers", list(cluster.units())
         healthy = max(bench.told(cluster, unit, words, began) for unit in units)
         rest = max(bench.rested(cluster, unit, began) for unit in units)
-        installed = max(bench.installed(cluster, unit, began) for unit in units)
+        installed = max(bench.installed(cluster, unit) for unit in units)
         bench.say(f"deployed in {healthy - began:.1f} s")
         with byhand.founded(cluster) as hand:
             taken = healthy - installed, rest - installed, hand.seconds

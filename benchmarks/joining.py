@@ -38,13 +38,13 @@ def measure() -> Iterator[Figure]:
 
 def _added(cluster: Cluster) -> tuple[str, float]:
     """The unit that was added, and the seconds from its packages until its member votes."""
-    before, near = set(cluster.units()), time.time()
+    before = set(cluster.units())
     cluster.juju.add_unit(cluster.app)
     unit = eventually(lambda: next(iter(set(cluster.units()) - before), ""))
     bench.await_words(cluster, UNITS + 1)
     cluster.wait_healthy(UNITS + 1)
     time.sleep(SETTLE)
-    return unit, _promoted(cluster) - bench.installed(cluster, unit, near)
+    return unit, _promoted(cluster) - bench.installed(cluster, unit)
 
 
 def _promoted(cluster: Cluster) -> float:

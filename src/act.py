@@ -6,6 +6,7 @@ import dataclasses
 import logging
 from typing import TYPE_CHECKING
 
+import host
 import observe
 from cluster import generation as generations
 from cluster import plan as policy
@@ -81,6 +82,8 @@ def _do_one(node: node_.Node, step: steps.Step) -> None:
     """
     import effects  # costly, and most hooks have nothing to do
 
+    if not step.ends_hook and not isinstance(step, steps.Wake):
+        host.await_install()
     log.info("step: %s", step)
     begun = node.me.begun
     try:

@@ -19,8 +19,8 @@ import admin_command
 import backups
 import clients
 import host
-import keeper_service
 import node as node_
+import packages
 import settings
 import settled
 import trust
@@ -84,36 +84,23 @@ class EtcdCharm(ops.CharmBase):
         try:
             if isinstance(event, ops.InstallEvent):
                 self.peers.ensure_authorities()  # the others want them in their next hook
-            if isinstance(event, (ops.InstallEvent, ops.UpgradeCharmEvent)) or (
-                isinstance(event, (ops.StartEvent, ops.UpdateStatusEvent))
-                and host.install_problem()
-            ):
-                self._install()
+            if packages.wanted(event):
+                packages.ensure(self, event, self.resource)
             if isinstance(event, ops.StorageDetachingEvent) and not self.peers.dying:
                 service.stop()  # the next event finds no data, and joins anew on the old disk
             elif self.peers.related:
                 self._reconcile(event)
         except (settings.SettingsError, peers.PeerError, errors.EtcdError) as error:
             self._status = ops.BlockedStatus(str(error))
-        if problem := host.install_problem():
+        if problem := packages.problem():
             self._status = ops.BlockedStatus(problem)
-
-    def _install(self) -> None:
-        """Install etcd and rclone; what cannot be installed is said until it can."""
-        self.unit.status = ops.MaintenanceStatus("Installing etcd")
-        if not host.install(self.resource("etcd")):
-            return
-        host.wake_on_failure(self.unit.name, self.charm_dir)
-        keeper_service.install(self.charm_dir)
-        version = ".".join(map(str, service.version()))
-        self.unit.set_workload_version(version)
-        log.info("etcd is installed, version %s", version)
 
     def _reconcile(self, event: ops.EventBase) -> None:
         node = self.node()
         if isinstance(event, ops.ConfigChangedEvent):
             self.unit.set_ports(node.settings.port)
         if not _only_told(event) and node.root.stamp() is not None:
+            host.await_install()
             node.configure()
         self.settle(node, event=event)
 
@@ -137,7 +124,7 @@ class EtcdCharm(ops.CharmBase):
         keyring = self._keyring()
         node.quiet = _only_told(event) and keyring.is_fresh()
         trusted = trust.Trust(True) if node.quiet else keyring.ensure()
-        node.ready = trusted.ready and service.binary("etcd", must_exist=False).exists()
+        node.ready = trusted.ready and host.await_packages()
         leader = self.unit.is_leader()
         verdict = act.settle(node, leader=leader, recover=recover)
         ticked = node.quiet and isinstance(event, ops.UpdateStatusEvent)

@@ -22,18 +22,22 @@ from typing import IO, TYPE_CHECKING, Any
 from etcd import errors, files, service
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 RELEASES = pathlib.Path("/usr/local/lib")
 COMMANDS = pathlib.Path("/usr/local/bin")
 SYSTEM_UNITS = pathlib.Path("/etc/systemd/system")
 SLICE = pathlib.Path("/sys/fs/cgroup/system.slice")
 FAILED_UNIT = "etcd-failed.service"
+INSTALL_UNIT = "etcd-install.service"
 DATA_ROOT = pathlib.Path("/var/lib/etcd")
 _MEMORY = pathlib.Path("/run/etcd-charm")
 _PROBLEM = _MEMORY / "install-problem"  # why etcd could not be installed
+_BEGUN = pathlib.Path("/var/lib/etcd-charm/installing")  # it outlives a reboot
+_INSTALL_WAIT = 900.0  # seconds that a hook waits for packages
 _PROGRAMS = ("etcd", "etcdctl", "etcdutl")
 _REQUIRED = ("etcd", "etcdctl")
+_TOOLS = ("rclone", "zstd")
 _LARGEST_PROGRAM = 512 * 1024 * 1024  # bytes; releases have 15 to 30 MiB
 _MARK = "release.sha256"
 
@@ -54,18 +58,18 @@ def apt_install(*names: str) -> bool:
     missing = [name for name in names if not _installed(name)]
     if not missing:
         return False
-    from charmhelpers import fetch  # type: ignore[import-untyped]
-
-    apt: Any = fetch
+    apt, options = _fetch(), ["--option=Dpkg::Options::=--force-confold"]
+    # Done before anything is unpacked: nothing from outside is missing any more.
+    options.append(f"--option=DPkg::Pre-Invoke::=test ! -e {_BEGUN} || echo fetched > {_BEGUN}")
     if not all(_known(name) for name in missing):
         _apt_update(apt)
     try:
-        apt.apt_install(missing, fatal=True, quiet=True)
+        apt.apt_install(missing, options, fatal=True, quiet=True)
     except subprocess.CalledProcessError:
         # The lists may be older than the archive.
         _apt_update(apt)
         try:
-            apt.apt_install(missing, fatal=True, quiet=True)
+            apt.apt_install(missing, options, fatal=True, quiet=True)
         except subprocess.CalledProcessError as error:
             raise errors.InstallError(
                 f"apt cannot install {', '.join(missing)}: see /var/log/apt/term.log; "
@@ -100,18 +104,84 @@ def install(release: pathlib.Path | None) -> bool:
     """
     try:
         install_etcd(release)
-        apt_install("rclone", "zstd")
+        apt_install(*_TOOLS)
     except errors.InstallError as error:
         ensure_dir(_PROBLEM.parent)
         write_file(_PROBLEM, str(error))
         return False
     _PROBLEM.unlink(missing_ok=True)
+    _BEGUN.unlink(missing_ok=True)
     return True
+
+
+def begin_install(release: pathlib.Path | None, charm_dir: pathlib.Path) -> None:
+    """Install beside the hooks that follow: what they do without etcd need not wait for it.
+
+    Args:
+        release: as for `install`.
+        charm_dir: where the charm is.
+    """
+    ensure_user(service.USER, DATA_ROOT)  # keys are made for it meanwhile
+    ensure_dir(_BEGUN.parent)
+    write_file(_BEGUN, "")
+    try:
+        _checked(
+            [
+                "systemd-run",
+                "--quiet",
+                "--collect",
+                f"--unit={INSTALL_UNIT}",
+                "--description=Install etcd",
+                f"--setenv=PYTHONPATH={charm_dir}/lib:{charm_dir}/src",
+                f"{charm_dir}/venv/bin/python",
+                f"{charm_dir}/src/install.py",
+                *([str(release)] if release else []),
+            ]
+        )
+    except errors.ToolError:
+        install(release)
+
+
+def installing() -> bool:
+    """Whether somebody installs beside this hook."""
+    return _BEGUN.exists() and service_active(INSTALL_UNIT)
+
+
+def await_packages() -> bool:
+    """Wait until the packages are here, unpacked or not; False when they cannot be had."""
+    _await_install(_fetched)
+    return (_fetched() and installing()) or service.binary("etcd", must_exist=False).exists()
+
+
+def await_install() -> None:
+    """Wait until nobody installs any more, within bounds."""
+    _await_install(lambda: False)
+
+
+def _await_install(enough: Callable[[], bool]) -> None:
+    until = time.monotonic() + _INSTALL_WAIT
+    asked = 0.0
+    while _BEGUN.exists() and not enough() and (now := time.monotonic()) < until:
+        if now > asked + 1:  # systemd takes longer to answer
+            asked = now
+            if not service_active(INSTALL_UNIT):
+                return
+        time.sleep(0.02)
+
+
+def _fetched() -> bool:
+    with contextlib.suppress(OSError):
+        return bool(_BEGUN.read_text())
+    return False
 
 
 def install_problem() -> str:
     """Why etcd could not be installed at the last attempt, "" when it was."""
-    return _PROBLEM.read_text() if _PROBLEM.exists() else ""
+    if _PROBLEM.exists():
+        return _PROBLEM.read_text()
+    if _BEGUN.exists():
+        return "the installation of etcd was interrupted: it is tried again"
+    return ""
 
 
 def install_etcd(
@@ -137,18 +207,21 @@ def install_etcd(
         return service.ensure_unit(data_root) or changed
     changed = service.ensure_unit(data_root)
     if not pathlib.Path("/usr/bin/etcd").exists():
-        names = ("etcd-server", "etcd-client")
-        from_two = all(_known(n) for n in names)
-        if not from_two and not _known("etcd"):
-            _apt_update(_fetch())
-            from_two = all(_known(n) for n in names)
-        changed = apt_install(*(names if from_two else ("etcd",))) or changed
+        changed = apt_install(*_etcd_packages(), *_TOOLS) or changed
     if service.INSTALLED.is_symlink():
         service.INSTALLED.unlink()
         _link_commands()
         changed = True
     changed = ensure_user(service.USER, data_root) or changed
     return service.ensure_unit(data_root) or changed
+
+
+def _etcd_packages() -> tuple[str, ...]:
+    """What the distribution calls etcd: two packages, or one in older ones."""
+    two = ("etcd-server", "etcd-client")
+    if not all(_known(name) for name in two) and not _known("etcd"):
+        _apt_update(_fetch())
+    return two if all(_known(name) for name in two) else ("etcd",)
 
 
 def etcd_source() -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pathlib
+import subprocess
 import tarfile
 
 import pytest
@@ -155,14 +157,100 @@ def test_given_a_file_when_kept_in_memory_then_what_is_written_goes_there(tmp_pa
 def test_given_an_installation_that_fails_when_tried_again_then_its_problem_is_gone(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(host, "_PROBLEM", tmp_path / "run" / "problem")
-    monkeypatch.setattr(host, "apt_install", lambda *names: True)
-    monkeypatch.setattr(host, "install_etcd", refuse := _Refusing())
+    refuse = _packages(tmp_path, monkeypatch)
     assert not host.install(None)
     assert host.install_problem() == "no room for etcd"
     refuse.sentence = ""
     assert host.install(None)
     assert host.install_problem() == ""
+
+
+def test_given_an_installation_that_was_cut_off_when_looked_at_then_it_is_to_be_tried_again(
+    tmp_path, monkeypatch
+):
+    refuse = _packages(tmp_path, monkeypatch)
+    monkeypatch.setattr(host, "_checked", lambda command: "")  # began, and never ended
+    host.begin_install(None, tmp_path)
+    monkeypatch.setattr(host, "service_active", lambda name: False)
+    host.await_install()
+    assert not host.await_packages()
+    assert "tried again" in host.install_problem()
+    refuse.sentence = ""
+    assert host.install(None)
+    assert host.install_problem() == ""
+
+
+def test_given_an_installation_that_goes_on_when_awaited_then_not_for_ever(tmp_path, monkeypatch):
+    _packages(tmp_path, monkeypatch)
+    monkeypatch.setattr(host, "_checked", lambda command: "")
+    monkeypatch.setattr(host, "_INSTALL_WAIT", 0.1)
+    host.begin_install(None, tmp_path)
+    monkeypatch.setattr(host, "service_active", lambda name: True)
+    host.await_install()
+    assert host.installing()
+    assert not host.await_packages()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_given_packages_that_are_here_when_awaited_then_they_need_not_be_unpacked(
+    tmp_path, monkeypatch, fails
+):
+    archive = _Archive(fails=fails)
+    install = host.apt_install
+    _packages(tmp_path, monkeypatch)
+    monkeypatch.setattr(host, "_fetch", lambda: archive)
+    monkeypatch.setattr(host, "_checked", lambda command: "")
+    monkeypatch.setattr(host, "service_active", lambda name: True)
+    monkeypatch.setattr(host, "_INSTALL_WAIT", 0.1)
+    host.begin_install(None, tmp_path)
+    with contextlib.suppress(errors.InstallError):
+        install("etcd-server")
+    assert host.await_packages() is not fails
+    monkeypatch.setattr(host, "service_active", lambda name: False)
+    assert not host.await_packages()  # it ended, and there is no etcd
+
+
+def test_given_no_systemd_to_ask_when_begun_then_it_is_installed_at_once(tmp_path, monkeypatch):
+    _packages(tmp_path, monkeypatch).sentence = ""
+    monkeypatch.setattr(host, "_checked", _no_systemd)
+    host.begin_install(None, tmp_path)
+    assert not host.installing()
+    assert host.install_problem() == ""
+
+
+def _no_systemd(_: object) -> str:
+    raise errors.ToolError("systemd-run could not be run")
+
+
+def _packages(tmp_path, monkeypatch) -> _Refusing:
+    """Packages that cannot be installed until its sentence is emptied."""
+    monkeypatch.setattr(host, "_PROBLEM", tmp_path / "run" / "problem")
+    monkeypatch.setattr(host, "_BEGUN", tmp_path / "lib" / "installing")
+    monkeypatch.setattr(host, "apt_install", lambda *names: True)
+    monkeypatch.setattr(host, "ensure_user", lambda *names: True)
+    monkeypatch.setattr(host, "install_etcd", refuse := _Refusing())
+    monkeypatch.setattr(host, "_installed", lambda name: False)
+    monkeypatch.setattr(host, "_known", lambda name: True)
+    monkeypatch.setattr(service, "INSTALLED", tmp_path / "installed")
+    monkeypatch.setattr(service, "binary", lambda name, must_exist=True: tmp_path / "no-etcd")
+    return refuse
+
+
+class _Archive:
+    """The archive and apt, which tells when all is fetched, unless the archive does not answer."""
+
+    def __init__(self, fails):
+        self.fails = fails
+
+    def apt_update(self, fatal):
+        pass
+
+    def apt_install(self, names, options, fatal, quiet):
+        if self.fails:
+            raise subprocess.CalledProcessError(100, "apt-get")
+        key = "--option=DPkg::Pre-Invoke::="
+        [command] = [each.removeprefix(key) for each in options if each.startswith(key)]
+        subprocess.run(["sh", "-c", command], check=True)
 
 
 class _Refusing:
