@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -68,5 +69,7 @@ def _grown(cluster: Cluster, units: int) -> int:
 
 def _hooks(cluster: Cluster) -> int:
     """Hooks that Juju ran so far, and those with which the charm woke itself."""
-    lines = cluster.juju.debug_log(limit=0).splitlines()
-    return sum("Emitting Juju event" in line for line in lines)
+    said = cluster.juju.debug_log(limit=0)
+    ticks = len(re.findall(r'ran "update-status" hook', said))
+    woken = len(re.findall(r"Emitting Juju event update_status", said)) - ticks
+    return len(re.findall(r'ran "\S+" hook', said)) + max(woken, 0)

@@ -6,11 +6,14 @@ from __future__ import annotations
 import logging
 import os
 import pathlib
+import sys
 from typing import TYPE_CHECKING
 
 import startup
 
 if __name__ == "__main__":
+    if startup.unused(os.environ):
+        sys.exit()
     startup.begin()
 
 import ops

@@ -8,6 +8,10 @@ from __future__ import annotations
 import gc
 import importlib.util
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # Imported by most hooks and used by few, or not by a tick: each runs at the first look into it.
 # `import module` looks into it at once: only a package's modules can be put off.
@@ -26,6 +30,15 @@ LATER = (
     "tls.request",
     "tls.store",
 )
+
+# What Juju runs a hook for, and this charm does nothing at: what comes with it is told again by
+# `cluster-relation-changed`.
+UNUSED = ("hooks/cluster-relation-joined", "hooks/leader-settings-changed")
+
+
+def unused(environment: Mapping[str, str]) -> bool:
+    """Whether this hook is one of those, and over before anything is imported for it."""
+    return environment.get("JUJU_DISPATCH_PATH") in UNUSED
 
 
 def begin() -> None:
