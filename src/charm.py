@@ -96,6 +96,7 @@ class EtcdCharm(ops.CharmBase):
         except (settings.SettingsError, peers.PeerError, errors.EtcdError) as error:
             self._status = ops.BlockedStatus(str(error))
         if problem := packages.problem():
+            settled.forget()  # there is something left to do
             self._status = ops.BlockedStatus(problem)
 
     def _reconcile(self, event: ops.EventBase) -> None:

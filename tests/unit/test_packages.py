@@ -14,6 +14,7 @@ import keeper_service
 import packages
 import settled
 from etcd import service
+from relations import peers
 
 
 class Machine:
@@ -93,6 +94,18 @@ def test_given_packages_that_could_not_be_installed_when_another_hook_runs_then_
     after = context.run(context.on.config_changed(), before)
     assert not machine.installed
     assert after.unit_status == testing.BlockedStatus("apt cannot install etcd-server")
+
+
+def test_given_etcd_as_it_was_when_a_release_is_refused_then_a_tick_goes_on_saying_so(
+    context: testing.Context, machine: Machine, before: testing.State, monkeypatch
+):
+    refused = "the etcd resource is not a release"
+    monkeypatch.setattr(host, "install", lambda _: setattr(machine, "problem", refused))
+    monkeypatch.setattr(peers.Peers, "related", True)
+    monkeypatch.setattr(charm.EtcdCharm, "_reconcile", lambda *_: settled.FILE.write_text("{}"))
+    after = context.run(context.on.upgrade_charm(), before)
+    assert after.unit_status == testing.BlockedStatus(refused)
+    assert not settled.FILE.exists()
 
 
 def test_given_a_new_release_when_refreshed_then_it_is_installed(
