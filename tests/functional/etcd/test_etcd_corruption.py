@@ -15,10 +15,12 @@ VALUE = b"a value that no other key has"
 def rot(node) -> None:
     """Change a value in the member's database, as a failing disk does; etcd goes on with it."""
     path = node.data_dir / "member" / "snap" / "db"
+    content, before = path.read_bytes(), b""
     until = time.monotonic() + 10
-    while VALUE not in (content := path.read_bytes()):  # etcd commits ten times a second
+    while VALUE not in content or content != before:  # etcd commits ten times a second
         assert time.monotonic() < until
-        time.sleep(0.1)
+        time.sleep(0.3)  # a commit that is still to come would write the page anew
+        content, before = path.read_bytes(), content
     with path.open("r+b") as file:
         at = content.find(VALUE)
         while at >= 0:
