@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ LATER = (
 # What Juju runs a hook for, and this charm does nothing at: what comes with it is told again by
 # `cluster-relation-changed`.
 UNUSED = ("hooks/cluster-relation-joined", "hooks/leader-settings-changed")
+_NICE = 5
 
 
 def unused(environment: Mapping[str, str]) -> bool:
@@ -42,8 +44,12 @@ def unused(environment: Mapping[str, str]) -> bool:
 
 
 def begin() -> None:
-    """Before the imports: look for no garbage while so much is made, and put off what can wait."""
+    """Before the imports: look for no garbage while so much is made, and put off what can wait.
+
+    Etcd goes first on its machine: a hook can wait for the processor, a heartbeat cannot.
+    """
     gc.disable()
+    os.nice(_NICE)
     for name in LATER:
         _put_off(name)
 
