@@ -112,6 +112,8 @@ class Actor:
         self, record: generations.Generation, initial: service.Initial, initial_cluster: str
     ) -> None:
         self._begin()
+        if self._node.root.current.is_dir():
+            service.stop()  # one that was refused is started by systemd again and again
         self._node.root.new_current(
             data.Stamp(record.token, record.number, None, self._node.member)
         )

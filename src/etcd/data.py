@@ -344,8 +344,13 @@ class Root:
         return view.Disk(token, self.prepared(), kept, read, broken, member=member)
 
     def _untouched(self) -> bool:
-        """Whether etcd has not written anything in the current data yet."""
-        return not any(path.is_file() for path in self.etcd_dir.rglob("*"))
+        """Whether etcd has not begun with the current data yet.
+
+        It makes an empty database before it asks the members whether it may join them.
+        """
+        written = [path for path in self.etcd_dir.rglob("*") if path.is_file()]
+        database = self.etcd_dir / "member" / "snap" / "db"
+        return not written or (written == [database] and _is_empty(database))
 
     def _part(self, token: str) -> pathlib.Path:
         return self.prepared_dir / f"{token}{_PART}"
@@ -391,6 +396,17 @@ def member_ids(data_dir: pathlib.Path) -> tuple[int, int] | None:
         return wal.member_ids(data_dir)
     except ValueError:
         return None
+
+
+def _is_empty(database: pathlib.Path) -> bool:
+    """Whether a database without a log holds nothing; one that cannot be read may hold all."""
+    from etcd import bolt
+
+    try:
+        with bolt.File(database) as file:
+            return bolt.revision(file) <= 1
+    except (OSError, ValueError):
+        return database.stat().st_size == 0
 
 
 def disk_facts(data_dir: pathlib.Path) -> view.DiskFacts | None:

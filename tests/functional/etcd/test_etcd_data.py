@@ -437,3 +437,34 @@ def test_given_a_tool_that_cannot_bump_when_restored_then_the_result_is_as_if_it
         cluster.await_healthy(nodes=[node])
         assert len(restored.get_prefix("")) == keys + 1
     assert len(set(hashes)) == 1
+
+
+def test_given_a_member_that_was_refused_when_looked_at_then_it_holds_no_data_yet(
+    cluster, tmp_path
+):
+    """etcd has made an empty database by the time that it learns of a changed list of members."""
+    cluster.found(1)
+    root = data.Root(tmp_path / "root", owner=None)
+    root.ensure()
+    stamp = data.Stamp("t-1", 1, None, "etcd-1")
+    node = cluster.node(initial=service.Initial.EXISTING)
+    there = f"{cluster.nodes[0].name}={cluster.nodes[0].peer_url}"
+    node.start(
+        data_dir=root.new_current(stamp), initial_cluster=f"{there},etcd-1={node.peer_url}"
+    ).process.wait(20)
+    assert [path.name for path in root.etcd_dir.rglob("*") if path.is_file()] == ["db"]
+    assert root.disk().token is None
+    root.new_current(stamp)
+    assert not list(root.etcd_dir.iterdir())
+
+
+def test_given_a_database_that_lost_its_log_when_looked_at_then_it_is_data(cluster, tmp_path):
+    cluster.found(1)
+    cluster.client().put("kept", "value")
+    cluster.nodes[0].stop()
+    root = data.Root(tmp_path / "root", owner=None)
+    root.ensure()
+    place = root.new_current(data.Stamp("t-1", 1, None, "etcd-0")) / "member" / "snap"
+    place.mkdir(parents=True)
+    shutil.copy(cluster.nodes[0].data_dir / "member" / "snap" / "db", place)
+    assert root.disk().token == "t-1"
