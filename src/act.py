@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import time
 from typing import TYPE_CHECKING
 
 import host
@@ -14,6 +15,8 @@ from cluster import steps
 from etcd import errors
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     import node as node_
 
 log = logging.getLogger(__name__)
@@ -36,24 +39,35 @@ def settle(node: node_.Node, *, leader: bool, recover: str | None = None) -> pol
     node.recall()
     verdict = _round(node, leader=leader, recover=recover)
     for _ in range(LEAVING_ROUNDS if dying else ROUNDS):
+        done: list[steps.Step] = []
         try:
-            for step in verdict.steps:
+            for step in _in_time(verdict.steps):
                 _do_one(node, step)
+                done.append(step)
         except StepError as error:
             verdict = dataclasses.replace(verdict, message=str(error))
             node.wake(RETRY)
             if not dying:
                 break
-        if not verdict.steps or any(step.ends_hook for step in verdict.steps):
+        if not verdict.steps or any(step.ends_hook for step in done):
             _follow_up(node, verdict)
             break
-        if any(isinstance(step, steps.Wake) for step in verdict.steps) and not dying:
+        if any(isinstance(step, steps.Wake) for step in done) and not dying:
             break
         verdict = _round(node, leader=leader, recover=recover)
     else:
         node.wake(RETRY)
     node.peers.publish(node.me)
     return verdict
+
+
+def _in_time(planned: Iterable[steps.Step]) -> Iterator[steps.Step]:
+    """The steps while what they were planned from is fresh: the rest is planned anew."""
+    seen = time.monotonic()
+    for step in planned:
+        if time.monotonic() - seen > policy.VALID:
+            return
+        yield step
 
 
 def _follow_up(node: node_.Node, verdict: policy.Plan) -> None:
@@ -82,7 +96,7 @@ def _do_one(node: node_.Node, step: steps.Step) -> None:
     """
     import effects  # costly, and most hooks have nothing to do
 
-    if not step.ends_hook and not isinstance(step, steps.Wake):
+    if step.needs_etcd:
         host.await_install()
     log.info("step: %s", step)
     begun = node.me.begun

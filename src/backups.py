@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import pathlib
 import time
 from typing import TYPE_CHECKING
 
@@ -16,11 +15,13 @@ from backup import remote as remotes
 from etcd import service
 
 if TYPE_CHECKING:
+    import pathlib
+
     import node as node_
 
 log = logging.getLogger(__name__)
 
-CHECKED = pathlib.Path("/run/etcd-charm/remote-checked")
+CHECKED = host.MEMORY / "remote-checked"
 
 
 @dataclasses.dataclass(frozen=True)

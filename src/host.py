@@ -31,8 +31,9 @@ SLICE = pathlib.Path("/sys/fs/cgroup/system.slice")
 FAILED_UNIT = "etcd-failed.service"
 INSTALL_UNIT = "etcd-install.service"
 DATA_ROOT = pathlib.Path("/var/lib/etcd")
-_MEMORY = pathlib.Path("/run/etcd-charm")
-_PROBLEM = _MEMORY / "install-problem"  # why etcd could not be installed
+MEMORY = pathlib.Path("/run/etcd-charm")
+"""What need not outlive a reboot of the machine."""
+_PROBLEM = MEMORY / "install-problem"  # why etcd could not be installed
 _BEGUN = pathlib.Path("/var/lib/etcd-charm/installing")  # it outlives a reboot
 _INSTALL_WAIT = 900.0  # seconds that a hook waits for packages
 _PROGRAMS = ("etcd", "etcdctl", "etcdutl")
@@ -338,7 +339,7 @@ def _switch(link: pathlib.Path, target: pathlib.Path) -> None:
 
 def keep_in_memory(path: pathlib.Path, name: str) -> None:
     """Make `path` a symlink to a file `name` of a memory file system; what it held is lost."""
-    file = _MEMORY / name
+    file = MEMORY / name
     ensure_dir(file.parent)
     file.touch(mode=0o600)
     if not path.is_symlink():

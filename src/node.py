@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SINCE = pathlib.Path("/run/etcd-charm/since.json")
+SINCE = host.MEMORY / "since.json"
 LOCAL = pathlib.Path("/var/lib/etcd-charm")
-JOINS = pathlib.Path("/run/etcd-charm/joins.json")
+JOINS = host.MEMORY / "joins.json"
 FINISHED = "finished"
 JOINS_WITHIN = 3600  # seconds that an attempt to join is counted
 WAKE_SHARE = 4  # a wake-up is this many hooks away

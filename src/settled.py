@@ -12,6 +12,7 @@ import pathlib
 import time
 from typing import TYPE_CHECKING, Any
 
+import host
 import observe
 from backup import orders
 from etcd import client as clients
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import node as node_
     from cluster import view
 
-FILE = pathlib.Path("/run/etcd-charm/settled.json")
+FILE = host.MEMORY / "settled.json"
 VALID = 3600.0  # seconds until everything is looked at again
 
 

@@ -26,6 +26,7 @@ def may_join(view: views.View) -> bool:
         and view.etcd.members is not None
         and view.disk.token is None
         and reading.me(view).peer_url is not None
+        and not reading.restoring(view)
         and not running.founds(view, generation)
     )
 
@@ -104,6 +105,8 @@ def promote(view: views.View) -> Steps | None:
     """Make this unit's learner a voter once it is in sync; the leader helps a silent charm."""
     member = reading.learner(view)
     if member is None or not in_sync(view, member) or reading.turn_of_another(view):
+        return None
+    if reading.restoring(view):
         return None
     unit = reading.unit_of(view, member)
     if unit is None:

@@ -33,6 +33,9 @@ State = status.State
 QUICK, SLOW = 2.0, 15.0
 """Seconds between two looks at something that no Juju event will announce."""
 
+VALID = 20.0
+"""Seconds after a look in which a step may begin: what a machine that stood still saw is over."""
+
 _SLOW = (
     State.DEGRADED,
     State.HELD,

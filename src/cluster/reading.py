@@ -183,14 +183,21 @@ def may_serve_beside(
     Founders that were its voters rule that out by themselves: whoever starts the new data has
     stopped the old. Only where too few were, others have to stop first.
     """
-    others = [u for u in view.units if u.name != view.me and u.token == token]
+    others = [
+        u
+        for u in view.units
+        if u.name != view.me and (u.token == token or _may_begin(view, u, token))
+    ]
     still = {u.name for u in others} | {
         generations.unit_name(u.member) for u in others if u.member
     }
     # A unit that has told nothing yet may have got the storage of one that is gone.
     unknown = sum(u.alive and u.peer_url is None and u.token is None for u in view.units)
     names = {f.unit for f in founders}
-    for voters in accounts(view, token) if token else ():
+    told = _told(view, token) if token else ()
+    if token and not told and (unknown or any(u.name not in names for u in others)):
+        return True  # nobody knows its voters: one disk may be a quorum by itself
+    for voters in told:
         need = quorum(len(voters))
         moved = quorum(len(names)) - len(names - set(voters))
         gone = sum(view.unit(name) is None for name in voters)
@@ -198,6 +205,26 @@ def may_serve_beside(
         if serving >= need and len(voters) - max(0, moved) >= need:
             return True
     return False
+
+
+def _may_begin(view: views.View, unit: views.Unit, token: str) -> bool:
+    """Whether `unit` may have started the committed generation without having told so yet."""
+    generation = view.generation
+    return (
+        generation is not None
+        and generation.token == token
+        and generation.founder(unit.name) is not None
+        and unit.begun < generation.number
+    )
+
+
+def restoring(view: views.View) -> bool:
+    """Whether units get ready to replace the cluster: who its voters are stays as it is.
+
+    What each knows of them decides whether the new cluster may start beside the old one.
+    """
+    proposal = view.proposal
+    return proposal is not None and proposal.source is generations.Source.BACKUP
 
 
 def lost_by_juju(view: views.View) -> bool:
@@ -210,7 +237,7 @@ def lost_by_juju(view: views.View) -> bool:
     if view.generation is None or view.etcd.members is not None:
         return False
     present = {u.name for u in view.units} | {stands_for(view, u) for u in view.units}
-    return all(len(present & set(a)) < quorum(len(a)) for a in _told(view, view.generation))
+    return all(len(present & set(a)) < quorum(len(a)) for a in _told(view, view.generation.token))
 
 
 def stands_for(view: views.View, unit: views.Unit) -> str:
@@ -219,9 +246,15 @@ def stands_for(view: views.View, unit: views.Unit) -> str:
     return generations.unit_name(data) if data and committed(view, unit) else unit.name
 
 
-def _told(view: views.View, generation: generations.Generation) -> tuple[tuple[str, ...], ...]:
-    """Every account of the last known voters of `generation`, its founders while there is none."""
-    return accounts(view, generation.token) or (tuple(f.unit for f in generation.founders),)
+def _told(view: views.View, token: str) -> tuple[tuple[str, ...], ...]:
+    """Every account of the last known voters of the cluster `token`.
+
+    Its founders while there is none, as far as they are known: those of the committed generation.
+    """
+    told, generation = accounts(view, token), view.generation
+    if told or generation is None or generation.token != token:
+        return told
+    return (tuple(f.unit for f in generation.founders),)
 
 
 def may_recover(view: views.View) -> bool:
@@ -341,7 +374,7 @@ def stranded(view: views.View) -> tuple[views.Unit, ...]:
         return ()
     left = {stands_for(view, u): u for u in alive(view) if committed(view, u)}
     away = all(_away(unit, member) for member, unit in left.items())
-    told = _told(view, view.generation)
+    told = _told(view, view.generation.token)
     enough = all(len(set(a) & left.keys()) >= quorum(len(a)) for a in told)
     return tuple(left.values()) if away and enough else ()
 

@@ -105,7 +105,7 @@ def _startable(view: views.View) -> bool:
         and not view.disk.broken
         and view.disk.token == generation.token
         and not reading.frozen(view)
-        and not _is_survivor(view)
+        and not _is_compared(view)
     )
 
 
@@ -172,13 +172,13 @@ def _is_to_prepare(view: views.View, generation: generations.Generation) -> bool
     )
 
 
-def _is_survivor(view: views.View) -> bool:
-    """Whether this unit's stopped disk is what a proposal is made from."""
+def _is_compared(view: views.View) -> bool:
+    """Whether a survivor is proposed: its disk stands still, and so does one that came later."""
     proposal = view.proposal
     return (
         proposal is not None
         and proposal.source is generations.Source.SURVIVOR
-        and proposal.founder(view.me) is not None
+        and (proposal.founder(view.me) is not None or view.etcd.members is None)
     )
 
 

@@ -21,9 +21,11 @@ class Step:
     Attributes:
         ends_hook: what it wrote into a databag must be flushed before anybody acts on it, so the
             caller ends the hook here: a record that a crash can still take back is no record.
+        needs_etcd: it cannot be done before etcd is installed.
     """
 
     ends_hook: ClassVar[bool] = False
+    needs_etcd: ClassVar[bool] = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Propose(Step):
     """Leader: write `proposal`, to be prepared by every founder; None withdraws it."""
 
     ends_hook: ClassVar[bool] = True
+    needs_etcd: ClassVar[bool] = False
     proposal: generations.Generation | None
     reason: str = ""
 
@@ -40,6 +43,7 @@ class Commit(Step):
     """Leader: write `generation` (and drop `proposal` when it is the one committed)."""
 
     ends_hook: ClassVar[bool] = True
+    needs_etcd: ClassVar[bool] = False
     generation: generations.Generation
 
 
@@ -201,6 +205,7 @@ class ReadFacts(Step):
 class Wake(Step):
     """Run the charm again after this many seconds, without waiting for Juju's tick."""
 
+    needs_etcd: ClassVar[bool] = False
     seconds: float
 
 
@@ -209,6 +214,7 @@ class Grant(Step):
     """Leader: write `turn`: this unit, and no other, may restart etcd now."""
 
     ends_hook: ClassVar[bool] = True
+    needs_etcd: ClassVar[bool] = False
     unit: str
     number: int
 
@@ -218,5 +224,6 @@ class Fail(Step):
     """Publish this unit's `failure` of the proposal or founding with this token."""
 
     ends_hook: ClassVar[bool] = True
+    needs_etcd: ClassVar[bool] = False
     token: str
     reason: str

@@ -13,15 +13,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.minijuju
 
 
-@pytest.fixture
-def cluster(juju, etcd_charm) -> Cluster:
-    """Three units."""
-    juju.deploy(etcd_charm, "etcd", num_units=3)
-    deployed = Cluster(juju)
-    deployed.wait_healthy(3)
-    return deployed
-
-
 def test_given_new_addresses_for_all_when_recover_is_run_as_told_then_nothing_is_lost(
     cluster: Cluster, tmp_path: pathlib.Path
 ):

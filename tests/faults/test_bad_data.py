@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-import pytest
 from cluster_under_test import Cluster, eventually
 
 if TYPE_CHECKING:
@@ -23,15 +22,6 @@ with path.open("r+b") as file:
     file.write(bytes([byte[0] ^ 255]))
 END
 """
-
-
-@pytest.fixture(scope="module")
-def cluster(juju, etcd_charm) -> Cluster:
-    """Three units."""
-    juju.deploy(etcd_charm, "etcd", num_units=3)
-    deployed = Cluster(juju)
-    deployed.wait_healthy(3)
-    return deployed
 
 
 def joins(cluster: Cluster, unit: str) -> int:

@@ -27,15 +27,6 @@ CHARM = "/var/lib/juju/agents/unit-{}/charm"
 WAKE = "JUJU_DISPATCH_PATH=hooks/update-status ./dispatch"
 
 
-@pytest.fixture(scope="module")
-def cluster(juju, etcd_charm) -> Cluster:
-    """Three units."""
-    juju.deploy(etcd_charm, "etcd", num_units=3)
-    deployed = Cluster(juju)
-    deployed.wait_healthy(3)
-    return deployed
-
-
 @pytest.fixture
 def hurt(cluster: Cluster, tmp_path: pathlib.Path) -> Iterator[str]:
     """A unit whose clock can be set, and is right again at the end."""

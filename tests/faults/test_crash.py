@@ -14,15 +14,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.minijuju, pytest.mark.timeout(1800)]
 
 
-@pytest.fixture(scope="module")
-def cluster(juju, etcd_charm) -> Cluster:
-    """Three units with nothing in them that kills."""
-    juju.deploy(etcd_charm, "etcd", num_units=3)
-    deployed = Cluster(juju)
-    deployed.wait_healthy(3)
-    return deployed
-
-
 def arm(cluster: Cluster, units: Iterable[str], names: Iterable[str]) -> None:
     """Let the units' hooks die once before and once after each of these steps."""
     orders = [f"kill {when} {name}" for name in names for when in ("before", "after")]

@@ -13,15 +13,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.minijuju
 
 
-@pytest.fixture(scope="module")
-def cluster(juju, etcd_charm) -> Cluster:
-    """Three units."""
-    juju.deploy(etcd_charm, "etcd", num_units=3)
-    deployed = Cluster(juju)
-    deployed.wait_healthy(3)
-    return deployed
-
-
 def test_given_growth_when_the_raft_leader_dies_then_it_is_replaced_and_nothing_is_lost(
     cluster: Cluster, tmp_path: pathlib.Path
 ):

@@ -19,15 +19,6 @@ pytestmark = pytest.mark.minijuju
 LEASE = 60  # seconds that Juju keeps a silent unit as the leader
 
 
-@pytest.fixture(scope="module")
-def cluster(juju, etcd_charm) -> Cluster:
-    """Three units."""
-    juju.deploy(etcd_charm, "etcd", num_units=3)
-    deployed = Cluster(juju)
-    deployed.wait_healthy(3)
-    return deployed
-
-
 @contextlib.contextmanager
 def unharmed(cluster: Cluster, hurt: str, folder: pathlib.Path) -> Iterator[Load]:
     """A load on the others; at the end the members are the same and hold every write."""

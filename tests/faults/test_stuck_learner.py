@@ -30,14 +30,11 @@ def hasten(cluster: Cluster, unit: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def cluster(juju, etcd_charm) -> Cluster:
+def cluster(cluster: Cluster) -> Cluster:
     """Three units that soon give up a learner."""
-    juju.deploy(etcd_charm, "etcd", num_units=3)
-    deployed = Cluster(juju)
-    deployed.wait_healthy(3)
-    for unit in deployed.units():
-        hasten(deployed, unit)
-    return deployed
+    for unit in cluster.units():
+        hasten(cluster, unit)
+    return cluster
 
 
 @pytest.mark.parametrize(("hurt", "undo"), [("cut", "heal"), ("kill", "start")])

@@ -142,8 +142,9 @@ FOCUS = {
     "recovers although the majority is only silent": ("cut", "kill", "revive", "wait"),
     "recovers from the worst disk": ("cut", "heal", "force_remove", "kill", "wait", "add"),
     "restarts without its turn": ("stale", "stale", "heal", "leader"),
-    "leaves while another restarts": ("stale", "stale", "kill", "remove", "add", "wait"),
+    "leaves while another restarts": ("stale", "remove", "kill", "add"),
     "lets the old cluster serve beside the new": ("restore", "add", "add", "wipe", "alarm"),
+    "joins while a restore gets ready": ("restore", "wipe", "add", "kill", "cut", "heal"),
     "never removes a stuck learner": ("add", "add", "kill", "force_remove"),
 }
 """What befalls the world of a bug that shows rarely when everything does."""
@@ -191,6 +192,7 @@ BUGS: dict[str, tuple[Callable[[], Any], Any]] = {
         lambda: _patch(reading, "may_serve_beside", _no),
         plans.plan,
     ),
+    "joins while a restore gets ready": (lambda: _patch(reading, "restoring", _no), plans.plan),
     "never promotes": (lambda: _without(joining.promote), plans.plan),
     "never removes the gone": (lambda: _without(leaving.remove_gone), plans.plan),
     "never removes a stuck learner": (lambda: _without(joining.remove_stuck), plans.plan),

@@ -466,7 +466,7 @@ class World:
         for _ in range(12):
             if hook.ended:
                 break
-            view = self.observe(machine, hook)
+            view, seen = self.observe(machine, hook), self.now
             epoch = self.epoch
             plan = self.decide(view)
             machine.since = {k: min(machine.since.get(k, view.now), view.now) for k in plan.clocks}
@@ -475,6 +475,8 @@ class World:
                 break
             for step in plan.steps:
                 yield
+                if self.now - seen > plans.VALID:
+                    break
                 if self.trace is not None:
                     self.log(f"{machine.name} {step!r}")
                 try:

@@ -207,6 +207,17 @@ class TestJoining:
         v = self.joiner(turn=("etcd/1", 1))
         assert do(v) == ["AddLearner", "Join"]
 
+    def test_given_a_restore_that_gets_ready_when_joining_then_the_voters_stay_who_they_are(
+        self,
+    ) -> None:
+        proposal = record(0, 1, 2, number=2, token="two", source=generations.Source.BACKUP)
+        assert do(self.joiner(proposal=proposal)) == []
+        learner = dataclasses.replace(member(3), learner=True, raft_index=50)
+        v = self.joiner(disk=views.Disk(token="one"), etcd=etcd(3, 0, 1, 2, learner))
+        v = changed(v, 3, token="one", started=True)
+        assert do(v) == ["Promote"]
+        assert do(dataclasses.replace(v, proposal=proposal)) == []
+
     def test_given_no_quorum_when_joining_then_waits(self) -> None:
         assert do(self.joiner(etcd=silent(STOPPED))) == []
 
@@ -341,6 +352,14 @@ class TestReplacing:
         assert propose.proposal is not None
         assert propose.proposal.founders == founders(0, 1)
         assert propose.proposal.token == "fresh"
+
+    def test_given_a_founder_that_may_have_begun_when_the_rest_is_left_then_not_beside_it(
+        self,
+    ) -> None:
+        v = changed(view(2, etcd=silent()), 0, token=None, begun=0)
+        assert reading.may_serve_beside(v, "one", founders(2))
+        v = changed(v, 0, begun=1)  # it lost its data since
+        assert not reading.may_serve_beside(v, "one", founders(2))
 
     def test_given_founders_that_lag_when_the_first_took_longer_then_waits(self) -> None:
         since = (("proposal:two", 10_000.0 - 700), ("ready:two", 10_000.0 - 310))
@@ -698,6 +717,27 @@ class TestQuorumLost:
         assert isinstance(ordered, s.Propose)
         assert ordered.proposal is not None
         assert ordered.proposal.founders == founders(0)
+
+    def survivor(self, **values: Any) -> generations.Generation:
+        return record(
+            0, number=2, token="two", source=generations.Source.SURVIVOR, confirmed=False, **values
+        )
+
+    def test_given_a_disk_that_comes_late_when_a_survivor_is_proposed_then_it_stands_still(
+        self,
+    ) -> None:
+        v = view(3, etcd=silent(STOPPED), units=(unit(0), unit(3, started=False)))
+        assert do(v) == ["Start"]
+        assert "Start" not in do(dataclasses.replace(v, proposal=self.survivor()))
+
+    def test_given_a_late_disk_that_runs_when_its_voters_are_unknown_then_the_survivor_waits(
+        self,
+    ) -> None:
+        generation = self.survivor(detail=(("previous_token", "one"),))
+        v = view(generation=generation, etcd=silent(STOPPED), disk=views.Disk(prepared=("two",)))
+        v = dataclasses.replace(v, units=(unit(0, token=None, started=False), unit(3)))
+        assert do(v) == []
+        assert do(changed(v, 3, token=None)) == ["Adopt", "Start"]
 
     def test_given_an_order_when_nothing_answers_then_proposes_that_unit(self) -> None:
         v = view(etcd=silent(), recover="etcd/2")

@@ -144,7 +144,7 @@ def test_given_another_platform_when_imported_then_the_module_does_not_mind():
 
 
 def test_given_a_file_when_kept_in_memory_then_what_is_written_goes_there(tmp_path, monkeypatch):
-    monkeypatch.setattr(host, "_MEMORY", tmp_path / "run")
+    monkeypatch.setattr(host, "MEMORY", tmp_path / "run")
     path, file = tmp_path / "state.db", tmp_path / "run" / "etcd-0.db"
     path.write_text("old")
     for text in ("first", "second"):
