@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import admin_command
 import host
-from backup import create, manual, orders
+from backup import aside, create, manual, orders
 from backup import remote as remotes
 from etcd import client, errors, membership, report, upkeep
 
@@ -87,33 +87,33 @@ def defrag(online: client.Client, asked: argparse.Namespace, place: admin_comman
     return Answer(report.defrag_table(done), report.defrag_records(done))
 
 
-def backup_create(asked: argparse.Namespace, place: admin_command.Place) -> Answer:
+def backup_create(_: argparse.Namespace, __: admin_command.Place) -> Answer:
     """`backup create`."""
-    made = manual.backup_keys(_backups(place).create(_progress))
+    made = manual.backup_keys(_backups().create(_progress))
     return Answer(f"{made['id']}, revision {made['revision']}", made)
 
 
-def backup_list(asked: argparse.Namespace, place: admin_command.Place) -> Answer:
+def backup_list(asked: argparse.Namespace, _: admin_command.Place) -> Answer:
     """`backup list`."""
-    listing = _backups(place).listing(asked.cluster_name)
+    listing = _backups().listing(asked.cluster_name)
     return Answer(manual.table(listing), manual.records(listing))
 
 
-def backup_verify(asked: argparse.Namespace, place: admin_command.Place) -> Answer:
+def backup_verify(asked: argparse.Namespace, _: admin_command.Place) -> Answer:
     """`backup verify`."""
-    manifest, found = _backups(place).verify(asked.backup_id)
+    manifest, found = _backups().verify(asked.backup_id)
     proof = manual.proof_keys(found)
     words = f"{manifest.id} is proven in {proof['seconds']} s: its hash is {proof['hash']}"
     return Answer(words, {"backup": manual.backup_keys(manifest), "proof": proof})
 
 
-def backup_delete(asked: argparse.Namespace, place: admin_command.Place) -> Answer:
+def backup_delete(asked: argparse.Namespace, _: admin_command.Place) -> Answer:
     """`backup delete`."""
-    manifest = _backups(place).delete(asked.backup_id)
+    manifest = _backups().delete(asked.backup_id)
     return Answer(f"deleted {manifest.id}", {"deleted": manifest.id})
 
 
-def _backups(place: admin_command.Place) -> manual.Manual:
+def _backups() -> manual.Manual:
     """The backups of this cluster, on the remote that the actions use."""
     config = _told()
     if orders.CHOSEN.exists():
@@ -122,9 +122,8 @@ def _backups(place: admin_command.Place) -> manual.Manual:
         remote=config.root(),
         folder=config.folder,
         about=create.About(config.unit, config.generation, config.token) if config.token else None,
-        local=config.local,
         workdir=pathlib.Path(config.workdir),
-        connect=place.client,
+        cluster=aside.reach(config),
     )
 
 

@@ -106,7 +106,7 @@ class Backups:
         Raises:
             manual.BackupError: there is no remote.
         """
-        from backup import create  # costly, and most hooks take no backup
+        from backup import aside, create  # costly, and most hooks take no backup
 
         node, committed = self._node, self._node.peers.generation()
         return manual.Manual(
@@ -115,9 +115,8 @@ class Backups:
             about=create.About(node.unit, committed.number, committed.token)
             if committed
             else None,
-            local=node.local_url,
             workdir=self._workdir,
-            connect=node.client,
+            cluster=aside.Cluster(tuple(node.endpoints()), node.local_url, node.tls()),
         )
 
     def chosen(

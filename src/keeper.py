@@ -167,7 +167,7 @@ class Keeper:
     def _connect(self, config: orders.Config, now: float) -> clients.Client:
         if self._client is None or now - self._connected > _RECONNECT:
             self._disconnect()
-            cluster = reach(config)
+            cluster = aside.reach(config)
             self._client, self._election_client = cluster.client(), cluster.client()
             if self._election is None:
                 self._election = election.Election(self._election_client, KEY, config.member, TTL)
@@ -259,7 +259,7 @@ class Keeper:
             endpoint=config.local,
             say=log.info,
             lock=self._lock,
-            take=functools.partial(aside.snapshot, reach(config)),
+            take=functools.partial(aside.snapshot, aside.reach(config)),
         )
         log.info("%s stored in %.1f s", manifest.id, manifest.duration)
         self._since_proof += 1
@@ -316,7 +316,9 @@ class Keeper:
         try:
             fetched = restore.fetch(source, workdir / "proof-fetched", self._remote)
             limits = proof.Limits(memory=config.memory)
-            found = aside.prove(reach(config), fetched.path, workdir / "proof", manifest, limits)
+            found = aside.prove(
+                aside.reach(config), fetched.path, workdir / "proof", manifest, limits
+            )
             hashed = (found.hash, found.compacted)
             proven = catalog.mark_proven(manifest, time.time(), found.keys, hashed)
         except _ERRORS as error:
@@ -384,12 +386,6 @@ class Keeper:
             with contextlib.suppress(errors.EtcdError):
                 self._wake(self._config)
         self._told = trouble
-
-
-def reach(config: orders.Config) -> aside.Cluster:
-    """How to reach etcd."""
-    endpoints = tuple(dict.fromkeys((config.local, *config.endpoints)))
-    return aside.Cluster(endpoints, config.local, config.tls)
 
 
 def _wake(config: orders.Config) -> None:

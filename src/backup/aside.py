@@ -28,6 +28,8 @@ from etcd import client as clients
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from backup import orders
+
 _SNAPSHOT = 3600.0  # seconds for the whole stream
 _GRACE = 60.0  # seconds beyond its own limit after which a child is ended
 # What gRPC's threads let go of goes back to the kernel at once: a fifth less of a snapshot's peak.
@@ -56,15 +58,33 @@ class Cluster:
         return clients.Client(self.endpoints, self.tls)
 
 
+def reach(config: orders.Config) -> Cluster:
+    """How the keeper of a unit reaches etcd."""
+    endpoints = tuple(dict.fromkeys((config.local, *config.endpoints)))
+    return Cluster(endpoints, config.local, config.tls)
+
+
 def snapshot(
-    cluster: Cluster, path: pathlib.Path, progress: Callable[[int], None] | None = None
+    cluster: Cluster,
+    path: pathlib.Path,
+    progress: Callable[[int], None] | None = None,
+    *,
+    gentle: bool = True,
 ) -> answers.Download:
-    """What `Client.snapshot` does, at half its speed: those who write to etcd go first.
+    """What `Client.snapshot` does.
+
+    Args:
+        cluster: where to take it.
+        path: the file to write.
+        progress: told how many bytes there are.
+        gentle: of this unit's member, at half the speed: those who write to etcd go first.
+            Otherwise of the first member that answers, for somebody who waits for it.
 
     Raises:
         errors.EtcdError: why there is none, in one sentence.
     """
-    answer = _child({"work": "snapshot", "path": str(path)}, cluster, _SNAPSHOT, progress)
+    request = {"work": "snapshot", "path": str(path), "gentle": gentle}
+    answer = _child(request, cluster, _SNAPSHOT, progress)
     if "error" in answer:
         raise errors.EtcdError(answer["error"])
     return answers.Download(path, answer["size"], answer["sha256"], answer["seconds"])
@@ -148,8 +168,11 @@ def _work(request: dict[str, Any], say: Callable[[dict[str, Any]], None]) -> dic
     local = request["local"]
     with Cluster(tuple(request["endpoints"]), local, tls).client() as online:
         if request["work"] == "snapshot":
-            told = _resting(_seldom(say))
-            download = online.snapshot(path, local, _SNAPSHOT, told, durable=False)
+            told = _seldom(say)
+            if request["gentle"]:
+                download = online.snapshot(path, local, _SNAPSHOT, _resting(told), durable=False)
+            else:
+                download = online.snapshot(path, None, _SNAPSHOT, told, durable=False)
             return {**dataclasses.asdict(download), "path": str(path)}
         os.nice(_NICE)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import functools
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,9 @@ if TYPE_CHECKING:
     import pathlib
     from collections.abc import Callable, Sequence
 
-    from backup import create, proof
+    from backup import aside, create, proof
     from backup import remote as remotes
     from etcd import answers
-    from etcd import client as clients
 
 _PATIENCE = 600  # seconds that a member may be defragmented before a backup gives up
 
@@ -38,17 +38,15 @@ class Manual:
         remote: the root that clusters share.
         folder: this cluster's.
         about: who takes a backup, and of what; None without a cluster.
-        local: client URL of this unit's member.
         workdir: on a disk with room for a snapshot.
-        connect: opens a client of the whole cluster.
+        cluster: how to reach etcd.
     """
 
     remote: remotes.Remote
     folder: str
     about: create.About | None
-    local: str
     workdir: pathlib.Path
-    connect: Callable[[], contextlib.AbstractContextManager[clients.Client]]
+    cluster: aside.Cluster
 
     def create(self, say: Callable[[str], None]) -> catalogs.Manifest:
         """Take a backup now.
@@ -58,13 +56,19 @@ class Manual:
             errors.EtcdError: no snapshot could be had.
             remotes.RemoteError: it could not be stored.
         """
-        from backup import create
+        from backup import aside, create
 
         if self.about is None:
             raise BackupError("there is no cluster to back up yet")
-        with self.connect() as online:
+        with self.cluster.client() as online:
             return create.create_backup(
-                online, self._catalog(), self.workdir, self.about, say=say, patience=_PATIENCE
+                online,
+                self._catalog(),
+                self.workdir,
+                self.about,
+                say=say,
+                patience=_PATIENCE,
+                take=functools.partial(aside.snapshot, self.cluster, gentle=False),
             )
 
     def listing(self, cluster_name: str = "") -> catalogs.Listing:
@@ -90,15 +94,15 @@ class Manual:
         manifest = select(catalog.read().manifests, wanted)
         stored = restore.Stored(self.folder, manifest.id, manifest.sha256, manifest.size)
 
-        def cluster(revision: int) -> answers.HashKV | None:
-            with contextlib.suppress(errors.EtcdError), self.connect() as online:
+        def theirs(revision: int) -> answers.HashKV | None:
+            with contextlib.suppress(errors.EtcdError), self.cluster.client() as online:
                 if online.members(linearizable=False).cluster_id == manifest.cluster_id:
-                    return online.hash_kv(self.local, revision)
+                    return online.hash_kv(self.cluster.local, revision)
             return None
 
         with create.scratch(self.workdir) as folder:
             fetched = restore.fetch(stored, folder / "fetched", self.remote)
-            found = proof.prove(fetched.path, folder / "proof", manifest, cluster)
+            found = proof.prove(fetched.path, folder / "proof", manifest, theirs)
         catalog.mark_proven(manifest, time.time(), found.keys, (found.hash, found.compacted))
         return manifest, found
 

@@ -14,7 +14,7 @@ import time
 import pytest
 
 import keeper as keepers
-from backup import catalog, create, orders, remote
+from backup import aside, catalog, create, orders, remote
 
 _LOOP = """\
 import pathlib, sys, time
@@ -94,9 +94,9 @@ def test_given_a_keeper_killed_at_work_when_another_works_then_nothing_is_left(
         for number in range(8):
             client.put(f"/large/{number}", os.urandom(1 << 20))
         if moment == "deletefile":
-            tls = keepers.reach(settings)
+            cluster = aside.reach(settings)
             create.create_backup(
-                tls.client(), settings.catalog(), tmp_path, create.About("etcd/0", 1, "t")
+                cluster.client(), settings.catalog(), tmp_path, create.About("etcd/0", 1, "t")
             )
             client.put("/more", "x")
             settings = dataclasses.replace(settings, interval=1.0)
