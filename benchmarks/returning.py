@@ -75,7 +75,9 @@ def _lost(cluster: Cluster) -> float:
         say("every machine was lost")
         while seconds() < _ASK:
             for unit in cluster.units():
-                written = cluster.etcdctl(unit, "put bench/returned yes 2>&1", ok=False)
+                written = cluster.etcdctl(
+                    unit, f"{restoring.TRY} bench/returned yes 2>&1", ok=False
+                )
                 if written.strip() == "OK":
                     taken = seconds()
                     cluster.wait_healthy(UNITS, timeout=600)
