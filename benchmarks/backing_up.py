@@ -30,16 +30,11 @@ MEMORY = 100  # MiB that a backup's processes may take
 _QUIET = 10.0  # seconds of writes without a backup, before each
 # What the keeper does when a backup is due; its proof follows when there is time.
 _OURS = """\
-import functools
-from backup import aside, create, orders
+import keeper
+from backup import aside, orders
 config = orders.Config.read()
-cluster = aside.reach(config)
-about = create.About(config.unit, config.generation, config.token)
-with cluster.client() as online:
-    create.create_backup(
-        online, config.catalog(), config.own_workdir, about, config.local,
-        take=functools.partial(aside.snapshot, cluster),
-    )
+with aside.reach(config).client() as online:
+    keeper.back_up(config, online, config.root())
 """
 _BY_HAND = (
     "etcdctl --cacert=$TLS/ca.pem --cert=$TLS/cert.pem --key=$TLS/key.pem "

@@ -196,9 +196,12 @@ class Keeper:
         return self._election.holder() if self._election else ""
 
     def _catalog(self, config: orders.Config) -> catalogs.Catalog:
+        return catalogs.Catalog(self._root(config), config.folder, self._cache)
+
+    def _root(self, config: orders.Config) -> remotes.Remote:
         if self._remote is None:
             self._remote = config.root()
-        return catalogs.Catalog(self._remote, config.folder, self._cache)
+        return self._remote
 
     def _look_at_remote(self, config: orders.Config, now: float) -> None:
         least, most = _LIST
@@ -250,17 +253,7 @@ class Keeper:
         return 0.1
 
     def _back_up(self, config: orders.Config, client: clients.Client) -> None:
-        catalog = self._catalog(config)
-        manifest = create.create_backup(
-            client,
-            catalog,
-            config.own_workdir,
-            create.About(config.unit, config.generation, config.token),
-            endpoint=config.local,
-            say=log.info,
-            lock=self._lock,
-            take=functools.partial(aside.snapshot, aside.reach(config)),
-        )
+        manifest = back_up(config, client, self._root(config), self._cache, self._lock)
         log.info("%s stored in %.1f s", manifest.id, manifest.duration)
         self._since_proof += 1
         manifests = (manifest, *self._listing.manifests)
@@ -386,6 +379,32 @@ class Keeper:
             with contextlib.suppress(errors.EtcdError):
                 self._wake(self._config)
         self._told = trouble
+
+
+def back_up(
+    config: orders.Config,
+    client: clients.Client,
+    remote: remotes.Remote,
+    cache: pathlib.Path | None = None,
+    lock: pathlib.Path = create.LOCK,
+) -> catalogs.Manifest:
+    """Take a scheduled backup, no faster than those who write to etcd hardly notice.
+
+    Raises:
+        errors.EtcdError: no snapshot could be had.
+        remotes.RemoteError: it could not be stored.
+    """
+    pace = schedule.pace(client.status(config.local).db_size, config.interval)
+    return create.create_backup(
+        client,
+        catalogs.Catalog(remote.paced(pace), config.folder, cache),
+        config.own_workdir,
+        create.About(config.unit, config.generation, config.token),
+        endpoint=config.local,
+        say=log.info,
+        lock=lock,
+        take=functools.partial(aside.snapshot, aside.reach(config), pace=pace),
+    )
 
 
 def _wake(config: orders.Config) -> None:

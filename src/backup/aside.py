@@ -35,8 +35,7 @@ _GRACE = 60.0  # seconds beyond its own limit after which a child is ended
 # What gRPC's threads let go of goes back to the kernel at once: a fifth less of a snapshot's peak.
 _FRUGAL = {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "131072"}
 _NICE = 9  # of a proof, beyond the keeper's own: nobody waits for it
-_STRIDE = 256 * 1024  # bytes of a snapshot between two rests
-_REST = 0.1  # seconds at most
+_STRIDE = 64 * 1024  # bytes of a snapshot between two rests
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +67,7 @@ def snapshot(
     cluster: Cluster,
     path: pathlib.Path,
     progress: Callable[[int], None] | None = None,
-    *,
-    gentle: bool = True,
+    pace: float = 0.0,
 ) -> answers.Download:
     """What `Client.snapshot` does.
 
@@ -77,13 +75,13 @@ def snapshot(
         cluster: where to take it.
         path: the file to write.
         progress: told how many bytes there are.
-        gentle: of this unit's member, at half the speed: those who write to etcd go first.
-            Otherwise of the first member that answers, for somebody who waits for it.
+        pace: bytes per second, of this unit's member: those who write to etcd go first. 0 is as
+            fast as can be, of the first member that answers, for somebody who waits for it.
 
     Raises:
         errors.EtcdError: why there is none, in one sentence.
     """
-    request = {"work": "snapshot", "path": str(path), "gentle": gentle}
+    request = {"work": "snapshot", "path": str(path), "pace": pace}
     answer = _child(request, cluster, _SNAPSHOT, progress)
     if "error" in answer:
         raise errors.EtcdError(answer["error"])
@@ -169,10 +167,10 @@ def _work(request: dict[str, Any], say: Callable[[dict[str, Any]], None]) -> dic
     with Cluster(tuple(request["endpoints"]), local, tls).client() as online:
         if request["work"] == "snapshot":
             told = _seldom(say)
-            if request["gentle"]:
-                download = online.snapshot(path, local, _SNAPSHOT, _resting(told), durable=False)
-            else:
-                download = online.snapshot(path, None, _SNAPSHOT, told, durable=False)
+            if request["pace"]:
+                told = _resting(told, request["pace"])
+            source = local if request["pace"] else None
+            download = online.snapshot(path, source, _SNAPSHOT, told, durable=False)
             return {**dataclasses.asdict(download), "path": str(path)}
         os.nice(_NICE)
 
@@ -204,10 +202,10 @@ def _seldom(say: Callable[[dict[str, Any]], None]) -> Callable[[int], None]:
     return progress
 
 
-def _resting(progress: Callable[[int], None]) -> Callable[[int], None]:
-    """Progress that makes a stream rest for as long as it ran, every few milliseconds.
+def _resting(progress: Callable[[int], None], pace: float) -> Callable[[int], None]:
+    """Progress that keeps a stream at `pace` bytes per second, in rests of milliseconds.
 
-    Nobody waits for a scheduled backup, and etcd sends with all of a core while it is read.
+    etcd sends with all of a core while it is read. What a stall left undone is not caught up on.
     """
     began, then = time.monotonic(), 0
 
@@ -215,7 +213,7 @@ def _resting(progress: Callable[[int], None]) -> Callable[[int], None]:
         nonlocal began, then
         progress(done)
         if done - then >= _STRIDE:
-            time.sleep(min(time.monotonic() - began, _REST))
+            time.sleep(max(0.0, (done - then) / pace - (time.monotonic() - began)))
             began, then = time.monotonic(), done
 
     return rest

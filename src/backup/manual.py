@@ -68,7 +68,7 @@ class Manual:
                 self.about,
                 say=say,
                 patience=_PATIENCE,
-                take=functools.partial(aside.snapshot, self.cluster, gentle=False),
+                take=functools.partial(aside.snapshot, self.cluster),
             )
 
     def listing(self, cluster_name: str = "") -> catalogs.Listing:

@@ -280,6 +280,13 @@ class Remote:
         """The path, and nothing secret."""
         return f"Remote({self.words})"
 
+    def paced(self, pace: float) -> Remote:
+        """This folder, filled and read at so many bytes per second where nothing limits it yet."""
+        if self.settings.bandwidth:
+            return self
+        settings = dataclasses.replace(self.settings, bandwidth=f"{pace / 1024:.0f}K")
+        return Remote(settings, self._binary, self._client)
+
     @property
     def words(self) -> str:
         """Where this is, safe to show."""

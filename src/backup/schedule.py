@@ -15,6 +15,8 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 MINIMUM = 10.0  # seconds; below, a backup would hardly end before the next begins
 FORCED = 86400.0  # seconds after which an unchanged store is backed up all the same
 _JITTER = 0.1  # of the interval, always early: the interval is the worst case
+_PACE = 16 << 20  # bytes per second: those who write to etcd hardly notice
+_SHARE = 0.25  # of the interval, which a backup may take
 _RETRY = (15.0, 900.0)  # seconds to wait after the first failure, and at most
 
 
@@ -37,6 +39,18 @@ def interval(text: str) -> float:
     if 0 < seconds < MINIMUM:
         raise ScheduleError(f"backup-interval is {text!r}: set it to {MINIMUM:.0f}s or more, or 0")
     return seconds
+
+
+def pace(size: int, every: float) -> float:
+    """How fast a scheduled backup is read from etcd, and then stored: bytes per second.
+
+    Nobody waits for it, but it has to be over well before the next one.
+
+    Args:
+        size: bytes of the database.
+        every: seconds between two.
+    """
+    return max(_PACE, 2 * size / (every * _SHARE) if every else 0.0)
 
 
 def due(last: float | None, every: float, seed: str) -> float | None:

@@ -9,27 +9,28 @@ import pytest
 from backup import aside
 
 
-def test_given_a_stream_when_some_of_it_was_read_then_it_rests_as_long_as_that_took(
-    monkeypatch: pytest.MonkeyPatch,
-):
-    now, rests, told = [0.0], [], []
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(time, "sleep", rests.append)
-    progress = aside._resting(told.append)
-    for seconds, done in ((0.01, 1000), (0.02, aside._STRIDE), (0.03, aside._STRIDE + 1000)):
-        now[0] = seconds
+    monkeypatch.setattr(time, "sleep", lambda seconds: now.append(now[0] + seconds))
+    return now
+
+
+def test_given_a_stream_when_some_of_it_was_read_then_it_rests_until_it_keeps_its_pace(clock):
+    told = []
+    progress = aside._resting(told.append, pace=aside._STRIDE / 0.1)
+    for done in (1000, aside._STRIDE, aside._STRIDE + 1000):
+        clock[0] += 0.01
         progress(done)
-    assert rests == [pytest.approx(0.02)]
+    assert clock[1:] == [pytest.approx(0.1)]
     assert told == [1000, aside._STRIDE, aside._STRIDE + 1000]
 
 
-def test_given_a_stream_that_stood_still_when_it_goes_on_then_it_rests_a_tenth_of_a_second(
-    monkeypatch: pytest.MonkeyPatch,
-):
-    now, rests = [0.0], []
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(time, "sleep", rests.append)
-    progress = aside._resting(lambda _: None)
-    now[0] = 20.0
+def test_given_a_stream_that_stood_still_when_it_goes_on_then_it_is_no_faster_than_its_pace(clock):
+    progress = aside._resting(lambda _: None, pace=aside._STRIDE / 0.1)
+    clock[0] = 20.0
     progress(aside._STRIDE)
-    assert rests == [0.1]
+    clock[0] = 20.04
+    progress(2 * aside._STRIDE)
+    assert clock[1:] == [pytest.approx(20.0), pytest.approx(20.1)]

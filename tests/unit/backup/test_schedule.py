@@ -123,6 +123,15 @@ def test_given_an_interval_when_due_then_early_by_a_tenth_at_most(last, every, s
     assert last + 0.9 * every - 1e-3 <= at <= last + every
 
 
+@pytest.mark.parametrize(
+    ("mebibytes", "every", "pace"), [(64, 3600, 16), (64, 0, 16), (64, 30, 17), (1024, 30, 273)]
+)
+def test_given_a_database_when_backed_up_then_slowly_but_in_a_quarter_of_the_interval(
+    mebibytes, every, pace
+):
+    assert round(schedule.pace(mebibytes << 20, every) / 2**20) == pace
+
+
 def test_given_no_backup_when_due_then_now_and_given_zero_then_never():
     assert schedule.due(None, 30, "x") == 0
     assert schedule.due(None, 0, "x") is None
