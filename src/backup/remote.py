@@ -372,7 +372,8 @@ class Remote:
 
         Args:
             name: on the remote, relative to this folder.
-            local: what to write; it appears complete and synced, or not at all.
+            local: what to write; it appears complete, or not at all. It is not flushed to the
+                disk: what a restore only reads once need not wait for that.
             size: bytes expected, None when unknown.
             progress: told how far it is.
 
@@ -408,7 +409,6 @@ class Remote:
                 raise RemoteError(
                     Kind.CORRUPT, f"{name} on {self.words} is longer than its {size} bytes"
                 )
-            os.fsync(target.fileno())
         part.replace(local)
         if progress:
             progress(got, got)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import pathlib
 import shutil
 from typing import TYPE_CHECKING
@@ -121,7 +120,7 @@ def fetch(
     tls: TLS | None = None,
     progress: remotes.Progress | None = None,
 ) -> Fetched:
-    """Bring a snapshot here and prove that it is the one meant.
+    """Bring a snapshot here and prove that it is the one meant; it is not flushed to the disk.
 
     A download that was cut goes on where it was when called again with the same directory.
 
@@ -214,11 +213,6 @@ def _fetch_stored(
             raise
         finally:
             stored.unlink(missing_ok=True)
-    descriptor = os.open(target, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
     return Fetched(target, found.size, found.sha256, manifest)
 
 
