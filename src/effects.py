@@ -69,7 +69,7 @@ class Actor:
 
     @do.register
     def _(self, step: steps.Stop) -> None:
-        service.stop()
+        service.stop(last=step.last)
 
     @do.register
     def _(self, step: steps.SetAside) -> None:

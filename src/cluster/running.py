@@ -21,7 +21,7 @@ def replace(view: views.View) -> Steps | None:
     if _is_to_prepare(view, generation):
         return (steps_.Prepare(generation),)
     return (
-        steps_.Stop(),
+        steps_.Stop(last=True),
         steps_.SetAside(f"replaced by generation {generation.number}"),
     )
 

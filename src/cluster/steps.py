@@ -66,7 +66,13 @@ class Discard(Step):
 
 @dataclasses.dataclass(frozen=True)
 class Stop(Step):
-    """Stop the local etcd and keep it stopped."""
+    """Stop the local etcd and keep it stopped.
+
+    Attributes:
+        last: its cluster ends with it, nobody is to take its leadership over.
+    """
+
+    last: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

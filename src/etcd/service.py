@@ -34,6 +34,7 @@ UNIT_FILE = pathlib.Path("/etc/systemd/system/etcd.service")
 STARTED = pathlib.Path("/run/etcd/started")
 INSTALLED = pathlib.Path("/usr/local/lib/etcd")  # symlink to the release from the resource
 TEMPLATES = pathlib.Path(__file__).resolve().parent.parent / "templates"
+GRACE = 1.0  # seconds for an etcd to end by itself whose cluster ends with it
 STOP_SECONDS = 120  # over 5 s and two elections of 50 s, the longest that etcd allows
 GiB = 1024**3
 
@@ -205,9 +206,19 @@ def start(wait: float = 0.0) -> bool:
     return changed
 
 
-def stop() -> bool:
-    """Stop etcd and wait for its end; True when it ran. etcd hands leadership on, if it can."""
+def stop(*, last: bool = False) -> bool:
+    """Stop etcd and wait for its end; True when it ran. etcd hands leadership on, if it can.
+
+    Args:
+        last: nobody is to take over. A leader that looks for somebody, until its request timeout,
+            is killed after a moment: all that it acknowledged is in its log on the disk.
+    """
     changed = state() in (view.Service.RUNNING, view.Service.FAILED)
+    if changed and last:
+        try:
+            _systemctl("stop", UNIT, timeout=GRACE)
+        except errors.ToolError:  # not in time
+            _systemctl("kill", "--signal=KILL", UNIT, check=False)
     _systemctl("stop", UNIT, timeout=STOP_SECONDS + 30, check=changed)
     _systemctl("reset-failed", UNIT, check=False)
     return changed

@@ -145,6 +145,25 @@ def test_given_a_failed_service_when_started_then_the_limits_are_reset_first(mac
     assert calls[1:] == ["reset-failed etcd.service", "start --no-block etcd.service"]
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_given_a_cluster_that_ends_when_stopped_then_killed_if_that_takes_long(
+    machine, monkeypatch, late
+):
+    service.ensure_unit(machine)
+    (machine / "systemctl.says").write_text("ActiveState=active\n")
+    if late:  # it waits for an end that only the kill brings
+        script = machine / "bin" / "systemctl"
+        wait = f"[ $1 != stop ] || grep -q ^kill {machine}/systemctl.calls || exec sleep 5"
+        script.write_text(script.read_text().replace("exit 0", f"{wait}\nexit 0"))
+    (machine / "systemctl.calls").unlink()
+    monkeypatch.setattr(service, "GRACE", 0.3)
+    assert service.stop(last=True)
+    calls = (machine / "systemctl.calls").read_text().splitlines()
+    killed = ["kill --signal=KILL etcd.service"] if late else []
+    stop = "stop etcd.service"
+    assert calls[1:] == [stop, *killed, stop, "reset-failed etcd.service"]
+
+
 def started(machine) -> None:
     """What ExecStartPre does."""
     text = service.UNIT_FILE.read_text()
