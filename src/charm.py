@@ -105,7 +105,10 @@ class EtcdCharm(ops.CharmBase):
             self.unit.set_ports(node.settings.port)
         if not _only_told(event) and node.root.stamp() is not None:
             host.await_install()
-            node.configure()
+            try:
+                node.configure()
+            except OSError as error:
+                log.warning("etcd's configuration stays as it was: %s", error)
         self.settle(node, event=event)
 
     def settle(

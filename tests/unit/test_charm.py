@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import json
 import pathlib
 
@@ -19,7 +20,7 @@ import node
 import trust
 from backup import create, orders
 from cluster import view
-from etcd import errors, upkeep
+from etcd import data, errors, upkeep
 from relations import peers
 
 
@@ -87,6 +88,19 @@ def test_given_no_certificates_when_any_event_comes_then_waiting_for_them(
     context: testing.Context,
 ):
     after = run(context, state())
+    assert after.unit_status == testing.WaitingStatus("no certificates")
+
+
+def test_given_a_full_disk_when_the_configuration_changes_then_the_hook_goes_on(
+    context: testing.Context, monkeypatch: pytest.MonkeyPatch
+):
+    def full(_: node.Node) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(node.Node, "configure", full)
+    monkeypatch.setattr(host, "await_install", lambda: None)
+    monkeypatch.setattr(data.Root, "stamp", lambda _: data.Stamp("one", 1, None, "etcd-0"))
+    after = context.run(context.on.config_changed(), state())
     assert after.unit_status == testing.WaitingStatus("no certificates")
 
 
