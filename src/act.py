@@ -62,10 +62,13 @@ def settle(node: node_.Node, *, leader: bool, recover: str | None = None) -> pol
 
 
 def _in_time(planned: Iterable[steps.Step]) -> Iterator[steps.Step]:
-    """The steps while what they were planned from is fresh: the rest is planned anew."""
+    """The steps while what they were planned from is fresh: the rest is planned anew.
+
+    A `Wake` that follows a step which took long still ends the hook.
+    """
     seen = time.monotonic()
     for step in planned:
-        if time.monotonic() - seen > policy.VALID:
+        if time.monotonic() - seen > policy.VALID and not isinstance(step, steps.Wake):
             return
         yield step
 

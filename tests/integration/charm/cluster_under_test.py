@@ -164,7 +164,7 @@ class Cluster:
         for unit in self.units():
             told = self.etcdctl(unit, "endpoint status -w json 2>/dev/null", ok=False)
             for found in json.loads(told) if told.startswith("[") else []:
-                if found["Status"]["leader"] == found["Status"]["header"]["member_id"]:
+                if found["Status"].get("leader") == found["Status"]["header"]["member_id"]:
                     return unit
         return ""
 

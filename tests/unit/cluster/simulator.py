@@ -475,7 +475,7 @@ class World:
                 break
             for step in plan.steps:
                 yield
-                if self.now - seen > plans.VALID:
+                if self.now - seen > plans.VALID and not isinstance(step, s.Wake):
                     break
                 if self.trace is not None:
                     self.log(f"{machine.name} {step!r}")
