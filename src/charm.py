@@ -103,12 +103,8 @@ class EtcdCharm(ops.CharmBase):
         node = self.node()
         if isinstance(event, ops.ConfigChangedEvent):
             self.unit.set_ports(node.settings.port)
-        if not _only_told(event) and node.root.stamp() is not None:
-            host.await_install()
-            try:
-                node.configure()
-            except OSError as error:
-                log.warning("etcd's configuration stays as it was: %s", error)
+        if not _only_told(event):
+            node.keep_configured()
         self.settle(node, event=event)
 
     def settle(

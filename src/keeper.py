@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import logging
 import os
 import pathlib
@@ -397,13 +396,13 @@ def back_up(
     pace = schedule.pace(client.status(config.local).db_size, config.interval)
     return create.create_backup(
         client,
+        aside.reach(config),
         catalogs.Catalog(remote.paced(pace), config.folder, cache),
         config.own_workdir,
         create.About(config.unit, config.generation, config.token),
-        endpoint=config.local,
+        pace=pace,
         say=log.info,
         lock=lock,
-        take=functools.partial(aside.snapshot, aside.reach(config), pace=pace),
     )
 
 

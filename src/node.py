@@ -170,6 +170,16 @@ class Node:
         old, self.root, self.storage = self.root, data.Root(self.storage), None
         old.forget()
 
+    def keep_configured(self) -> None:
+        """Write the configuration of an etcd that was started here; a full disk leaves it be."""
+        if self.root.stamp() is None:
+            return
+        host.await_install()
+        try:
+            self.configure()
+        except OSError as error:
+            log.warning("etcd's configuration stays as it was: %s", error)
+
     def configure(
         self,
         *,

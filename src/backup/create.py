@@ -12,8 +12,8 @@ import tempfile
 import time
 from typing import IO, TYPE_CHECKING
 
+from backup import aside, packing
 from backup import catalog as catalogs
-from backup import packing
 from etcd import answers, bolt, errors
 from etcd import snapshot as snapshots
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from cluster import view
     from etcd import client as clients
-
-    Take = Callable[[pathlib.Path, Callable[[int], None]], answers.Download]
 
 LOCK = pathlib.Path("/run/lock/etcd-member.lock")
 _MARGIN = 64 << 20  # bytes to leave free on the disk
@@ -91,27 +89,27 @@ def _locked(file: IO[str] | int) -> bool:
 
 def create_backup(
     client: clients.Client,
+    cluster: aside.Cluster,
     catalog: catalogs.Catalog,
     workdir: pathlib.Path,
     about: About,
-    endpoint: str | None = None,
+    pace: float = 0.0,
     say: Callable[[str], None] | None = None,
     lock: pathlib.Path = LOCK,
     patience: float = 600.0,
-    take: Take | None = None,
 ) -> catalogs.Manifest:
     """Take a snapshot of one member and store it, packed where that pays.
 
     Args:
-        client: how to reach the cluster.
+        client: of the cluster.
+        cluster: how the process that takes the snapshot reaches it.
         catalog: where it goes.
         workdir: on a disk with room for the snapshot, and for it packed; left as it was.
         about: what the manifest tells.
-        endpoint: the member to take it from, this unit's; None for the one that answers.
+        pace: as for `aside.snapshot`.
         say: told in words how far it is, every few seconds.
         lock: keeps it apart from a defragmentation of the same member.
         patience: seconds to wait for the end of one.
-        take: takes the snapshot, by default the client itself.
 
     Raises:
         errors.EtcdError: no snapshot could be had.
@@ -119,7 +117,7 @@ def create_backup(
     """
     taken_at = time.time()
     with scratch(workdir) as folder:
-        status = client.status(endpoint)
+        status = client.status(cluster.local if pace else None)
         members = client.members().members
         _refuse_full(folder, status.db_size)
         with member_alone(lock, wait=patience) as alone:
@@ -128,12 +126,8 @@ def create_backup(
                     "this member is being defragmented: no backup until that is done"
                 )
             told = _Told(say, "taken from etcd").plain
-
-            def itself(path: pathlib.Path, progress: Callable[[int], None]) -> answers.Download:
-                return client.snapshot(path, endpoint, progress=progress, durable=False)
-
             path = folder / "snapshot.db"
-            snapshot, facts = _snapshot(client, lambda: (take or itself)(path, told))
+            snapshot, facts = _snapshot(client, lambda: aside.snapshot(cluster, path, told, pace))
         stored, compression = snapshot.path, packing.choose(snapshot.path)
         found = packing.Digest(snapshot.size, snapshot.sha256)
         if compression:

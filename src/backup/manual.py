@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import functools
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -56,19 +55,19 @@ class Manual:
             errors.EtcdError: no snapshot could be had.
             remotes.RemoteError: it could not be stored.
         """
-        from backup import aside, create
+        from backup import create
 
         if self.about is None:
             raise BackupError("there is no cluster to back up yet")
         with self.cluster.client() as online:
             return create.create_backup(
                 online,
+                self.cluster,
                 self._catalog(),
                 self.workdir,
                 self.about,
                 say=say,
                 patience=_PATIENCE,
-                take=functools.partial(aside.snapshot, self.cluster),
             )
 
     def listing(self, cluster_name: str = "") -> catalogs.Listing:

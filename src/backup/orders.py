@@ -7,7 +7,6 @@ import json
 import pathlib
 from typing import Any
 
-from backup import catalog as catalogs
 from backup import remote as remotes
 from etcd import client
 
@@ -104,14 +103,6 @@ class Config:
             raise ValueError(
                 f"no backups are configured on this unit: {path} cannot be read"
             ) from error
-
-    def catalog(self, folder: str = "", cache: pathlib.Path | None = None) -> catalogs.Catalog:
-        """The backups of this cluster, or of another one on the same remote.
-
-        Raises:
-            remotes.RemoteError: there is no remote, or its settings cannot be read.
-        """
-        return catalogs.Catalog(self.root(), folder or self.folder, cache)
 
     def root(self) -> remotes.Remote:
         """The remote that clusters share.

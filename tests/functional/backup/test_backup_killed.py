@@ -27,6 +27,10 @@ while True:
 """
 
 
+def stored(settings: orders.Config) -> catalog.Catalog:
+    return catalog.Catalog(settings.root(), settings.folder)
+
+
 def config(etcd, folder: pathlib.Path, **changes) -> orders.Config:
     tls = etcd.config.server_tls
     return orders.Config(
@@ -96,7 +100,11 @@ def test_given_a_keeper_killed_at_work_when_another_works_then_nothing_is_left(
         if moment == "deletefile":
             cluster = aside.reach(settings)
             create.create_backup(
-                cluster.client(), settings.catalog(), tmp_path, create.About("etcd/0", 1, "t")
+                cluster.client(),
+                cluster,
+                stored(settings),
+                tmp_path,
+                create.About("etcd/0", 1, "t"),
             )
             client.put("/more", "x")
             settings = dataclasses.replace(settings, interval=1.0)
@@ -129,7 +137,7 @@ def test_given_a_keeper_killed_at_work_when_another_works_then_nothing_is_left(
             time.sleep(0.1)
     finally:
         keeper.close()
-    listing = settings.catalog().read()
+    listing = stored(settings).read()
     assert listing.problems == () and listing.proven
     left = [path for path in (tmp_path / "work").rglob("*") if path.is_file()]
     assert left == []

@@ -26,10 +26,15 @@ ABOUT = create.About("etcd/0", 3, "token")
 FOLDER = "model-01234567/etcd"
 
 
+def reach(etcd, *endpoints: str) -> aside.Cluster:
+    return aside.Cluster(endpoints, etcd.endpoint, etcd.config.server_tls)
+
+
 def take(etcd, remote, tmp_path, **options) -> catalog.Manifest:
     with etcd.client() as client:
         return create.create_backup(
             client,
+            reach(etcd, etcd.endpoint),
             catalog.Catalog(remote, FOLDER),
             tmp_path / "work",
             ABOUT,
@@ -368,8 +373,7 @@ def test_given_a_share_and_its_detail_when_fetched_then_verified(authority, tmp_
 
 
 def by_hand(etcd, remote, tmp_path, *endpoints: str) -> manual.Manual:
-    cluster = aside.Cluster(endpoints, etcd.endpoint, etcd.config.server_tls)
-    return manual.Manual(remote, FOLDER, ABOUT, tmp_path / "work", cluster)
+    return manual.Manual(remote, FOLDER, ABOUT, tmp_path / "work", reach(etcd, *endpoints))
 
 
 def test_given_an_operator_when_backups_are_asked_for_then_made_proven_listed_and_deleted(
