@@ -30,15 +30,20 @@ def test_given_one_unit_when_it_grows_to_nine_and_back_to_none_then_nothing_is_l
         cluster = Cluster(juju)
         cluster.wait_healthy(1)
         with cluster.writing(tmp_path, rate=20) as load:
-            for more, total in ((2, 3), (2, 5), (4, 9)):
-                juju.add_unit("etcd", num_units=more)
-                cluster.wait_healthy(total, timeout=900)
-            for left in (3, 1):
-                leaders = {cluster.raft_leader(): 1, cluster.leader(): 1}
-                going = list({**leaders, **cluster.units()})[: len(cluster.units()) - left]
-                juju.remove_unit(*going)
-                cluster.wait_healthy(left, timeout=600)
-        cluster.check(1, load)
+            for size in (3, 5, 9, 3, 1, 4):
+                _resize(cluster, size)
+        cluster.check(4, load)
         juju.remove_unit(*cluster.units())
         eventually(lambda: not cluster.units(), timeout=180)
         assert cluster.failed_hooks() == []
+
+
+def _resize(cluster: Cluster, size: int) -> None:
+    """In one command: add the units, or remove as many, the two leaders first."""
+    units = cluster.units()
+    if size > len(units):
+        cluster.juju.add_unit("etcd", num_units=size - len(units))
+    else:
+        leaders = {cluster.raft_leader(): 1, cluster.leader(): 1}
+        cluster.juju.remove_unit(*list({**leaders, **units})[: len(units) - size])
+    cluster.wait_healthy(size, timeout=900)
