@@ -15,7 +15,7 @@ import admin_command
 import clients
 import settings
 import snapshots
-from backup import create, manual, remote
+from backup import create, manual, refusals
 from etcd import errors, membership, report, upkeep
 from relations import peers
 from tls import bundle
@@ -47,7 +47,7 @@ _REFUSALS = (
     errors.EtcdError,
     manual.BackupError,
     peers.PeerError,
-    remote.RemoteError,
+    refusals.RemoteError,
     settings.SettingsError,
 )
 """Their text is one sentence for the operator."""

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import admin_command
 import host
-from backup import aside, create, manual, orders
-from backup import remote as remotes
+from backup import aside, create, manual, orders, refusals
 from etcd import client, errors, membership, report, upkeep
 
 if TYPE_CHECKING:
@@ -254,7 +253,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked = parser().parse_args(argv)
     try:
         answer = _answer(asked, admin_command.Place.read())
-    except (errors.EtcdError, manual.BackupError, remotes.RemoteError, OSError) as error:
+    except (errors.EtcdError, manual.BackupError, refusals.RemoteError, OSError) as error:
         sys.stderr.write(f"etcd-admin: {error}\n")
         return 1
     sys.stdout.write(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import host
 import keeper_service
 from backup import catalog as catalogs
-from backup import choice, manual, orders
+from backup import choice, destination, manual, orders, refusals
 from backup import remote as remotes
 from etcd import service
 
@@ -65,7 +65,7 @@ class Backups:
             return Problem(trouble)
         return problem
 
-    def _usable(self) -> tuple[remotes.Settings | None, Problem | None]:
+    def _usable(self) -> tuple[destination.Settings | None, Problem | None]:
         """The remote that the keeper is to use, and why it is not the one that was chosen."""
         settings = self._chosen.settings
         if self._chosen.state is choice.State.WAITING:
@@ -77,7 +77,7 @@ class Backups:
                 remotes.Remote(settings).check()
                 host.ensure_dir(CHECKED.parent)
                 host.write_file(CHECKED, settings.fingerprint)
-        except remotes.RemoteError as error:
+        except refusals.RemoteError as error:
             before = keeper_service.remote()
             if before is None or before == settings:
                 return before, Problem(f"Backups are not taken: {error}")
@@ -147,7 +147,7 @@ class Backups:
             return None, ""  # nothing says that anything was ever stored
         try:
             listing = self._listing()
-        except (manual.BackupError, remotes.RemoteError) as error:
+        except (manual.BackupError, refusals.RemoteError) as error:
             return None, f"whether {self._folder} has backups cannot be seen: {error}"
         if not listing.manifests:
             return None, ""
@@ -210,7 +210,7 @@ class Backups:
         )
 
     @staticmethod
-    def _was_checked(settings: remotes.Settings) -> bool:
+    def _was_checked(settings: destination.Settings) -> bool:
         try:
             return CHECKED.read_text() == settings.fingerprint
         except OSError:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import host
 import metrics
 import watch
-from backup import aside, create, orders, proof, restore, schedule
+from backup import aside, create, orders, proof, refusals, restore, schedule
 from backup import catalog as catalogs
 from backup import remote as remotes
 from etcd import client as clients
@@ -45,7 +45,7 @@ _PAUSE = 60.0  # seconds at most between two looks while nothing answers
 _WRITE = 15.0  # seconds after which numbers that always move are written down
 _VACANT = 4 * TTL  # seconds without a holder after which the leader takes it as well
 _RECONNECT = 3600.0  # seconds after which certificates are read anew
-_ERRORS = (errors.EtcdError, remotes.RemoteError, OSError)
+_ERRORS = (errors.EtcdError, refusals.RemoteError, OSError)
 
 
 class Keeper:
@@ -280,7 +280,7 @@ class Keeper:
                 self._swept = time.time()
                 kept = tuple(m for m in listing.manifests if m.id not in doomed)
                 self._adopt(dataclasses.replace(listing, manifests=kept), time.time())
-        except (remotes.RemoteError, schedule.ScheduleError) as error:
+        except (refusals.RemoteError, schedule.ScheduleError) as error:
             log.warning("old backups were not removed: %s", error)
 
     def _prove_if_due(self, config: orders.Config, seconds: float) -> None:
@@ -391,7 +391,7 @@ def back_up(
 
     Raises:
         errors.EtcdError: no snapshot could be had.
-        remotes.RemoteError: it could not be stored.
+        refusals.RemoteError: it could not be stored.
     """
     pace = schedule.pace(client.status(config.local).db_size, config.interval)
     return create.create_backup(
@@ -422,7 +422,7 @@ def _write(path: pathlib.Path, text: str) -> None:
 
 def _passing(error: Exception) -> bool:
     """Says something of the way to the remote, nothing of the backup."""
-    return isinstance(error, remotes.RemoteError) and error.kind is not remotes.Kind.CORRUPT
+    return isinstance(error, refusals.RemoteError) and error.kind is not refusals.Kind.CORRUPT
 
 
 def _remove(path: pathlib.Path) -> None:

@@ -6,8 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 import host
-from backup import orders
-from backup import remote as remotes
+from backup import destination, orders, refusals
 from etcd import files
 
 if TYPE_CHECKING:
@@ -29,8 +28,8 @@ def install(charm_dir: pathlib.Path) -> None:
 def ensure(
     charm_dir: pathlib.Path,
     config: orders.Config,
-    settings: remotes.Settings | None,
-    chosen: remotes.Settings | None,
+    settings: destination.Settings | None,
+    chosen: destination.Settings | None,
 ) -> bool:
     """Tell this unit's keeper what to do, and have it run; True when anything changed.
 
@@ -64,11 +63,11 @@ def ensure(
     return changed
 
 
-def remote() -> remotes.Settings | None:
+def remote() -> destination.Settings | None:
     """The remote that the keeper was told last, None when it was told none."""
     try:
-        return remotes.Settings.from_json(orders.REMOTE.read_text())
-    except (OSError, remotes.RemoteError):
+        return destination.Settings.from_json(orders.REMOTE.read_text())
+    except (OSError, refusals.RemoteError):
         return None
 
 

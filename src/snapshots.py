@@ -14,8 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 import host
-from backup import remote as remotes
-from backup import restore
+from backup import refusals, restore
 from backup import share as shares
 from cluster import generation as generations
 from cluster import reading
@@ -85,7 +84,7 @@ def propose_file(
 
     Raises:
         errors.EtcdError: the file cannot be used.
-        remotes.RemoteError: it cannot be served.
+        refusals.RemoteError: it cannot be served.
     """
     info = snapshot.verify(
         pathlib.Path(path),
@@ -268,7 +267,7 @@ def _opened(node: node_.Node, proposal: generations.Generation) -> Generator[Sou
         )
         snapshot.refuse_newer(fetched.path)
         yield Source(fetched.path, bump)
-    except remotes.RemoteError as error:
+    except refusals.RemoteError as error:
         raise errors.EtcdError(str(error)) from error
     finally:
         shutil.rmtree(directory, ignore_errors=True)

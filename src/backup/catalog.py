@@ -19,6 +19,7 @@ import tempfile
 import time
 from typing import TYPE_CHECKING, Any, cast
 
+from backup import refusals
 from backup import remote as remotes
 
 if TYPE_CHECKING:
@@ -331,7 +332,7 @@ class Catalog:
         """List the backups; what is wrong with any of them does not hide the others.
 
         Raises:
-            remotes.RemoteError: the remote cannot be read.
+            refusals.RemoteError: the remote cannot be read.
         """
         entries = self._snapshots.list()
         if not entries:
@@ -358,7 +359,7 @@ class Catalog:
         """Upload a snapshot and then its manifest, with the duration until then.
 
         Raises:
-            remotes.RemoteError: nothing is listed that was not before.
+            refusals.RemoteError: nothing is listed that was not before.
         """
         done, sent = manifest, [manifest.file]
         try:
@@ -366,9 +367,9 @@ class Catalog:
             done = dataclasses.replace(manifest, duration=time.time() - manifest.taken_at)
             sent.insert(0, f"{manifest.id}.json")
             self.describe(done)
-        except remotes.RemoteError:
+        except refusals.RemoteError:
             for name in sent:
-                with contextlib.suppress(remotes.RemoteError):
+                with contextlib.suppress(refusals.RemoteError):
                     self._snapshots.delete(name)
             raise
         return done
@@ -377,7 +378,7 @@ class Catalog:
         """Write a manifest, the first time or anew.
 
         Raises:
-            remotes.RemoteError: it could not be written.
+            refusals.RemoteError: it could not be written.
         """
         self._snapshots.put_bytes(f"{manifest.id}.json", manifest.to_json().encode())
 
@@ -393,7 +394,7 @@ class Catalog:
             hashed: HashKV at its revision, and the compaction that it was made under.
 
         Raises:
-            remotes.RemoteError: it could not be written.
+            refusals.RemoteError: it could not be written.
         """
         proven = dataclasses.replace(
             manifest,
@@ -409,22 +410,22 @@ class Catalog:
         """The manifest of one id, without listing the others.
 
         Raises:
-            remotes.RemoteError: there is none, or it cannot be used.
+            refusals.RemoteError: there is none, or it cannot be used.
         """
         if not _ID.fullmatch(wanted):
-            raise remotes.RemoteError(
-                remotes.Kind.NOT_FOUND, f"{wanted[:80]!r} is not the id of a backup"
+            raise refusals.RemoteError(
+                refusals.Kind.NOT_FOUND, f"{wanted[:80]!r} is not the id of a backup"
             )
         try:
             text = self._snapshots.get_bytes(f"{wanted}.json").decode(errors="replace")
             return Manifest.from_json(text)
         except ValueError as error:
-            raise remotes.RemoteError(
-                remotes.Kind.CORRUPT, f"the manifest of {wanted} cannot be used: {error}"
+            raise refusals.RemoteError(
+                refusals.Kind.CORRUPT, f"the manifest of {wanted} cannot be used: {error}"
             ) from error
-        except remotes.RemoteError as error:
-            if error.kind is remotes.Kind.NOT_FOUND:
-                raise remotes.RemoteError(
+        except refusals.RemoteError as error:
+            if error.kind is refusals.Kind.NOT_FOUND:
+                raise refusals.RemoteError(
                     error.kind, f"there is no backup {wanted} in {self.remote.words}"
                 ) from error
             raise
@@ -438,7 +439,7 @@ class Catalog:
         """Download a backup's file as it is stored, to be checked by the caller.
 
         Raises:
-            remotes.RemoteError: what is wrong, in one sentence.
+            refusals.RemoteError: what is wrong, in one sentence.
         """
         self._snapshots.get(manifest.file, local, size=manifest.stored_size, progress=progress)
 
@@ -446,7 +447,7 @@ class Catalog:
         """Remove a backup, manifest first: it is never listed half.
 
         Raises:
-            remotes.RemoteError: it is still there, or its file is left over.
+            refusals.RemoteError: it is still there, or its file is left over.
         """
         self._snapshots.delete(f"{manifest.id}.json")
         self._snapshots.delete(manifest.file)
@@ -455,7 +456,7 @@ class Catalog:
         """Remove leftovers by their names in `Listing.leftovers`, and those that no listing shows.
 
         Raises:
-            remotes.RemoteError: what is wrong, in one sentence.
+            refusals.RemoteError: what is wrong, in one sentence.
         """
         for name in names:
             self.remote.delete(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 
-from backup import remote
+from backup import destination, refusals
 
 
 class State(enum.Enum):
@@ -28,7 +28,7 @@ class Choice:
     """
 
     state: State
-    settings: remote.Settings | None = None
+    settings: destination.Settings | None = None
     sentence: str = ""
 
 
@@ -68,6 +68,6 @@ def choose(
             "the field rclone-conf",
         )
     try:
-        return Choice(State.READY, remote.from_config(path, config or "", limit, environment))
-    except remote.RemoteError as error:
+        return Choice(State.READY, destination.from_config(path, config or "", limit, environment))
+    except refusals.RemoteError as error:
         return Choice(State.WRONG, sentence=f"{str(error)[:1].upper()}{str(error)[1:]}")

@@ -113,7 +113,7 @@ def create_backup(
 
     Raises:
         errors.EtcdError: no snapshot could be had.
-        remotes.RemoteError: it could not be stored; nothing is listed that was not before.
+        refusals.RemoteError: it could not be stored; nothing is listed that was not before.
     """
     taken_at = time.time()
     with scratch(workdir) as folder:

@@ -53,7 +53,7 @@ class Manual:
         Raises:
             BackupError: there is nothing to back up.
             errors.EtcdError: no snapshot could be had.
-            remotes.RemoteError: it could not be stored.
+            refusals.RemoteError: it could not be stored.
         """
         from backup import create
 
@@ -75,7 +75,7 @@ class Manual:
 
         Raises:
             BackupError: that can be no folder.
-            remotes.RemoteError: the remote cannot be read.
+            refusals.RemoteError: the remote cannot be read.
         """
         return self._catalog(cluster_name).read()
 
@@ -85,7 +85,7 @@ class Manual:
         Raises:
             BackupError: there is no such backup.
             errors.EtcdError: it is not proven.
-            remotes.RemoteError: it cannot be had.
+            refusals.RemoteError: it cannot be had.
         """
         from backup import create, proof, restore
 
@@ -110,7 +110,7 @@ class Manual:
 
         Raises:
             BackupError: there is no such backup, or it is that one.
-            remotes.RemoteError: it is not deleted.
+            refusals.RemoteError: it is not deleted.
         """
         catalog = self._catalog()
         found = catalog.read()

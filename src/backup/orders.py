@@ -7,6 +7,7 @@ import json
 import pathlib
 from typing import Any
 
+from backup import destination, refusals
 from backup import remote as remotes
 from etcd import client
 
@@ -108,20 +109,20 @@ class Config:
         """The remote that clusters share.
 
         Raises:
-            remotes.RemoteError: there is none, or its settings cannot be read.
+            refusals.RemoteError: there is none, or its settings cannot be read.
         """
         if not self.remote:
-            raise remotes.RemoteError(
-                remotes.Kind.CONFIG,
+            raise refusals.RemoteError(
+                refusals.Kind.CONFIG,
                 "no remote is configured: relate s3-credentials or set backup-remote",
             )
         try:
             text = pathlib.Path(self.remote).read_text()
         except OSError as error:
-            raise remotes.RemoteError(
-                remotes.Kind.CONFIG, f"{self.remote} cannot be read: {error.strerror}"
+            raise refusals.RemoteError(
+                refusals.Kind.CONFIG, f"{self.remote} cannot be read: {error.strerror}"
             ) from error
-        return remotes.Remote(remotes.Settings.from_json(text))
+        return remotes.Remote(destination.Settings.from_json(text))
 
     @property
     def tls(self) -> client.TLSFiles:

@@ -9,7 +9,7 @@ import subprocess
 import zlib
 from typing import TYPE_CHECKING
 
-from backup import remote as remotes
+from backup import refusals
 
 if TYPE_CHECKING:
     import pathlib
@@ -72,7 +72,7 @@ def pack(source: pathlib.Path, target: pathlib.Path, compression: str) -> Digest
     """Write the packed file.
 
     Raises:
-        remotes.RemoteError: there is no room, or the tool failed.
+        refusals.RemoteError: there is no room, or the tool failed.
     """
     hashed, size = hashlib.sha256(), 0
 
@@ -91,7 +91,7 @@ def unpack(source: pathlib.Path, target: pathlib.Path, compression: str, limit: 
     """Write the unpacked file, of at most `limit` bytes.
 
     Raises:
-        remotes.RemoteError: there is no room, it is damaged, or holds more than it should.
+        refusals.RemoteError: there is no room, it is damaged, or holds more than it should.
     """
     hashed, size = hashlib.sha256(), 0
 
@@ -99,8 +99,8 @@ def unpack(source: pathlib.Path, target: pathlib.Path, compression: str, limit: 
         nonlocal size
         size += len(block)
         if size > limit:
-            raise remotes.RemoteError(
-                remotes.Kind.CORRUPT, f"{source.name} holds more than its {limit} bytes"
+            raise refusals.RemoteError(
+                refusals.Kind.CORRUPT, f"{source.name} holds more than its {limit} bytes"
             )
         hashed.update(block)
         file.write(block)
@@ -117,8 +117,8 @@ def _through(
     """Run a file through a packer."""
     path = shutil.which(tool)
     if not path:
-        raise remotes.RemoteError(
-            remotes.Kind.TOOL, f"{tool} is not installed on this unit: install it to read backups"
+        raise refusals.RemoteError(
+            refusals.Kind.TOOL, f"{tool} is not installed on this unit: install it to read backups"
         )
     with source.open("rb") as stdin:
         process = subprocess.Popen(
@@ -133,17 +133,17 @@ def _through(
             write(block)
         code = process.wait(timeout=60 + source.stat().st_size / _SLOW)
     except OSError as error:
-        raise remotes.RemoteError(
-            remotes.Kind.FULL, f"there is no room to work beside {source}: {error.strerror}"
+        raise refusals.RemoteError(
+            refusals.Kind.FULL, f"there is no room to work beside {source}: {error.strerror}"
         ) from error
     except subprocess.TimeoutExpired as error:
-        raise remotes.RemoteError(remotes.Kind.TIMEOUT, f"{tool} does not end") from error
+        raise refusals.RemoteError(refusals.Kind.TIMEOUT, f"{tool} does not end") from error
     finally:
         if process.poll() is None:
             process.kill()
             process.wait()
         process.stdout.close()
     if code:
-        raise remotes.RemoteError(
-            remotes.Kind.CORRUPT, f"{source.name} is damaged: {tool} refuses it"
+        raise refusals.RemoteError(
+            refusals.Kind.CORRUPT, f"{source.name} is damaged: {tool} refuses it"
         )

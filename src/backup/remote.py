@@ -13,8 +13,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import enum
-import hashlib
 import json
 import os
 import pathlib
@@ -25,10 +23,9 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Generator
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, Any, cast
 
-if TYPE_CHECKING:
-    import configparser
+from backup import destination, refusals
 
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all or 0 when unknown), about once a second."""
@@ -40,7 +37,6 @@ _IDLE = "60s"
 _LIMIT = 1 << 20
 _ATTEMPTS = 4  # connections for one download
 
-_PASSED = ("AWS_", "AZURE_", "GOOGLE_", "OS_")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
 # Backends whose default upload buffers exceed what a backup may take of a machine's memory.
@@ -54,122 +50,6 @@ _SMALL = {
     "RCLONE_DROPBOX_CHUNK_SIZE": "8Mi",
     "RCLONE_GOOGLEPHOTOS_BATCH_SIZE": "1",
 }
-
-
-class Kind(enum.Enum):
-    """What is wrong, for callers that decide by it."""
-
-    UNREACHABLE = "unreachable"
-    READ_ONLY = "read-only"
-    FULL = "full"
-    CREDENTIALS = "credentials"
-    CA = "ca"
-    NOT_FOUND = "not-found"
-    LOST = "lost"
-    SERVER = "server"
-    CONFIG = "config"
-    TIMEOUT = "timeout"
-    CORRUPT = "corrupt"
-    TOOL = "tool"
-    OTHER = "other"
-
-
-class RemoteError(Exception):
-    """A remote did not do what was asked; `str()` is the sentence that an operator reads.
-
-    Attributes:
-        kind: what is wrong.
-    """
-
-    def __init__(self, kind: Kind, sentence: str) -> None:
-        super().__init__(sentence)
-        self.kind = kind
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What reaching a remote takes. Holds credentials: write it to 0600 files only.
-
-    Attributes:
-        config: an rclone configuration, INI text.
-        path: an rclone path, `name:folder`, or an absolute local folder.
-        ca: PEM certificates to trust instead of the system's, "" for the system's.
-        bandwidth: rclone's `--bwlimit`, bytes per second with a suffix (`10M`), "" for no limit.
-        environment: variables for rclone, as a role or the file of a token takes them.
-    """
-
-    config: str = dataclasses.field(repr=False)
-    path: str
-    ca: str = dataclasses.field(default="", repr=False)
-    bandwidth: str = ""
-    environment: tuple[tuple[str, str], ...] = dataclasses.field(default=(), repr=False)
-
-    def __post_init__(self) -> None:
-        """Refuse what rclone could never use, or what would put a secret on a command line.
-
-        Raises:
-            RemoteError: of kind CONFIG.
-        """
-        problem = _problem(self)
-        if problem:
-            raise RemoteError(Kind.CONFIG, problem)
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes whenever anything here does, and tells nothing about it."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
-
-    def to_json(self) -> str:
-        """All of it, credentials included."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> Settings:
-        """Read what `to_json` wrote.
-
-        Raises:
-            RemoteError: of kind CONFIG.
-        """
-        try:
-            raw: dict[str, Any] = json.loads(text)
-            return cls(
-                config=str(raw["config"]),
-                path=str(raw["path"]),
-                ca=str(raw.get("ca", "")),
-                bandwidth=str(raw.get("bandwidth", "")),
-                environment=tuple((str(k), str(v)) for k, v in raw.get("environment", ())),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise RemoteError(
-                Kind.CONFIG, "the remote's settings on this unit cannot be read"
-            ) from error
-
-
-@dataclasses.dataclass(frozen=True)
-class S3:
-    """What the `s3` interface tells, typed.
-
-    Attributes:
-        bucket: its name.
-        access_key: access key ID; "" with `secret_key` "" takes a role from the environment.
-        secret_key: secret access key.
-        endpoint: URL, "" for AWS.
-        region: "" for the endpoint's default.
-        path: folder in the bucket, "" for its root.
-        uri_style: `path` or `host`.
-        storage_class: "" for the bucket's default.
-        ca_chain: PEM certificates of the endpoint's authority, empty for the system's.
-    """
-
-    bucket: str
-    access_key: str = dataclasses.field(repr=False)
-    secret_key: str = dataclasses.field(repr=False)
-    endpoint: str = ""
-    region: str = ""
-    path: str = ""
-    uri_style: str = "path"
-    storage_class: str = ""
-    ca_chain: tuple[str, ...] = dataclasses.field(default=(), repr=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,81 +67,12 @@ class Entry:
     modified: float
 
 
-def from_s3(s3: S3, bandwidth: str = "") -> Settings:
-    """Settings for a bucket that a relation describes.
-
-    Raises:
-        RemoteError: of kind CONFIG.
-    """
-    if not s3.bucket:
-        raise RemoteError(Kind.CONFIG, "the s3 relation names no bucket")
-    if s3.uri_style not in ("", "path", "host"):
-        raise RemoteError(
-            Kind.CONFIG, f"the s3 relation asks for uri style {s3.uri_style!r}: not path or host"
-        )
-    amazon = not s3.endpoint or "amazonaws.com" in s3.endpoint
-    options = {
-        "type": "s3",
-        "provider": "AWS" if amazon else "Other",
-        "access_key_id": s3.access_key,
-        "secret_access_key": s3.secret_key,
-        "env_auth": "false" if s3.access_key else "true",
-        "endpoint": s3.endpoint.rstrip("/"),
-        "region": s3.region or "us-east-1",
-        "force_path_style": "false" if s3.uri_style == "host" else "true",
-        "storage_class": s3.storage_class,
-        # Asking for the bucket on every upload needs rights that a good policy does not give.
-        "no_check_bucket": "true",
-        # The manifest's SHA-256 guards the whole; each part still carries its own MD5.
-        "disable_checksum": "true",
-    }
-    lines = ["[s3]"]
-    for key, value in options.items():
-        if _unwritable(value):
-            raise RemoteError(Kind.CONFIG, f"the s3 relation's {key} has characters not allowed")
-        if value:
-            lines.append(f"{key} = {value}")
-    folder = s3.path.strip("/")
-    return Settings(
-        config="\n".join(lines) + "\n",
-        path=f"s3:{s3.bucket}" + (f"/{folder}" if folder else ""),
-        ca="\n".join(part.strip() for part in s3.ca_chain if part.strip()),
-        bandwidth=bandwidth,
-    )
-
-
-def from_config(
-    path: str,
-    config: str,
-    bandwidth: str = "",
-    environment: str = "",
-) -> Settings:
-    """Settings for any rclone remote: `backup-remote` and `rclone-config` as configured.
-
-    Args:
-        path: an rclone path.
-        config: an rclone configuration.
-        bandwidth: as in `Settings`.
-        environment: lines of `NAME=value`.
-
-    Raises:
-        RemoteError: of kind CONFIG.
-    """
-    lines = [line.strip() for line in environment.splitlines() if line.strip()]
-    return Settings(
-        config=config.replace("\r\n", "\n"),
-        path=path.strip(),
-        bandwidth=bandwidth.strip(),
-        environment=tuple((k.strip(), v.strip()) for k, _, v in (x.partition("=") for x in lines)),
-    )
-
-
 class Remote:
     """A folder on a remote."""
 
     def __init__(
         self,
-        settings: Settings,
+        settings: destination.Settings,
         binary: pathlib.Path | None = None,
         client: tuple[pathlib.Path, pathlib.Path] | None = None,
     ) -> None:
@@ -309,22 +120,24 @@ class Remote:
         content = secrets.token_hex(32).encode()
         try:
             self.put_bytes(name, content)
-        except RemoteError as error:
-            if error.kind is not Kind.NOT_FOUND or not self._make_bucket():
+        except refusals.RemoteError as error:
+            if error.kind is not refusals.Kind.NOT_FOUND or not self._make_bucket():
                 raise
             self.put_bytes(name, content)
         try:
             back = self.get_bytes(name)
-        except RemoteError as error:
-            raise RemoteError(
+        except refusals.RemoteError as error:
+            raise refusals.RemoteError(
                 error.kind, f"{self.words} takes objects but does not give them back: {error}"
             ) from error
         if back != content:
-            raise RemoteError(Kind.CORRUPT, f"{self.words} gives back other bytes than it took")
+            raise refusals.RemoteError(
+                refusals.Kind.CORRUPT, f"{self.words} gives back other bytes than it took"
+            )
         try:
             self.delete(name)
-        except RemoteError as error:
-            raise RemoteError(
+        except refusals.RemoteError as error:
+            raise refusals.RemoteError(
                 error.kind, f"{self.words} does not let objects be deleted: {error}"
             ) from error
 
@@ -394,20 +207,21 @@ class Remote:
                     if got == before:
                         self._must_exist(name)
                     if size is not None and got < size:
-                        raise RemoteError(
-                            Kind.CORRUPT,
+                        raise refusals.RemoteError(
+                            refusals.Kind.CORRUPT,
                             f"{name} on {self.words} ends after {got} of {size} bytes",
                         )
                     break
-                except RemoteError as error:
-                    if error.kind not in _PASSING or attempt == _ATTEMPTS:
+                except refusals.RemoteError as error:
+                    if not error.passing or attempt == _ATTEMPTS:
                         raise
                     time.sleep(min(2.0 ** (attempt - 1), 8.0))
             got = os.fstat(target.fileno()).st_size
             if size is not None and got > size:
                 target.truncate(0)
-                raise RemoteError(
-                    Kind.CORRUPT, f"{name} on {self.words} is longer than its {size} bytes"
+                raise refusals.RemoteError(
+                    refusals.Kind.CORRUPT,
+                    f"{name} on {self.words} is longer than its {size} bytes",
                 )
         part.replace(local)
         if progress:
@@ -438,7 +252,7 @@ class Remote:
     def _must_exist(self, name: str) -> None:
         """Object stores take a missing object for an empty folder, which reads as no bytes."""
         if not self._run(["lsf", "--files-only", self._path(name)]).strip():
-            raise RemoteError(Kind.NOT_FOUND, f"{self.words} has no {name}")
+            raise refusals.RemoteError(refusals.Kind.NOT_FOUND, f"{self.words} has no {name}")
 
     def put_bytes(self, name: str, data: bytes) -> None:
         """Upload a small object.
@@ -469,8 +283,8 @@ class Remote:
         command += ["--use-server-modtime", self._path(prefix)]
         try:
             raw = self._run(command, timeout=_SHORT * 4)
-        except RemoteError as error:
-            if error.kind is Kind.NOT_FOUND:
+        except refusals.RemoteError as error:
+            if error.kind is refusals.Kind.NOT_FOUND:
                 return ()
             raise
         try:
@@ -485,8 +299,8 @@ class Remote:
                 )
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise RemoteError(
-                Kind.OTHER, f"the listing of {self.words} cannot be understood"
+            raise refusals.RemoteError(
+                refusals.Kind.OTHER, f"the listing of {self.words} cannot be understood"
             ) from error
 
     def mirror(self, pattern: str, local: pathlib.Path) -> None:
@@ -505,8 +319,8 @@ class Remote:
         command += ["--checksum", "--transfers", "8", "--checkers", "8"]
         try:
             self._run([*command, self._path(""), str(local.absolute())], timeout=_SHORT * 4)
-        except RemoteError as error:
-            if error.kind not in (Kind.NOT_FOUND, Kind.CORRUPT):
+        except refusals.RemoteError as error:
+            if error.kind not in (refusals.Kind.NOT_FOUND, refusals.Kind.CORRUPT):
                 raise
 
     def delete(self, name: str) -> bool:
@@ -517,8 +331,8 @@ class Remote:
         """
         try:
             self._run(["deletefile", self._path(name)])
-        except RemoteError as error:
-            if error.kind is Kind.NOT_FOUND:
+        except refusals.RemoteError as error:
+            if error.kind is refusals.Kind.NOT_FOUND:
                 return False
             raise
         return True
@@ -532,11 +346,9 @@ class Remote:
         Args:
             older: seconds since they began, at least.
         """
-        name = self.settings.path.partition(":")[0]
-        parser = _parsed(self.settings.config)
-        if parser is None or parser.get(name, "type", fallback="") != "s3":
+        if self.settings.type != "s3":
             return
-        with contextlib.suppress(RemoteError):
+        with contextlib.suppress(refusals.RemoteError):
             self._run(["backend", "cleanup", self._path(""), "-o", f"max-age={older:.0f}s"])
 
     def _make_bucket(self) -> bool:
@@ -565,13 +377,13 @@ class Remote:
                     check=False,
                 )
             except subprocess.TimeoutExpired as error:
-                raise RemoteError(
-                    Kind.TIMEOUT, f"{self.words} did not answer within {timeout:.0f} s"
+                raise refusals.RemoteError(
+                    refusals.Kind.TIMEOUT, f"{self.words} did not answer within {timeout:.0f} s"
                 ) from error
             except OSError as error:
                 raise self._no_tool(error) from error
         if done.returncode:
-            raise self._error(done.returncode, done.stderr.decode(errors="replace"))
+            raise self._refusal(done.returncode, done.stderr.decode(errors="replace"))
         return done.stdout
 
     def _transfer(
@@ -605,7 +417,7 @@ class Remote:
                 if process.stderr:
                     process.stderr.close()
         if code:
-            raise self._error(code, said)
+            raise self._refusal(code, said)
 
     def _watch(
         self,
@@ -627,7 +439,7 @@ class Remote:
                         return last
                     *lines, pending = (pending + chunk).split(b"\n")
                     for line in lines:
-                        stats, words = _heard(line.decode(errors="replace"))
+                        stats, words = refusals.heard(line.decode(errors="replace"))
                         counted = counted if stats is None else stats
                         last = (last + "\n" + words)[-8000:] if words else last
                 now = time.monotonic()
@@ -636,8 +448,9 @@ class Remote:
                     alive, before = now, done
                     tell(done)
                 if now - alive > _STALL:
-                    raise RemoteError(
-                        Kind.LOST, f"{self.words} moved no byte for {_STALL:.0f} s: given up"
+                    raise refusals.RemoteError(
+                        refusals.Kind.LOST,
+                        f"{self.words} moved no byte for {_STALL:.0f} s: given up",
                     )
 
     @contextlib.contextmanager
@@ -667,18 +480,13 @@ class Remote:
                 command += ["--client-cert", str(certificate), "--client-key", str(key)]
             yield command + arguments, tuple(descriptors), _environment(settings)
 
-    def _no_tool(self, error: OSError) -> RemoteError:
-        return RemoteError(Kind.TOOL, f"rclone cannot be run on this unit: {error.strerror}")
+    def _refusal(self, code: int, said: str) -> refusals.RemoteError:
+        return refusals.refusal(self.words, code, said, self.settings.config)
 
-    def _error(self, code: int, said: str) -> RemoteError:
-        kind, reason = classify(code, said)
-        return RemoteError(
-            kind, f"{self.words} {_PHRASES[kind]}{_scrub(reason, self.settings.config)}"
+    def _no_tool(self, error: OSError) -> refusals.RemoteError:
+        return refusals.RemoteError(
+            refusals.Kind.TOOL, f"rclone cannot be run on this unit: {error.strerror}"
         )
-
-
-_PASSING = {Kind.LOST, Kind.SERVER, Kind.UNREACHABLE, Kind.TIMEOUT, Kind.OTHER}
-"""What may be over at the next try."""
 
 
 def rclone() -> pathlib.Path:
@@ -689,176 +497,8 @@ def rclone() -> pathlib.Path:
     """
     found = shutil.which("rclone")
     if not found:
-        raise RemoteError(Kind.TOOL, "rclone is not installed on this unit")
+        raise refusals.RemoteError(refusals.Kind.TOOL, "rclone is not installed on this unit")
     return pathlib.Path(found)
-
-
-# First match wins: specific causes stand before the general words that accompany them.
-_CAUSES: tuple[tuple[Kind, str], ...] = (
-    (Kind.CA, r"x509:|certificate (is|has|signed)|unknown authority|tls: .*certificate"),
-    (Kind.CA, r"server gave HTTP response to HTTPS|first record does not look like a TLS"),
-    (Kind.FULL, r"no space left|quota ?exceeded|insufficient ?storage|disk quota|\b507\b"),
-    (
-        Kind.FULL,
-        r"storage ?full|over ?quota|not enough space|too big for remaining disk|XMinioStorageFull",
-    ),
-    (Kind.CONFIG, r"didn't find section|couldn't find type|unknown backend|can't be blank"),
-    (Kind.CONFIG, r"unable to decrypt configuration|Failed to (load|parse) config|unknown flag"),
-    (
-        Kind.CONFIG,
-        r"InvalidBucketName|need (user|pass|bucket|url)|password not set|must be set|obscure",
-    ),
-    (Kind.CREDENTIALS, r"InvalidAccessKeyId|SignatureDoesNotMatch|InvalidToken|ExpiredToken"),
-    (Kind.CREDENTIALS, r"NoCredentialProviders|no valid credential|unable to authenticate"),
-    (Kind.CREDENTIALS, r"\b401\b|Unauthorized|invalid_grant|Login incorrect|bad credentials"),
-    (Kind.READ_ONLY, r"read-only|permission denied|MethodNotAllowed|\b405\b|AccessDenied"),
-    (Kind.READ_ONLY, r"\b403\b|Forbidden"),
-    (Kind.CORRUPT, r"corrupted on transfer|failed to authenticate decrypted|bad magic|BadDigest"),
-    (Kind.UNREACHABLE, r"connection refused|no such host|no route to host|network is unreach"),
-    (Kind.UNREACHABLE, r"dial tcp|server misbehaving|lookup .* on |couldn't connect"),
-    (Kind.LOST, r"connection reset|unexpected EOF|\bEOF\b|broken pipe|use of closed network"),
-    (Kind.LOST, r"i/o timeout|timeout awaiting|deadline exceeded|connection (was )?closed"),
-    (Kind.LOST, r"Incomplete ?Body|RequestTimeout"),
-    (Kind.SERVER, r"\b50[0234]\b|SlowDown|ServiceUnavailable|InternalError"),
-    (Kind.NOT_FOUND, r"NoSuchBucket|NoSuchKey|not found|doesn't exist|no such file|\b404\b"),
-)
-
-_NUMBERS = re.compile(r"status code: \d+, request id: ")
-"""Begins the line below the cause in which older clients of S3 give a request's numbers."""
-
-_PHRASES = {
-    Kind.UNREACHABLE: "cannot be reached: ",
-    Kind.READ_ONLY: "does not permit this: ",
-    Kind.FULL: "is full: ",
-    Kind.CREDENTIALS: "refuses the credentials: ",
-    Kind.CA: "cannot be trusted, its certificate does not fit the authorities given: ",
-    Kind.NOT_FOUND: "does not have it: ",
-    Kind.LOST: "broke the connection off: ",
-    Kind.SERVER: "fails on its own side: ",
-    Kind.CONFIG: "is not configured rightly: ",
-    Kind.TIMEOUT: "is too slow: ",
-    Kind.CORRUPT: "answers with damaged data: ",
-    Kind.TOOL: "cannot be used: ",
-    Kind.OTHER: "failed: ",
-}
-
-
-def classify(code: int, said: str) -> tuple[Kind, str]:
-    """What rclone's exit code and words mean, and the words cut down to the reason.
-
-    Args:
-        code: rclone's exit code (3 and 4: folder, file not found).
-        said: what it wrote on standard error, JSON lines or plain ones.
-    """
-    messages: list[str] = []
-    for line in said.splitlines():
-        _, words = _heard(line)
-        if words:
-            messages.append(words)
-    text = "\n".join(messages)
-    causes = [words for words in messages if not _NUMBERS.match(words)] or messages
-    reason = _reason(causes[-1] if causes else f"rclone ended with code {code}")
-    for kind, pattern in _CAUSES:
-        if re.search(pattern, text, re.IGNORECASE):
-            return kind, reason
-    if code in (3, 4):
-        return Kind.NOT_FOUND, reason
-    return (Kind.LOST if code == 5 else Kind.OTHER), reason
-
-
-def _reason(message: str) -> str:
-    """The end of rclone's chain of wrapped errors, which is where the cause stands."""
-    message = re.sub(r"\s+", " ", message).strip()
-    message = re.sub(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d (\w+ +: )?", "", message)
-    message = re.sub(r"^Failed to \S+( with \d+ errors)?: (last error was: )?", "", message)
-    message = re.sub(
-        r"https response error StatusCode: \d+, RequestID: \S*, HostID: \S*,", "", message
-    )
-    message = re.sub(r"\s+(status code: \d+, )?request id: .*$", "", message)
-    return message if len(message) <= 240 else "... " + message[-236:]
-
-
-def _heard(line: str) -> tuple[int | None, str]:
-    """One line of rclone's standard error: bytes moved when it says so, and its message."""
-    if not line.startswith("{"):
-        return None, line.strip()
-    try:
-        raw = cast("dict[str, Any]", json.loads(line))
-    except ValueError:
-        return None, line.strip()
-    stats = raw.get("stats")
-    if isinstance(stats, dict):
-        return int(cast("dict[str, Any]", stats).get("bytes") or 0), ""
-    if raw.get("level") in ("info", "debug"):
-        return None, ""
-    return None, str(raw.get("msg", "")).strip()
-
-
-def _scrub(text: str, config: str) -> str:
-    """`text` without any value of an option that sounds secret."""
-    for line in config.splitlines():
-        key, _, value = line.partition("=")
-        if re.search(r"key|pass|secret|token|credential|account", key, re.IGNORECASE):
-            value = value.strip()
-            if len(value) >= 6:
-                text = text.replace(value, "***")
-    return text
-
-
-def _problem(settings: Settings) -> str:
-    """Why settings cannot be used, "" when nothing speaks against them."""
-    path, config = settings.path, settings.config
-    if "RCLONE_ENCRYPT_V0" in config:
-        return "rclone-config is encrypted: give it in plain text, a Juju secret protects it"
-    if _unwritable(path) or path != path.strip():
-        return "backup-remote has characters not allowed"
-    if settings.bandwidth and not re.fullmatch(
-        r"off|\d+(\.\d+)?[bkmgtpBKMGTP]?", settings.bandwidth
-    ):
-        return f"the bandwidth limit {settings.bandwidth!r} is not a number with B, K, M or G"
-    for variable, value in settings.environment:
-        if not re.fullmatch(rf"({'|'.join(_PASSED)})[A-Z0-9_]+", variable) or not value:
-            return (
-                "rclone-config's field environment has a line that is none of AWS_...=, "
-                "AZURE_...=, GOOGLE_...=, OS_...= with a value"
-            )
-    if path.startswith("/"):
-        return ""
-    if path.startswith(":"):
-        return "backup-remote names options in its path: put them in rclone-config instead"
-    name, colon, _ = path.partition(":")
-    if not colon or not name:
-        return f"backup-remote {path!r} is not of the form name:path"
-    if "," in name:
-        return "backup-remote names options in its path: put them in rclone-config instead"
-    names = section_names(config)
-    if names is None:
-        return "rclone-config is not an rclone configuration: it has no [section] with options"
-    if name not in names:
-        return f"rclone-config has no section [{name}], which backup-remote names"
-    return ""
-
-
-def section_names(config: str) -> tuple[str, ...] | None:
-    """The remotes that an rclone configuration defines, None when it is not one."""
-    parser = _parsed(config)
-    return None if parser is None else tuple(parser.sections())
-
-
-def _parsed(config: str) -> configparser.RawConfigParser | None:
-    import configparser  # costly, and most remotes come by the relation
-
-    parser = configparser.RawConfigParser(strict=False, delimiters=("=",), allow_no_value=True)
-    try:
-        parser.read_string(config)
-    except configparser.Error:
-        return None
-    return parser
-
-
-def _unwritable(value: str) -> bool:
-    """Could not stand in rclone's configuration as it is."""
-    return bool(re.search(r"[\x00-\x1f\x7f]", value)) or value[:1] in ('"', "`") or "%(" in value
 
 
 def _join(path: str, name: str) -> str:
@@ -878,14 +518,14 @@ def _seconds(stamp: str) -> float:
     return whole + float(match[2] or 0)
 
 
-def _environment(settings: Settings) -> dict[str, str]:
+def _environment(settings: destination.Settings) -> dict[str, str]:
     """The environment of rclone: no home, a role's variables, the model's proxy, small buffers."""
     environment = {
         "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
         "GOMEMLIMIT": "64MiB",
         "GOGC": "50",
     }
-    environment.update({k: v for k, v in os.environ.items() if k.startswith(_PASSED)})
+    environment.update({k: v for k, v in os.environ.items() if k.startswith(destination.PASSED)})
     environment.update(settings.environment)
     # rclone 1.60 refuses every S3 remote when this is set; `Settings.ca` says the same.
     environment.pop("AWS_CA_BUNDLE", None)

@@ -7,7 +7,7 @@ import pathlib
 import shutil
 from typing import TYPE_CHECKING
 
-from backup import catalog, packing, share
+from backup import catalog, packing, refusals, share
 from backup import remote as remotes
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def fetch(
         progress: told how far the download is.
 
     Raises:
-        remotes.RemoteError: in one sentence what is wrong.
+        refusals.RemoteError: in one sentence what is wrong.
     """
     if isinstance(source, File):
         return _checked_file(source)
@@ -143,8 +143,8 @@ def fetch(
             return _fetch_shared(source, directory, tls, progress)
         return _fetch_stored(source, directory, remote, progress)
     except OSError as error:
-        raise remotes.RemoteError(
-            remotes.Kind.FULL, f"the snapshot cannot be written to {directory}: {error.strerror}"
+        raise refusals.RemoteError(
+            refusals.Kind.FULL, f"the snapshot cannot be written to {directory}: {error.strerror}"
         ) from error
 
 
@@ -153,10 +153,10 @@ def _checked_file(source: File) -> Fetched:
     try:
         found = packing.digest(path)
     except FileNotFoundError as error:
-        raise remotes.RemoteError(remotes.Kind.NOT_FOUND, f"there is no file {path}") from error
+        raise refusals.RemoteError(refusals.Kind.NOT_FOUND, f"there is no file {path}") from error
     except OSError as error:
-        raise remotes.RemoteError(
-            remotes.Kind.OTHER, f"{path} cannot be read: {error.strerror}"
+        raise refusals.RemoteError(
+            refusals.Kind.OTHER, f"{path} cannot be read: {error.strerror}"
         ) from error
     _compare(str(path), found, source.sha256, source.size)
     return Fetched(path, found.size, found.sha256)
@@ -166,7 +166,9 @@ def _fetch_shared(
     source: Shared, directory: pathlib.Path, tls: TLS | None, progress: remotes.Progress | None
 ) -> Fetched:
     if tls is None:
-        raise remotes.RemoteError(remotes.Kind.CONFIG, "there is no certificate to fetch it with")
+        raise refusals.RemoteError(
+            refusals.Kind.CONFIG, "there is no certificate to fetch it with"
+        )
     cert, key, ca = tls
     target = directory / _FILE
     _refuse_full(directory, source.size - _present(target))
@@ -185,14 +187,14 @@ def _fetch_stored(
     progress: remotes.Progress | None,
 ) -> Fetched:
     if remote is None:
-        raise remotes.RemoteError(
-            remotes.Kind.CONFIG, f"backup {source.id} is on a remote, but none is configured here"
+        raise refusals.RemoteError(
+            refusals.Kind.CONFIG, f"backup {source.id} is on a remote, but none is configured here"
         )
     backups = catalog.Catalog(remote, source.folder)
     manifest = backups.manifest(source.id)
     if source.sha256 and manifest.sha256 != source.sha256:
-        raise remotes.RemoteError(
-            remotes.Kind.CORRUPT, f"backup {source.id} is not the one that was chosen: it changed"
+        raise refusals.RemoteError(
+            refusals.Kind.CORRUPT, f"backup {source.id} is not the one that was chosen: it changed"
         )
     target = directory / _FILE
     stored = directory / manifest.file if manifest.compression else target
@@ -208,7 +210,7 @@ def _fetch_stored(
         try:
             found = packing.unpack(stored, target, manifest.compression, manifest.size)
             _compare(name, found, manifest.sha256, manifest.size)
-        except remotes.RemoteError:
+        except refusals.RemoteError:
             target.unlink(missing_ok=True)
             raise
         finally:
@@ -226,8 +228,8 @@ def _twice(
         download()
         found = packing.digest(target)
         _compare(name, found, sha256, size)
-    except remotes.RemoteError as error:
-        if error.kind is not remotes.Kind.CORRUPT:
+    except refusals.RemoteError as error:
+        if error.kind is not refusals.Kind.CORRUPT:
             raise
         target.unlink(missing_ok=True)
         part.unlink(missing_ok=True)
@@ -240,12 +242,12 @@ def _twice(
 
 def _compare(name: str, found: packing.Digest, sha256: str, size: int) -> None:
     if size and found.size != size:
-        raise remotes.RemoteError(
-            remotes.Kind.CORRUPT, f"{name} has {found.size} bytes, not the {size} that it should"
+        raise refusals.RemoteError(
+            refusals.Kind.CORRUPT, f"{name} has {found.size} bytes, not the {size} that it should"
         )
     if sha256 and found.sha256 != sha256:
-        raise remotes.RemoteError(
-            remotes.Kind.CORRUPT, f"{name} is damaged: its sha256 is not the one recorded"
+        raise refusals.RemoteError(
+            refusals.Kind.CORRUPT, f"{name} is damaged: its sha256 is not the one recorded"
         )
 
 
@@ -257,8 +259,8 @@ def _present(target: pathlib.Path) -> int:
 def _refuse_full(directory: pathlib.Path, needed: int) -> None:
     free = shutil.disk_usage(directory).free
     if free < needed + _MARGIN:
-        raise remotes.RemoteError(
-            remotes.Kind.FULL,
+        raise refusals.RemoteError(
+            refusals.Kind.FULL,
             f"{directory} has {free >> 20} MiB free, but the snapshot needs "
             f"{(needed + _MARGIN) >> 20} MiB: make room and try again",
         )

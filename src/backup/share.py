@@ -21,7 +21,7 @@ import subprocess
 import sys
 from typing import Any, cast
 
-from backup import remote
+from backup import destination, refusals, remote
 
 _NAME = "snapshot.db"
 _CHUNK = 1 << 20
@@ -74,7 +74,7 @@ class Share:
             unit: systemd's name for it.
 
         Raises:
-            remote.RemoteError: of kind TOOL.
+            refusals.RemoteError: of kind TOOL.
         """
         self.stop(unit)
         command = ["systemd-run", "--quiet", "--collect", f"--unit={unit}"]
@@ -88,8 +88,8 @@ class Share:
         try:
             subprocess.run(command + self.argv(), check=True, capture_output=True, timeout=30)
         except (OSError, subprocess.SubprocessError) as error:
-            raise remote.RemoteError(
-                remote.Kind.TOOL, f"{self.file} cannot be served to the other units: {error}"
+            raise refusals.RemoteError(
+                refusals.Kind.TOOL, f"{self.file} cannot be served to the other units: {error}"
             ) from error
         return self.url
 
@@ -131,18 +131,18 @@ def fetch(
         progress: told how far it is.
 
     Raises:
-        remote.RemoteError: what is wrong, in one sentence.
+        refusals.RemoteError: what is wrong, in one sentence.
     """
     base, _, name = url.rpartition("/")
     if not re.fullmatch(r"https://[\w.:\[\]-]+", base) or not name:
-        raise remote.RemoteError(remote.Kind.CONFIG, f"{url} is not a peer's share")
+        raise refusals.RemoteError(refusals.Kind.CONFIG, f"{url} is not a peer's share")
     try:
         trusted = ca.read_text()
     except OSError as error:
-        raise remote.RemoteError(
-            remote.Kind.CONFIG, f"{ca} cannot be read: {error.strerror}"
+        raise refusals.RemoteError(
+            refusals.Kind.CONFIG, f"{ca} cannot be read: {error.strerror}"
         ) from error
-    settings = remote.Settings(
+    settings = destination.Settings(
         config=f"[peer]\ntype = http\nurl = {base}/\n", path="peer:", ca=trusted
     )
     peer = remote.Remote(settings, client=(cert, key))

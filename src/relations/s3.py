@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import ops
 
-from backup import choice
-from backup import remote as remotes
+from backup import choice, destination, refusals
 
 if TYPE_CHECKING:
     import object_storage
@@ -84,8 +83,8 @@ def read(given: dict[str, str], provider: str) -> choice.Choice:
             choice.State.WRONG, sentence=f"{provider} names no bucket: set its bucket option"
         )
     try:
-        made = remotes.from_s3(
-            remotes.S3(
+        made = destination.from_s3(
+            destination.S3(
                 bucket=given["bucket"],
                 access_key=given["access-key"],
                 secret_key=given["secret-key"],
@@ -97,7 +96,7 @@ def read(given: dict[str, str], provider: str) -> choice.Choice:
                 ca_chain=_chain(given.get("tls-ca-chain", "")),
             )
         )
-    except (remotes.RemoteError, ValueError) as error:
+    except (refusals.RemoteError, ValueError) as error:
         return choice.Choice(
             choice.State.WRONG, sentence=f"What {provider} gives cannot be used: {error}"
         )

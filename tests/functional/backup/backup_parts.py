@@ -15,7 +15,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from backup import remote
+from backup import destination
 from etcd import scratch, service
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class FaultProxy:
             self._drop(target)
 
 
-def s3_settings(bucket: str, port: int, ca: str, **changes: str) -> remote.Settings:
+def s3_settings(bucket: str, port: int, ca: str, **changes: str) -> destination.Settings:
     given = {
         "bucket": bucket,
         "access_key": ACCESS,
@@ -181,7 +181,7 @@ def s3_settings(bucket: str, port: int, ca: str, **changes: str) -> remote.Setti
         "path": "etcd",
         **changes,
     }
-    return remote.from_s3(remote.S3(ca_chain=(ca,), **given))
+    return destination.from_s3(destination.S3(ca_chain=(ca,), **given))
 
 
 def cluster(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import backup_parts as parts
 import pytest
 
-from backup import remote
+from backup import destination, remote
 from functional import signing
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def local(tmp_path: pathlib.Path) -> remote.Remote:
     folder = tmp_path / "disk"
     folder.mkdir()
     config = f"[disk]\ntype = alias\nremote = {folder}\n"
-    return remote.Remote(remote.from_config("disk:backups", config))
+    return remote.Remote(destination.from_config("disk:backups", config))
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def crypt(tmp_path: pathlib.Path) -> remote.Remote:
         timeout=20,
     ).stdout.strip()
     config = f"[secret]\ntype = crypt\nremote = {folder}\npassword = {obscured}\n"
-    return remote.Remote(remote.from_config("secret:", config))
+    return remote.Remote(destination.from_config("secret:", config))
 
 
 @pytest.fixture(params=["s3", "swift", "crypt", "local"])

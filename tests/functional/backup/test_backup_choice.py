@@ -11,7 +11,7 @@ import pytest
 import backups
 import keeper_service
 import settings
-from backup import choice, orders, remote
+from backup import choice, destination, orders, remote
 from etcd import client
 
 
@@ -21,8 +21,8 @@ class Told:
     def __init__(self, folder: pathlib.Path) -> None:
         self.endpoints = ("https://198.18.0.1:2379",)
         self.config: orders.Config | None = None
-        self.remote: remote.Settings | None = None
-        self.chosen: remote.Settings | None = None
+        self.remote: destination.Settings | None = None
+        self.chosen: destination.Settings | None = None
         paths = (pathlib.Path("ca"), pathlib.Path("cert"), pathlib.Path("key"))
         self.node = types.SimpleNamespace(
             unit="etcd/0",
@@ -41,8 +41,8 @@ class Told:
         self,
         _: pathlib.Path,
         config: orders.Config,
-        told: remote.Settings | None,
-        chosen: remote.Settings | None,
+        told: destination.Settings | None,
+        chosen: destination.Settings | None,
     ) -> bool:
         self.config, self.remote, self.chosen = config, told, chosen
         return True
@@ -69,7 +69,7 @@ def works(local: remote.Remote) -> choice.Choice:
 @pytest.fixture
 def fails(tmp_path: pathlib.Path) -> choice.Choice:
     (tmp_path / "file").touch()
-    return choice.Choice(choice.State.READY, remote.from_config(str(tmp_path / "file"), ""))
+    return choice.Choice(choice.State.READY, destination.from_config(str(tmp_path / "file"), ""))
 
 
 WAITING = choice.Choice(choice.State.WAITING, sentence="Waiting for s3 to give S3 credentials")

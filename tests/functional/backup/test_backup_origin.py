@@ -11,7 +11,7 @@ import pytest
 
 import backups
 import settings
-from backup import catalog, choice, manual, remote
+from backup import catalog, choice, destination, manual, remote
 
 
 def manifest(*, proven: bool) -> catalog.Manifest:
@@ -51,7 +51,7 @@ def origin(chosen: choice.Choice, *, recover: bool, named: str = "old"):
 @pytest.fixture
 def ready(tmp_path: pathlib.Path) -> choice.Choice:
     (tmp_path / "remote").mkdir()
-    return choice.Choice(choice.State.READY, remote.from_config(str(tmp_path / "remote"), ""))
+    return choice.Choice(choice.State.READY, destination.from_config(str(tmp_path / "remote"), ""))
 
 
 def publish(ready: choice.Choice, tmp_path: pathlib.Path, *, proven: bool) -> catalog.Manifest:
@@ -106,7 +106,9 @@ def test_given_no_remote_to_look_at_when_recovery_is_allowed_then_only_a_strange
 
 
 def test_given_a_remote_that_fails_when_recovery_is_allowed_then_nothing_is_founded():
-    lost = choice.Choice(choice.State.READY, remote.from_config("gone:x", "[gone]\ntype = ftp\n"))
+    lost = choice.Choice(
+        choice.State.READY, destination.from_config("gone:x", "[gone]\ntype = ftp\n")
+    )
     detail, held = origin(lost, recover=True)
     assert detail is None
     assert "cannot be seen" in held

@@ -14,7 +14,7 @@ import time
 import backup_parts as parts
 import pytest
 
-from backup import remote, share
+from backup import destination, refusals, remote, share
 from functional import signing
 
 
@@ -49,12 +49,12 @@ def test_given_an_object_when_put_again_then_the_new_content_stands(any_remote):
 
 
 def test_given_nothing_when_asked_for_then_not_found_and_no_harm(any_remote, tmp_path):
-    with pytest.raises(remote.RemoteError) as caught:
+    with pytest.raises(refusals.RemoteError) as caught:
         any_remote.get_bytes("none")
-    assert caught.value.kind is remote.Kind.NOT_FOUND
-    with pytest.raises(remote.RemoteError) as caught:
+    assert caught.value.kind is refusals.Kind.NOT_FOUND
+    with pytest.raises(refusals.RemoteError) as caught:
         any_remote.get("none", tmp_path / "none")
-    assert caught.value.kind is remote.Kind.NOT_FOUND
+    assert caught.value.kind is refusals.Kind.NOT_FOUND
     assert any_remote.delete("none") is False
     assert any_remote.list("nowhere") == ()
 
@@ -77,9 +77,9 @@ def test_given_an_earlier_part_when_got_then_it_goes_on_from_there(any_remote, t
 
 def test_given_a_longer_object_than_said_when_got_then_it_is_refused(any_remote, tmp_path):
     any_remote.put_bytes("file", b"x" * 1000)
-    with pytest.raises(remote.RemoteError) as caught:
+    with pytest.raises(refusals.RemoteError) as caught:
         any_remote.get("file", tmp_path / "down", size=999)
-    assert caught.value.kind is remote.Kind.CORRUPT
+    assert caught.value.kind is refusals.Kind.CORRUPT
     assert not (tmp_path / "down").exists()
 
 
@@ -92,16 +92,16 @@ def test_given_no_bucket_when_checked_then_it_is_made(s3_server):
 @pytest.mark.parametrize(
     ("changes", "kind"),
     [
-        ({"secret_key": "x" * 40}, remote.Kind.CREDENTIALS),
-        ({"access_key": "AKIDNOBODY0000"}, remote.Kind.CREDENTIALS),
-        ({"endpoint": "https://127.0.0.1:9"}, remote.Kind.UNREACHABLE),
-        ({"endpoint": "https://nowhere.invalid"}, remote.Kind.UNREACHABLE),
+        ({"secret_key": "x" * 40}, refusals.Kind.CREDENTIALS),
+        ({"access_key": "AKIDNOBODY0000"}, refusals.Kind.CREDENTIALS),
+        ({"endpoint": "https://127.0.0.1:9"}, refusals.Kind.UNREACHABLE),
+        ({"endpoint": "https://nowhere.invalid"}, refusals.Kind.UNREACHABLE),
     ],
 )
 def test_given_wrong_settings_when_checked_then_one_sentence(s3_server, bucket, changes, kind):
     wrong = remote.Remote(parts.s3_settings(bucket, s3_server.port, s3_server.ca, **changes))
     started = time.monotonic()
-    with pytest.raises(remote.RemoteError) as caught:
+    with pytest.raises(refusals.RemoteError) as caught:
         wrong.check()
     assert time.monotonic() - started < 60
     assert caught.value.kind is kind, str(caught.value)
@@ -112,23 +112,23 @@ def test_given_wrong_settings_when_checked_then_one_sentence(s3_server, bucket, 
 
 def test_given_another_authority_when_checked_then_it_says_so(s3_server, bucket, tmp_path):
     foreign = signing.Authority(tmp_path, "foreign").pem.read_text()
-    with pytest.raises(remote.RemoteError) as caught:
+    with pytest.raises(refusals.RemoteError) as caught:
         remote.Remote(parts.s3_settings(bucket, s3_server.port, foreign)).check()
-    assert caught.value.kind is remote.Kind.CA
+    assert caught.value.kind is refusals.Kind.CA
 
 
 def test_given_a_read_only_disk_when_checked_then_it_says_so(tmp_path):
     config = "[proc]\ntype = alias\nremote = /proc/sys\n"
-    with pytest.raises(remote.RemoteError) as caught:
-        remote.Remote(remote.from_config("proc:", config)).check()
-    assert caught.value.kind in (remote.Kind.READ_ONLY, remote.Kind.NOT_FOUND), caught.value
+    with pytest.raises(refusals.RemoteError) as caught:
+        remote.Remote(destination.from_config("proc:", config)).check()
+    assert caught.value.kind in (refusals.Kind.READ_ONLY, refusals.Kind.NOT_FOUND), caught.value
 
 
 def test_given_a_full_disk_when_put_then_it_says_so(full_disk, tmp_path):
     blob(tmp_path / "up", 3_000_000)
-    with pytest.raises(remote.RemoteError) as caught:
-        remote.Remote(remote.from_config(str(full_disk), "")).put(tmp_path / "up", "file")
-    assert caught.value.kind is remote.Kind.FULL
+    with pytest.raises(refusals.RemoteError) as caught:
+        remote.Remote(destination.from_config(str(full_disk), "")).put(tmp_path / "up", "file")
+    assert caught.value.kind is refusals.Kind.FULL
 
 
 def through(proxy: parts.FaultProxy, server: parts.S3Server, bucket: str) -> remote.Remote:
@@ -153,18 +153,18 @@ def test_given_a_connection_always_cut_when_put_then_lost_and_nothing_listed(
     far = through(proxy, s3_server, bucket)
     blob(tmp_path / "up", 6_000_000)
     proxy.fault, proxy.after = "cut-up", 1_000_000
-    with pytest.raises(remote.RemoteError) as caught:
+    with pytest.raises(refusals.RemoteError) as caught:
         far.put(tmp_path / "up", "file")
-    assert caught.value.kind in (remote.Kind.LOST, remote.Kind.UNREACHABLE), caught.value
+    assert caught.value.kind in (refusals.Kind.LOST, refusals.Kind.UNREACHABLE), caught.value
     proxy.fault = ""
     assert far.list() == ()
 
 
 def test_given_a_server_that_closes_at_once_when_checked_then_lost(proxy, s3_server, bucket):
     proxy.fault = "refuse"
-    with pytest.raises(remote.RemoteError) as caught:
+    with pytest.raises(refusals.RemoteError) as caught:
         through(proxy, s3_server, bucket).check()
-    assert caught.value.kind in (remote.Kind.LOST, remote.Kind.UNREACHABLE), caught.value
+    assert caught.value.kind in (refusals.Kind.LOST, refusals.Kind.UNREACHABLE), caught.value
 
 
 def test_given_a_slow_remote_when_used_then_it_works(proxy, s3_server, bucket, tmp_path):
@@ -183,9 +183,9 @@ def test_given_a_server_that_falls_silent_when_put_then_it_is_given_up(
     blob(tmp_path / "up", 500_000)
     proxy.fault = "mute"
     started = time.monotonic()
-    with pytest.raises(remote.RemoteError) as caught:
+    with pytest.raises(refusals.RemoteError) as caught:
         through(proxy, s3_server, bucket).put(tmp_path / "up", "file")
-    assert caught.value.kind is remote.Kind.LOST
+    assert caught.value.kind is refusals.Kind.LOST
     assert "moved no byte" in str(caught.value)
     assert time.monotonic() - started < 60
 
@@ -256,17 +256,17 @@ def test_given_a_share_when_a_peer_fetches_then_it_gets_the_file(authority, tmp_
         share.fetch(served.url, tmp_path / "rest", len(data), other.cert, other.key, authority.pem)
         assert (tmp_path / "rest").read_bytes() == data
         elsewhere = served.url.replace("snapshot.db", "key.pem")
-        with pytest.raises(remote.RemoteError) as caught:
+        with pytest.raises(refusals.RemoteError) as caught:
             share.fetch(
                 elsewhere, tmp_path / "no", len(data), other.cert, other.key, authority.pem
             )
-        assert caught.value.kind is remote.Kind.NOT_FOUND, caught.value
+        assert caught.value.kind is refusals.Kind.NOT_FOUND, caught.value
         stranger = signing.Authority(tmp_path, "stranger").issue("unit-9")
-        with pytest.raises(remote.RemoteError) as caught:
+        with pytest.raises(refusals.RemoteError) as caught:
             share.fetch(
                 served.url, tmp_path / "no", len(data), stranger.cert, stranger.key, authority.pem
             )
-        assert caught.value.kind is remote.Kind.CA, caught.value
+        assert caught.value.kind is refusals.Kind.CA, caught.value
         assert not (tmp_path / "no").exists()
     finally:
         parts.end(process)
@@ -302,7 +302,7 @@ def test_given_the_file_of_an_oidc_token_when_checked_then_its_role_is_taken(
     )
     with http.server.HTTPServer(("127.0.0.1", 0), TokenService) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        made = remote.from_config(
+        made = destination.from_config(
             f"s3:{bucket}",
             config,
             environment=(

@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING
 import backup_parts as parts
 import pytest
 
-from backup import aside, catalog, create, manual, packing, proof, restore, share
+from backup import (
+    aside,
+    catalog,
+    create,
+    destination,
+    manual,
+    packing,
+    proof,
+    refusals,
+    restore,
+    share,
+)
 from backup import remote as remotes
 from etcd import errors, snapshot
 
@@ -123,7 +134,7 @@ def test_given_a_remote_that_breaks_when_backed_up_then_nothing_is_listed(
 ):
     far = remotes.Remote(parts.s3_settings(bucket, proxy.port, s3_server.ca))
     proxy.fault, proxy.after = "cut-up", 1
-    with pytest.raises(remotes.RemoteError):
+    with pytest.raises(refusals.RemoteError):
         take(etcd, far, tmp_path)
     proxy.fault = ""
     assert catalog.Catalog(far, FOLDER).read() == catalog.Listing(())
@@ -191,7 +202,7 @@ def test_given_a_truncated_file_when_listed_and_fetched_then_said(backed, local,
     with (folder / manifest.file).open("r+b") as file:
         file.truncate(manifest.stored_size - 1)
     assert "bytes" in problem(local)
-    with pytest.raises(remotes.RemoteError):
+    with pytest.raises(refusals.RemoteError):
         restore.fetch(stored(manifest), tmp_path / "got", local)
 
 
@@ -202,9 +213,9 @@ def test_given_an_altered_file_when_fetched_then_refused_and_nothing_kept(backed
         byte = file.read(1)
         file.seek(-1, 1)
         file.write(bytes([byte[0] ^ 255]))
-    with pytest.raises(remotes.RemoteError, match="damaged") as caught:
+    with pytest.raises(refusals.RemoteError, match="damaged") as caught:
         restore.fetch(stored(manifest), tmp_path / "got", local)
-    assert caught.value.kind is remotes.Kind.CORRUPT
+    assert caught.value.kind is refusals.Kind.CORRUPT
     assert list((tmp_path / "got").iterdir()) == []
 
 
@@ -225,7 +236,7 @@ def test_given_a_garbled_manifest_when_listed_then_said(backed, local, text):
     (folder / f"{manifest.id}.json").write_text(text)
     said = problem(local)
     assert manifest.id in said and "\n" not in said
-    with pytest.raises(remotes.RemoteError):
+    with pytest.raises(refusals.RemoteError):
         catalog.Catalog(local, FOLDER).manifest(manifest.id)
 
 
@@ -247,7 +258,7 @@ def test_given_a_stale_listing_when_read_then_what_is_gone_is_said_and_hides_not
     listing = catalog.Catalog(swift, FOLDER).read()
     assert listing.manifests == (stays,)
     assert f"{gone.id} cannot be used: its manifest cannot be read" in listing.problems
-    with pytest.raises(remotes.RemoteError, match=gone.id):
+    with pytest.raises(refusals.RemoteError, match=gone.id):
         restore.fetch(stored(gone), tmp_path / "got", swift)
     assert restore.fetch(stored(stays), tmp_path / "got", swift).sha256 == stays.sha256
 
@@ -255,15 +266,15 @@ def test_given_a_stale_listing_when_read_then_what_is_gone_is_said_and_hides_not
 def test_given_a_remote_that_fills_up_when_backed_up_then_one_sentence_and_nothing_listed(
     etcd, full_disk, tmp_path
 ):
-    remote = remotes.Remote(remotes.from_config(str(full_disk), ""))
+    remote = remotes.Remote(destination.from_config(str(full_disk), ""))
     fill(etcd, "x")
     ballast = full_disk / "ballast"
     for pages in range(1, 60):  # at last too few for the manifest alone
         leave(ballast, pages * 4096)
         try:
             made = take(etcd, remote, tmp_path)
-        except remotes.RemoteError as error:
-            assert error.kind is remotes.Kind.FULL and "\n" not in str(error)
+        except refusals.RemoteError as error:
+            assert error.kind is refusals.Kind.FULL and "\n" not in str(error)
             assert catalog.Catalog(remote, FOLDER).read() == catalog.Listing(())
         else:
             break
@@ -281,13 +292,13 @@ def leave(ballast: pathlib.Path, room: int) -> None:
 def test_given_a_backup_changed_since_chosen_when_fetched_then_refused(backed, local, tmp_path):
     manifest, _ = backed
     chosen = restore.Stored(FOLDER, manifest.id, "0" * 64, manifest.size)
-    with pytest.raises(remotes.RemoteError, match="changed"):
+    with pytest.raises(refusals.RemoteError, match="changed"):
         restore.fetch(chosen, tmp_path / "got", local)
 
 
 def test_given_no_such_backup_when_fetched_then_said(local, tmp_path):
     source = restore.Stored(FOLDER, "20260101T000000Z-g1-r1-abcdef", "", 0)
-    with pytest.raises(remotes.RemoteError, match="there is no backup"):
+    with pytest.raises(refusals.RemoteError, match="there is no backup"):
         restore.fetch(source, tmp_path / "got", local)
 
 
@@ -366,7 +377,7 @@ def test_given_a_share_and_its_detail_when_fetched_then_verified(authority, tmp_
         source = restore.Shared(served.url, found.sha256, found.size)
         assert restore.fetch(source, tmp_path / "got", tls=tls).sha256 == found.sha256
         wrong = restore.Shared(served.url, "0" * 64, found.size)
-        with pytest.raises(remotes.RemoteError, match="sha256"):
+        with pytest.raises(refusals.RemoteError, match="sha256"):
             restore.fetch(wrong, tmp_path / "other", tls=tls)
     finally:
         parts.end(process)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from backup import remote
+from backup import destination, refusals
 
 
-def s3(**changes) -> remote.S3:
-    return remote.S3(**{"bucket": "b", "access_key": "a", "secret_key": "s", **changes})
+def s3(**changes) -> destination.S3:
+    return destination.S3(**{"bucket": "b", "access_key": "a", "secret_key": "s", **changes})
 
 
 def test_given_s3_data_when_made_into_settings_then_rclone_has_it_all():
-    made = remote.from_s3(
+    made = destination.from_s3(
         s3(endpoint="https://s3.example/", region="eu", path="/x/y/", uri_style="host"), "5M"
     )
     assert made.path == "s3:b/x/y"
@@ -22,7 +22,7 @@ def test_given_s3_data_when_made_into_settings_then_rclone_has_it_all():
 
 
 def test_given_no_keys_when_made_into_settings_then_a_role_from_the_environment():
-    assert "env_auth = true" in remote.from_s3(s3(access_key="", secret_key="")).config
+    assert "env_auth = true" in destination.from_s3(s3(access_key="", secret_key="")).config
 
 
 @pytest.mark.parametrize(
@@ -30,9 +30,9 @@ def test_given_no_keys_when_made_into_settings_then_a_role_from_the_environment(
     [{"bucket": ""}, {"uri_style": "dns"}, {"secret_key": "a\nb = c"}, {"region": "\x00"}],
 )
 def test_given_bad_s3_data_when_made_into_settings_then_one_sentence(changes):
-    with pytest.raises(remote.RemoteError) as caught:
-        remote.from_s3(s3(**changes))
-    assert caught.value.kind is remote.Kind.CONFIG
+    with pytest.raises(refusals.RemoteError) as caught:
+        destination.from_s3(s3(**changes))
+    assert caught.value.kind is refusals.Kind.CONFIG
 
 
 @pytest.mark.parametrize(
@@ -50,80 +50,82 @@ def test_given_bad_s3_data_when_made_into_settings_then_one_sentence(changes):
     ],
 )
 def test_given_bad_configuration_when_made_into_settings_then_one_sentence(path, config):
-    with pytest.raises(remote.RemoteError) as caught:
-        remote.from_config(path, config)
-    assert caught.value.kind is remote.Kind.CONFIG
+    with pytest.raises(refusals.RemoteError) as caught:
+        destination.from_config(path, config)
+    assert caught.value.kind is refusals.Kind.CONFIG
 
 
 @pytest.mark.parametrize("bandwidth", ["fast", "1 M", "10M --config x", "-1"])
 def test_given_a_bad_bandwidth_when_made_into_settings_then_one_sentence(bandwidth):
-    with pytest.raises(remote.RemoteError, match="bandwidth"):
-        remote.from_config("/backups", "", bandwidth=bandwidth)
+    with pytest.raises(refusals.RemoteError, match="bandwidth"):
+        destination.from_config("/backups", "", bandwidth=bandwidth)
 
 
 def test_given_settings_when_written_and_read_then_the_same_and_the_fingerprint_tells_changes():
-    made = remote.from_config("/backups", "[x]\ntype = local\n", "1M", "AWS_A=b")
-    assert remote.Settings.from_json(made.to_json()) == made
-    other = remote.from_config("/backups", "[x]\ntype = local\n", "2M", "AWS_A=b")
+    made = destination.from_config("/backups", "[x]\ntype = local\n", "1M", "AWS_A=b")
+    assert destination.Settings.from_json(made.to_json()) == made
+    other = destination.from_config("/backups", "[x]\ntype = local\n", "2M", "AWS_A=b")
     assert made.fingerprint != other.fingerprint
-    with pytest.raises(remote.RemoteError):
-        remote.Settings.from_json("{}")
+    with pytest.raises(refusals.RemoteError):
+        destination.Settings.from_json("{}")
 
 
 @pytest.mark.parametrize(
     ("code", "said", "kind"),
     [
-        (1, "x509: certificate signed by unknown authority", remote.Kind.CA),
-        (1, "write /mnt/x: no space left on device", remote.Kind.FULL),
-        (1, "InsufficientStorage: 507", remote.Kind.FULL),
-        (1, "SignatureDoesNotMatch: no\n\tstatus code: 403", remote.Kind.CREDENTIALS),
-        (1, "InvalidAccessKeyId: no\n\tstatus code: 403", remote.Kind.CREDENTIALS),
-        (1, "AccessDenied: Access Denied\n\tstatus code: 403", remote.Kind.READ_ONLY),
-        (1, "open /x: read-only file system", remote.Kind.READ_ONLY),
-        (1, "dial tcp 127.0.0.1:9: connect: connection refused", remote.Kind.UNREACHABLE),
-        (1, "lookup nowhere.invalid: no such host", remote.Kind.UNREACHABLE),
-        (1, "read: connection reset by peer", remote.Kind.LOST),
-        (1, "unexpected EOF", remote.Kind.LOST),
-        (1, "InternalError: Internal Error\n\tstatus code: 500", remote.Kind.SERVER),
-        (1, "503 Service Unavailable", remote.Kind.SERVER),
-        (3, "directory not found", remote.Kind.NOT_FOUND),
-        (4, "object not found", remote.Kind.NOT_FOUND),
-        (1, "NoSuchBucket: The specified bucket does not exist", remote.Kind.NOT_FOUND),
-        (1, "didn't find section in config file", remote.Kind.CONFIG),
-        (1, "corrupted on transfer: sizes differ 1 vs 2", remote.Kind.CORRUPT),
-        (1, "", remote.Kind.OTHER),
-        (1, "something new", remote.Kind.OTHER),
+        (1, "x509: certificate signed by unknown authority", refusals.Kind.CA),
+        (1, "write /mnt/x: no space left on device", refusals.Kind.FULL),
+        (1, "InsufficientStorage: 507", refusals.Kind.FULL),
+        (1, "SignatureDoesNotMatch: no\n\tstatus code: 403", refusals.Kind.CREDENTIALS),
+        (1, "InvalidAccessKeyId: no\n\tstatus code: 403", refusals.Kind.CREDENTIALS),
+        (1, "AccessDenied: Access Denied\n\tstatus code: 403", refusals.Kind.READ_ONLY),
+        (1, "open /x: read-only file system", refusals.Kind.READ_ONLY),
+        (1, "dial tcp 127.0.0.1:9: connect: connection refused", refusals.Kind.UNREACHABLE),
+        (1, "lookup nowhere.invalid: no such host", refusals.Kind.UNREACHABLE),
+        (1, "read: connection reset by peer", refusals.Kind.LOST),
+        (1, "unexpected EOF", refusals.Kind.LOST),
+        (1, "InternalError: Internal Error\n\tstatus code: 500", refusals.Kind.SERVER),
+        (1, "503 Service Unavailable", refusals.Kind.SERVER),
+        (3, "directory not found", refusals.Kind.NOT_FOUND),
+        (4, "object not found", refusals.Kind.NOT_FOUND),
+        (1, "NoSuchBucket: The specified bucket does not exist", refusals.Kind.NOT_FOUND),
+        (1, "didn't find section in config file", refusals.Kind.CONFIG),
+        (1, "corrupted on transfer: sizes differ 1 vs 2", refusals.Kind.CORRUPT),
+        (1, "", refusals.Kind.OTHER),
+        (1, "something new", refusals.Kind.OTHER),
     ],
 )
 def test_given_rclones_words_when_classified_then_the_kind(code, said, kind):
-    found, reason = remote.classify(code, said)
+    found, reason = refusals.classify(code, said)
     assert found is kind
     assert reason and "\n" not in reason
 
 
 def test_given_the_numbers_of_a_request_when_classified_then_the_cause_above_them_is_the_reason():
     said = "Failed to rcat: InternalError: no room\n\tstatus code: 500, request id: , host id: "
-    assert remote.classify(1, said) == (remote.Kind.SERVER, "InternalError: no room")
+    assert refusals.classify(1, said) == (refusals.Kind.SERVER, "InternalError: no room")
 
 
 def test_given_long_words_when_classified_then_cut():
-    _, reason = remote.classify(1, "2026/01/01 00:00:00 ERROR : x: Failed to copy: " + "y" * 5000)
+    _, reason = refusals.classify(
+        1, "2026/01/01 00:00:00 ERROR : x: Failed to copy: " + "y" * 5000
+    )
     assert len(reason) <= 240
 
 
 def test_given_variables_of_a_role_when_configured_then_rclone_gets_them():
     config = "[s3]\ntype = s3\nenv_auth = true\n"
-    made = remote.from_config(
+    made = destination.from_config(
         "s3:b", config, environment="AWS_ROLE_ARN=arn:x\n\nAWS_WEB_IDENTITY_TOKEN_FILE = /run/t\n"
     )
     assert made.environment == (
         ("AWS_ROLE_ARN", "arn:x"),
         ("AWS_WEB_IDENTITY_TOKEN_FILE", "/run/t"),
     )
-    assert remote.Settings.from_json(made.to_json()) == made
+    assert destination.Settings.from_json(made.to_json()) == made
 
 
 @pytest.mark.parametrize("line", ["LD_PRELOAD=/x", "AWS_ROLE_ARN", "RCLONE_CONFIG=/x", "aws_x=1"])
 def test_given_another_variable_when_configured_then_refused(line):
-    with pytest.raises(remote.RemoteError, match="field environment"):
-        remote.from_config("s3:b", "[s3]\ntype = s3\n", environment=line)
+    with pytest.raises(refusals.RemoteError, match="field environment"):
+        destination.from_config("s3:b", "[s3]\ntype = s3\n", environment=line)
