@@ -304,9 +304,10 @@ class Keeper:
         workdir = config.own_workdir
         catalog = self._catalog(config)
         source = restore.Stored(config.folder, manifest.id, manifest.sha256, manifest.size)
-
+        pace = schedule.pace(manifest.size, config.interval)
         try:
-            fetched = restore.fetch(source, workdir / "proof-fetched", self._remote)
+            paced = self._root(config).paced(pace.moved)
+            fetched = restore.fetch(source, workdir / "proof-fetched", paced)
             limits = proof.Limits(memory=config.memory)
             found = aside.prove(
                 aside.reach(config), fetched.path, workdir / "proof", manifest, limits
@@ -397,10 +398,10 @@ def back_up(
     return create.create_backup(
         client,
         aside.reach(config),
-        catalogs.Catalog(remote.paced(pace), config.folder, cache),
+        catalogs.Catalog(remote.paced(pace.moved), config.folder, cache),
         config.own_workdir,
         create.About(config.unit, config.generation, config.token),
-        pace=pace,
+        pace=pace.read,
         say=log.info,
         lock=lock,
     )

@@ -15,7 +15,9 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 MINIMUM = 10.0  # seconds; below, a backup would hardly end before the next begins
 FORCED = 86400.0  # seconds after which an unchanged store is backed up all the same
 _JITTER = 0.1  # of the interval, always early: the interval is the worst case
-_PACE = 16 << 20  # bytes per second: those who write to etcd hardly notice
+# Bytes per second that those who write to etcd hardly notice. What goes up takes two machines'
+# time and is sent in bursts; what is read holds pages that etcd cannot use again until its end.
+_READ, _MOVED = 16 << 20, 4 << 20
 _SHARE = 0.25  # of the interval, which a backup may take
 _RETRY = (15.0, 900.0)  # seconds to wait after the first failure, and at most
 
@@ -41,16 +43,28 @@ def interval(text: str) -> float:
     return seconds
 
 
-def pace(size: int, every: float) -> float:
-    """How fast a scheduled backup is read from etcd, and then stored: bytes per second.
+@dataclasses.dataclass(frozen=True)
+class Pace:
+    """How fast a scheduled backup goes, bytes per second.
 
-    Nobody waits for it, but it has to be over well before the next one.
+    Attributes:
+        read: from etcd.
+        moved: to the remote, and back for its proof.
+    """
+
+    read: float
+    moved: float
+
+
+def pace(size: int, every: float) -> Pace:
+    """Slow, as nobody waits for it, but over well before the next one.
 
     Args:
         size: bytes of the database.
         every: seconds between two.
     """
-    return max(_PACE, 2 * size / (every * _SHARE) if every else 0.0)
+    least = 2 * size / (every * _SHARE) if every else 0.0
+    return Pace(max(_READ, least), max(_MOVED, least))
 
 
 def due(last: float | None, every: float, seed: str) -> float | None:

@@ -24,7 +24,10 @@ endpoint = http://{address}:{port}
 
 
 def serve(juju: jubilant.Juju) -> tuple[str, str]:
-    """Add a machine that serves the bucket `backups`; answers with its number and address."""
+    """Add a machine that serves the bucket `backups`; answers with its number and address.
+
+    It stands for a service elsewhere: here, etcd goes first.
+    """
     juju.cli("add-machine")
     (machine,) = eventually(
         lambda: [
@@ -35,7 +38,8 @@ def serve(juju: jubilant.Juju) -> tuple[str, str]:
     juju.scp(rclone, f"{machine}:/tmp/rclone")
     juju.ssh(
         machine,
-        f"sudo mkdir -p {FOLDER} && sudo systemd-run --quiet --unit=s3 /tmp/rclone serve s3 "
+        f"sudo mkdir -p {FOLDER} && sudo systemd-run --quiet --unit=s3 -p Nice=19 "
+        "/tmp/rclone serve s3 "
         f"--auth-key ACCESSKEY,SECRETKEY --addr :{PORT} {ROOT}",
     )
     return machine, juju.status().machines[machine].dns_name

@@ -124,12 +124,14 @@ def test_given_an_interval_when_due_then_early_by_a_tenth_at_most(last, every, s
 
 
 @pytest.mark.parametrize(
-    ("mebibytes", "every", "pace"), [(64, 3600, 16), (64, 0, 16), (64, 30, 17), (1024, 30, 273)]
+    ("mebibytes", "every", "read", "moved"),
+    [(64, 3600, 16, 4), (64, 0, 16, 4), (64, 60, 16, 9), (64, 30, 17, 17), (1024, 30, 273, 273)],
 )
 def test_given_a_database_when_backed_up_then_slowly_but_in_a_quarter_of_the_interval(
-    mebibytes, every, pace
+    mebibytes, every, read, moved
 ):
-    assert round(schedule.pace(mebibytes << 20, every) / 2**20) == pace
+    pace = schedule.pace(mebibytes << 20, every)
+    assert (round(pace.read / 2**20), round(pace.moved / 2**20)) == (read, moved)
 
 
 def test_given_no_backup_when_due_then_now_and_given_zero_then_never():
