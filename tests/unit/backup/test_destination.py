@@ -1,4 +1,4 @@
-"""What is refused before anything is sent, and how rclone's words become ours."""
+"""Which remotes are refused before anything is sent, and how rclone is told of the others."""
 
 from __future__ import annotations
 
@@ -68,49 +68,6 @@ def test_given_settings_when_written_and_read_then_the_same_and_the_fingerprint_
     assert made.fingerprint != other.fingerprint
     with pytest.raises(refusals.RemoteError):
         destination.Settings.from_json("{}")
-
-
-@pytest.mark.parametrize(
-    ("code", "said", "kind"),
-    [
-        (1, "x509: certificate signed by unknown authority", refusals.Kind.CA),
-        (1, "write /mnt/x: no space left on device", refusals.Kind.FULL),
-        (1, "InsufficientStorage: 507", refusals.Kind.FULL),
-        (1, "SignatureDoesNotMatch: no\n\tstatus code: 403", refusals.Kind.CREDENTIALS),
-        (1, "InvalidAccessKeyId: no\n\tstatus code: 403", refusals.Kind.CREDENTIALS),
-        (1, "AccessDenied: Access Denied\n\tstatus code: 403", refusals.Kind.READ_ONLY),
-        (1, "open /x: read-only file system", refusals.Kind.READ_ONLY),
-        (1, "dial tcp 127.0.0.1:9: connect: connection refused", refusals.Kind.UNREACHABLE),
-        (1, "lookup nowhere.invalid: no such host", refusals.Kind.UNREACHABLE),
-        (1, "read: connection reset by peer", refusals.Kind.LOST),
-        (1, "unexpected EOF", refusals.Kind.LOST),
-        (1, "InternalError: Internal Error\n\tstatus code: 500", refusals.Kind.SERVER),
-        (1, "503 Service Unavailable", refusals.Kind.SERVER),
-        (3, "directory not found", refusals.Kind.NOT_FOUND),
-        (4, "object not found", refusals.Kind.NOT_FOUND),
-        (1, "NoSuchBucket: The specified bucket does not exist", refusals.Kind.NOT_FOUND),
-        (1, "didn't find section in config file", refusals.Kind.CONFIG),
-        (1, "corrupted on transfer: sizes differ 1 vs 2", refusals.Kind.CORRUPT),
-        (1, "", refusals.Kind.OTHER),
-        (1, "something new", refusals.Kind.OTHER),
-    ],
-)
-def test_given_rclones_words_when_classified_then_the_kind(code, said, kind):
-    found, reason = refusals.classify(code, said)
-    assert found is kind
-    assert reason and "\n" not in reason
-
-
-def test_given_the_numbers_of_a_request_when_classified_then_the_cause_above_them_is_the_reason():
-    said = "Failed to rcat: InternalError: no room\n\tstatus code: 500, request id: , host id: "
-    assert refusals.classify(1, said) == (refusals.Kind.SERVER, "InternalError: no room")
-
-
-def test_given_long_words_when_classified_then_cut():
-    _, reason = refusals.classify(
-        1, "2026/01/01 00:00:00 ERROR : x: Failed to copy: " + "y" * 5000
-    )
-    assert len(reason) <= 240
 
 
 def test_given_variables_of_a_role_when_configured_then_rclone_gets_them():
