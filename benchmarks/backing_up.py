@@ -27,7 +27,6 @@ ROUNDS = {SMALL: 3, LARGE: 2}
 GOALS = {SMALL: None, LARGE: 1.1}
 """What is promised of `create-backup`: at the small size a hook's own time counts for much."""
 MEMORY = 100  # MiB that a backup's processes may take
-_QUIET = 10.0  # seconds of writes without a backup, before each
 # What the keeper does when a backup is due, and as resident; its proof follows when there is time.
 _OURS = """\
 import dataclasses, pathlib
@@ -116,7 +115,7 @@ def _scheduled(cluster: Cluster, unit: str, every: float = 86400) -> float:
 def _compare(
     cluster: Cluster, unit: str, writes: _Writes, size: int
 ) -> tuple[list[Figure], float]:
-    """Nothing, the schedule's, the action and by hand in turn, while one client writes.
+    """The schedule's, nothing, the action and by hand in turn, while one client writes.
 
     Answers also with the most memory that the schedule's or the action's processes took, MiB.
     """
@@ -125,11 +124,13 @@ def _compare(
     hand: list[float] = []
     latency: dict[str, list[float]] = {"quiet": [], "scheduled": [], "asked": [], "hand": []}
     for _ in range(ROUNDS[size]):
-        with writes.timed(latency["quiet"]):
-            time.sleep(_QUIET)
         if size < LARGE or not scheduled:
+            os.sync()  # what is still to be written would slow down who comes first
             with writes.timed(latency["scheduled"]):
                 scheduled.append(_scheduled(cluster, unit))
+            os.sync()
+            with writes.timed(latency["quiet"]):
+                time.sleep(scheduled[-1])  # as long: what comes seldom has to count alike
         with writes.timed(latency["asked"]):
             asked.append(_asked(cluster, unit))
         with writes.timed(latency["hand"]):
