@@ -56,8 +56,10 @@ def restart(view: views.View) -> Steps | None:
         return None
     if not reading.may_restart(view, member) or reading.somebody_leaves(view):
         return None
+    if handed := running.hand_over(view, member):
+        return handed  # takes seconds: whether all others are well is looked at again after it
     update = (steps_.UpdateMember(member.id, own.peer_url),) if moved and own.peer_url else ()
-    return (*update, *running.hand_over(view, member), steps_.Restart())
+    return (*update, steps_.Restart())
 
 
 def _restart_without_quorum(view: views.View) -> Steps | None:

@@ -155,6 +155,7 @@ class World:
         self.backup = (("path", "b1"),)
         self.recorded: set[str] = set()
         self.confirmed: set[int] = set()
+        self.led: dict[str, int] = {}  # token to the member that raft leadership was moved to
         self.closed: set[str] = set()
         self.alarms: dict[str, set[int]] = {}  # token to members with a CORRUPT alarm, 0: unnamed
         self.opened: set[str] = set()
@@ -415,7 +416,9 @@ class World:
                     r.id in alarms,
                 )
             )
-        head = present[0].current
+        led = self.led.get(generation.token)
+        data = [m.current for m in present if m.current]
+        head = next((d for d in data if d.member == led), data[0] if data else None)
         return views.Etcd(
             service,
             tuple(members),
@@ -827,7 +830,9 @@ class World:
     ) -> None:
         token, best, _ = self.change(machine)
         record = next((r for r in best.members if r.id == step.member_id), None)
-        if record is None or record.learner:
+        if record is None:
+            raise Refused("member not found")
+        if record.learner:
             raise Violation("update of a learner")
         if any(r is not record and r.url == step.peer_url for r in best.members):
             raise Refused("peer URL exists")
@@ -836,7 +841,10 @@ class World:
         machine.stale = True
 
     def do_MoveLeader(self, machine: Machine, hook: Hook, step: s.MoveLeader) -> None:  # noqa: N802
-        pass
+        token, _, present = self.change(machine)
+        if not any(m.current and m.current.member == step.to for m in present):
+            raise Refused("the transferee does not answer")
+        self.led[token] = step.to
 
     def do_Open(self, machine: Machine, hook: Hook, step: s.Open) -> None:  # noqa: N802
         g = hook.generation

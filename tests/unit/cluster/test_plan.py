@@ -769,8 +769,14 @@ class TestUpkeep:
     def test_given_its_turn_when_stale_then_hands_over_and_restarts(self) -> None:
         v = changed(view(etcd=etcd(0, 0, 1, 2, stale=True)), 0, stale=True)
         v = dataclasses.replace(v, turn=("etcd/0", 4))
-        assert do(v) == ["MoveLeader", "Restart"]
+        assert do(v) == ["MoveLeader"]
         assert do(changed(v, 0, turn_done=4)) == ["Grant"]
+        handed = dataclasses.replace(v.etcd, leader=member(1).id)
+        assert do(dataclasses.replace(v, etcd=handed)) == ["Restart"]
+        broken = dataclasses.replace(
+            handed, members=(member(0), member(1), member(2, healthy=False))
+        )
+        assert "Restart" not in do(dataclasses.replace(v, etcd=broken))
 
     def test_given_an_unhealthy_voter_when_stale_then_no_turn_is_given(self) -> None:
         v = view(etcd=etcd(0, 0, 1, member(2, healthy=False)))
