@@ -316,11 +316,11 @@ class Keeper:
             proven = catalog.mark_proven(manifest, time.time(), found.keys, hashed)
         except _ERRORS as error:
             log.warning("%s could not be proven: %s", manifest.id, error)
-            if _passing(error):
+            if _blames_backup(error):
+                self._say(time.time(), proof_error=str(error))
+            else:
                 self._proof_tried, self._proof_after = "", time.time() + _LIST[0]
                 self._listed = 0.0
-            else:
-                self._say(time.time(), proof_error=str(error))
             return
         finally:
             _remove(workdir / "proof-fetched")
@@ -421,9 +421,9 @@ def _write(path: pathlib.Path, text: str) -> None:
     part.replace(path)
 
 
-def _passing(error: Exception) -> bool:
-    """Says something of the way to the remote, nothing of the backup."""
-    return isinstance(error, refusals.RemoteError) and error.kind is not refusals.Kind.CORRUPT
+def _blames_backup(error: Exception) -> bool:
+    """Says something of the backup, and not of the way to it."""
+    return not isinstance(error, refusals.RemoteError) or error.kind is refusals.Kind.CORRUPT
 
 
 def _remove(path: pathlib.Path) -> None:

@@ -75,10 +75,8 @@ _CAUSES: tuple[tuple[Kind, str], ...] = (
     (Kind.NOT_FOUND, r"NoSuchBucket|NoSuchKey|not found|doesn't exist|no such file|\b404\b"),
 )
 
-
 _NUMBERS = re.compile(r"status code: \d+, request id: ")
 """Begins the line below the cause in which older clients of S3 give a request's numbers."""
-
 
 _PHRASES = {
     Kind.UNREACHABLE: "cannot be reached: ",
