@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ROUNDS = 12  # times that one hook observes, plans and acts
-LEAVING_ROUNDS = 60
+STAY = 300.0  # seconds that one hook of a leaving unit waits; Juju lets actions in between two
 RETRY = 5  # seconds until a step that failed is tried again
 
 
@@ -30,18 +30,31 @@ class StepError(Exception):
     """A step could not be done; the text is one sentence for `juju status`."""
 
 
+class StaysError(Exception):
+    """A unit that is being removed may not go yet; the text says what it waits for.
+
+    It fails the hook, so that Juju removes nothing and runs it again.
+    """
+
+
 def settle(node: node_.Node, *, leader: bool, recover: str | None = None) -> policy.Plan:
     """Observe, plan and act until nothing is left, or what was written waits for the hook's end.
 
-    A leaving unit gets more patience, within the policy's own bound: it has no later hook.
+    Raises:
+        StaysError: the unit is being removed, and the others cannot spare it yet.
     """
-    dying = node.peers.dying
     node.recall()
     verdict = _round(node, leader=leader, recover=recover)
-    for _ in range(LEAVING_ROUNDS if dying else ROUNDS):
+    dying, said = node.peers.dying, ""
+    for _ in _stay() if dying else range(ROUNDS):
+        if dying and said != verdict.message:
+            said = verdict.message
+            node.say(said)
         done: list[steps.Step] = []
         try:
             for step in _in_time(verdict.steps):
+                if step.final and step not in _round(node, leader=leader, recover=recover).steps:
+                    break
                 _do_one(node, step)
                 done.append(step)
         except StepError as error:
@@ -57,8 +70,17 @@ def settle(node: node_.Node, *, leader: bool, recover: str | None = None) -> pol
         verdict = _round(node, leader=leader, recover=recover)
     else:
         node.wake(RETRY)
+    if dying and verdict.steps:
+        raise StaysError(verdict.message)
     node.peers.publish(node.me)
     return verdict
+
+
+def _stay() -> Iterator[None]:
+    """Rounds of a leaving unit: it has no later hook, and Juju's machine lock is not its alone."""
+    until = time.monotonic() + STAY
+    while time.monotonic() < until:
+        yield
 
 
 def _in_time(planned: Iterable[steps.Step]) -> Iterator[steps.Step]:

@@ -186,6 +186,7 @@ class EtcdCharm(ops.CharmBase):
             charm_dir=self.charm_dir,
             me=self.peers.me(),
         )
+        node.say = lambda text: setattr(self.unit, "status", ops.MaintenanceStatus(text))
         node.remote = lambda: self.backups(node).remote()
         node.origin = lambda: self.backups(node).origin()
         return node

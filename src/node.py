@@ -53,6 +53,7 @@ class Node:
             as a record tells it, and why an empty one may not be founded.
         ready: package and certificates are there.
         quiet: only time has passed: addresses are what this unit last published.
+        say: shows a sentence in `juju status` at once, in a hook that takes long.
         seen: etcd and the disk, as the last look found them.
         began: when this hook began, monotonic seconds.
     """
@@ -67,6 +68,7 @@ class Node:
     storage: pathlib.Path | None = None
     remote: Callable[[], remotes.Remote] | None = None
     origin: Callable[[], tuple[tuple[tuple[str, str], ...] | None, str]] = lambda: (None, "")
+    say: Callable[[str], None] = lambda _: None
     ready: bool = False
     quiet: bool = False
     seen: tuple[view.Etcd, view.Disk] | None = None

@@ -32,6 +32,8 @@ def observe(node: node_.Node, *, leader: bool, recover: str | None = None) -> vi
         recover: an operator's confirmed order to found anew from this unit's disk.
     """
     etcd = look(node)
+    # After etcd: a member that was seen has its unit in Juju, or that unit is gone for good.
+    node.peers.look_again()
     failure = service.why_failed() if etcd.service is view.Service.FAILED else None
     if failure is not None and not failure.data_broken:
         etcd = dataclasses.replace(etcd, failure=failure.sentence)
@@ -178,7 +180,10 @@ def _tell(node: node_.Node, etcd: view.Etcd, disk: view.Disk) -> None:
         failure=failure,
         member_id=etcd.local_id,
         started=etcd.local_id is not None,
-        prepared=proposal.token if proposal and proposal.token in disk.prepared else None,
+        prepared=_ready(disk, proposal, committed),
+        heard=committed.token if committed else "",
+        broken=bool(disk.broken),
+        unanswered=not answered and committed is not None and _unanswered(node, committed),
         facts=disk.facts,
         stale=etcd.stale,
         voters=told.voters,
@@ -187,6 +192,17 @@ def _tell(node: node_.Node, etcd: view.Etcd, disk: view.Disk) -> None:
         listed=listed,
     )
     node.peers.publish(node.me)
+
+
+def _unanswered(node: node_.Node, committed: generations.Generation) -> bool:
+    began = node.since().get(reading.silent_key(committed))
+    return began is not None and time.time() - began > node.settings.policy.answer_wait
+
+
+def _ready(disk: view.Disk, *records: generations.Generation | None) -> str | None:
+    """Token of the first of these records whose data is ready on the disk and not started."""
+    tokens = (record.token for record in records if record is not None)
+    return next((token for token in tokens if token in disk.prepared), None)
 
 
 def _voters(node: node_.Node, members: tuple[view.Member, ...]) -> tuple[str, ...]:

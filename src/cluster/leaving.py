@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cluster import generation as generations
 from cluster import reading, running
 from cluster import steps as steps_
 from cluster import view as views
@@ -11,29 +12,62 @@ from cluster import view as views
 if TYPE_CHECKING:
     Steps = tuple[steps_.Step, ...]
 
+_WAIT = steps_.Wake(1.0)
+
 
 def leave(view: views.View) -> Steps | None:
-    """Dying unit: out of the cluster while that is safe, then stop, never later than the bound.
+    """Dying unit: out of the cluster as soon as those who stay are a quorum without it.
 
-    The last member keeps its membership and its data: storage may bring it back.
+    Until then it stays, whatever that takes: what it acknowledged may lie on no disk that stays.
+    Where nobody stays, membership and data are kept as they are: storage may bring them back.
     """
-    running_now = view.etcd.service is views.Service.RUNNING
-    stop: Steps = (steps_.Stop(),) if running_now else ()
-    member = reading.mine(view)
-    if member is None or len(view.etcd.members or ()) == 1:
+    stop: Steps = (steps_.Stop(),) if view.etcd.service is views.Service.RUNNING else ()
+    if not reading.alive(view):
         return stop
-    if view.waited("leaving") > view.policy.leave_wait:
+    if view.etcd.members is None:
+        return (_WAIT,) if reading.is_needed(view) else stop
+    member = reading.mine(view)
+    if member is None:
         return stop
     if reading.turn_of_another(view):
-        return (steps_.Wake(1.0),)
+        return (_WAIT,)
     if not reading.may_remove(view, member):
-        return _remove(view) or ((steps_.Wake(1.0),) if running_now else ())
+        return _remove(view) or (_WAIT,)
     return (*running.hand_over(view, member), steps_.RemoveMember(member.id))
 
 
 def remove_gone(view: views.View) -> Steps | None:
     """Leader: remove a member whose unit Juju has no more."""
     return _remove(view)
+
+
+def waits_for(view: views.View) -> str:
+    """What a dying unit waits for, in words, "" when nothing keeps it."""
+    member = reading.mine(view)
+    if not reading.alive(view):
+        return ""
+    if view.etcd.members is None:
+        if not reading.is_needed(view):
+            return ""
+        silent = ", ".join(u.name for u in view.units if u.name != view.me and not u.started)
+        return (
+            "no quorum of members answers, and one may need the data of this unit: start the "
+            f"machines of {silent or 'the other units'}"
+        )
+    if member is None or reading.may_remove(view, member):
+        return ""
+    others = [m for m in reading.voters(view) if m.id != member.id]
+    sick = sorted(m.name for m in others if not reading.sound(m))
+    if not sick:
+        application = view.me.rpartition("/")[0]
+        return f"the other members are no quorum yet: `juju add-unit {application}` adds one"
+    missing = reading.quorum(len(others)) - sum(map(reading.sound, others))
+    gone = generations.unit_name(sick[0])
+    return (
+        f"the other members are no quorum without it: {missing} of {', '.join(sick)} must be "
+        "healthy again; if its machine is gone for good, run "
+        f"`juju remove-unit --force {gone}`"
+    )
 
 
 def _remove(view: views.View) -> Steps | None:

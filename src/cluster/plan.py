@@ -176,8 +176,6 @@ def clocks(view: views.View) -> tuple[str, ...]:
     """Keys of the situations that hold now and have a bound, see `Plan.clocks`."""
     keys: list[str] = []
     generation = view.generation
-    if view.dying:
-        keys.append("leaving")
     if generation is None and reading.published(view):
         keys.append("founding")
     if view.proposal is not None:

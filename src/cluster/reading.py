@@ -126,21 +126,36 @@ def may_remove(view: views.View, member: views.Member) -> bool:
     return bool(others) and sum(map(sound, others)) >= quorum(len(others))
 
 
+def is_needed(view: views.View) -> bool:
+    """Whether this unit's data may be part of a quorum that does not answer now.
+
+    That of the committed generation, and that which an unconfirmed one may be taken back to.
+    """
+    generation = view.generation
+    if generation is None or view.disk.token is None or view.disk.broken:
+        return False
+    wanted = {generation.token}
+    if not generation.confirmed:
+        wanted.add(detail_of(generation, "previous_token"))
+    return view.disk.token in wanted
+
+
 def keeps_quorum(view: views.View, steps: tuple[steps_.Step, ...]) -> bool:
     """The guard that every plan passes: no step of ours costs the running cluster its quorum.
 
     Steps that the record or Juju orders whatever the cluster says pass: data of an older
-    generation must stop, and so must the etcd of a unit that is being removed.
+    generation must stop, and so must the etcd of a unit when the last ones are removed.
     """
     if view.etcd.members is None:
         return True
     own = mine(view)
-    ordered = view.dying or view.generation is None or view.disk.token != view.generation.token
+    nobody_stays = view.dying and not alive(view)
+    outdated = view.generation is None or view.disk.token != view.generation.token
     removed = {s.member_id for s in steps if isinstance(s, steps_.RemoveMember)}
     for member in view.etcd.members:
         if member.id in removed and not may_remove(view, member):
             return False
-    if ordered or own is None or own.id in removed or not sound(own):
+    if nobody_stays or outdated or own is None or own.id in removed or not sound(own):
         return True
     if any(isinstance(s, steps_.Stop) for s in steps):
         return may_stop(view, own)
@@ -240,6 +255,16 @@ def lost_by_juju(view: views.View) -> bool:
     return all(len(present & set(a)) < quorum(len(a)) for a in _told(view, view.generation.token))
 
 
+def hopeless(view: views.View) -> bool:
+    """Whether no quorum is left anywhere, by the word of every unit that may be part of one.
+
+    Silence is no such word: a machine that is down or cut off may be well, or serve elsewhere.
+    """
+    return unanswered(view) and all(
+        u.unanswered or u.broken or not may_hold(view, u) for u in view.units if u.name != view.me
+    )
+
+
 def stands_for(view: views.View, unit: views.Unit) -> str:
     """The unit whose member `unit` runs as: another one where it got that one's storage."""
     data = view.disk.member if unit.name == view.me else unit.member
@@ -331,21 +356,37 @@ def with_detail(generation: generations.Generation, **values: str) -> generation
     return dataclasses.replace(generation, detail=tuple(sorted(detail.items())))
 
 
-def all_told(view: views.View) -> bool:
-    """Whether every unit has said what it holds: one that was just added may hold storage."""
-    return all(u.peer_url is not None for u in alive(view))
-
-
 def all_lost(view: views.View) -> bool:
     """Whether a cluster existed and no unit of the application has its data any more.
 
-    Every unit must have said so itself; one that has not published yet may still hold a copy.
+    Every unit must have said so itself, and of this generation: one that has not published yet
+    may have got storage with a copy, and one that has not heard of a new founder may hold it.
     """
     generation = view.generation
     if generation is None or view.etcd.members is not None or view.proposal is not None:
         return False
     settled = generation.confirmed or overdue(view)
-    return settled and all_told(view) and not any(committed(view, u) for u in view.units)
+    return settled and not any(may_hold(view, u) for u in view.units)
+
+
+def _founds(generation: generations.Generation, unit: views.Unit) -> bool:
+    """Whether the record names `unit`, at the address that it has."""
+    founder = generation.founder(unit.name)
+    return founder is not None and founder.peer_url == unit.peer_url
+
+
+def may_hold(view: views.View, unit: views.Unit) -> bool:
+    """Whether `unit` has data of the committed generation, or has not said that it has none."""
+    generation = view.generation
+    if generation is None:
+        return False
+    may_start = unit.begun < generation.number and _founds(generation, unit)
+    if unit.name == view.me:
+        prepared = generation.token in view.disk.prepared
+        return view.disk.token == generation.token or (prepared and may_start)
+    silent = unit.heard != generation.token
+    prepared = unit.prepared == generation.token
+    return silent or unit.token == generation.token or (prepared and may_start)
 
 
 def confirm_key(generation: generations.Generation) -> str:

@@ -66,8 +66,9 @@ def commit(view: views.View) -> Steps | None:
 def roll_back(view: views.View) -> Steps | None:
     """Leader: return to the data that a failed generation replaced, as one more generation.
 
-    Its own silence is no failure where another unit has seen a quorum: a leader that is cut off
-    would take back what clients were told.
+    No client ever reached one that is not confirmed, so that going back takes nothing from
+    anybody. Where another unit has seen a quorum, `confirm` goes forward instead: a leader that
+    is cut off must not undo a restore that all the others have.
     """
     generation = view.generation
     if generation is None or generation.confirmed or generation.source not in _REPLACING:
@@ -101,8 +102,9 @@ def confirm(view: views.View) -> Steps | None:
     """Leader: the generation was seen healthy; from here on there is no way back.
 
     Every living founder must be a healthy voter. At the deadline a quorum is enough: what is
-    missing by then joins or returns like any member. A survivor founds alone, so that its own
-    word is enough where the leader does not reach it.
+    missing by then joins or returns like any member. So is the word of a unit that has seen one,
+    where the leader sees nothing: there is no third way, and either comes within the deadline. A
+    survivor founds alone, and its word is enough at once.
     """
     generation = view.generation
     if generation is None or generation.confirmed:
@@ -112,8 +114,9 @@ def confirm(view: views.View) -> Steps | None:
         return None
     healthy = reading.overdue(view) or _founders_healthy(view, generation)
     seen = view.etcd.members is not None and healthy
-    survived = generation.source is generations.Source.SURVIVOR and reading.answered_others(view)
-    if not (seen or survived):
+    alone = generation.source is generations.Source.SURVIVOR
+    told = reading.answered_others(view) and (alone or reading.overdue(view))
+    if not (seen or told):
         return None
     return (steps_.Commit(dataclasses.replace(generation, confirmed=True)),)
 

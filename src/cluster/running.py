@@ -38,8 +38,8 @@ def begin(view: views.View) -> Steps | None:
     if reading.me(view).begun >= generation.number:
         return None
     if generation.source is generations.Source.PREVIOUS:
-        if generation.token not in view.disk.kept or _old_may_serve(view, generation):
-            return None
+        if generation.token not in view.disk.kept:
+            return None  # what it takes back may still run elsewhere, and no client reaches that
         return (steps_.PutBack(generation.token), steps_.Start())
     if not founds(view, generation) or _old_may_serve(view, generation):
         return None
@@ -76,8 +76,7 @@ def founds(view: views.View, generation: generations.Generation) -> bool:
 
 
 def _old_may_serve(view: views.View, generation: generations.Generation) -> bool:
-    key = "failed_token" if generation.source is generations.Source.PREVIOUS else "previous_token"
-    token = reading.detail_of(generation, key)
+    token = reading.detail_of(generation, "previous_token")
     return reading.may_serve_beside(view, token, generation.founders)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import enum
 
-from cluster import founding, joining, reading, replacing
+from cluster import founding, joining, leaving, reading, replacing
 from cluster import generation as generations
 from cluster import view as views
 
@@ -125,7 +125,8 @@ def describe(view: views.View) -> Status:
 
 def _basics(view: views.View) -> Status | None:
     if view.dying:
-        return State.LEAVING, "leaving the cluster"
+        waits = leaving.waits_for(view)
+        return State.LEAVING, f"leaving the cluster; {waits}" if waits else "leaving the cluster"
     if not view.ready:
         return State.INSTALLING, "installing etcd"
     if view.generation is not None or view.proposal is not None:
@@ -180,10 +181,8 @@ def _broken(view: views.View) -> Status | None:
     if not reason or not reading.committed(view, reading.me(view)):
         return None
     if view.etcd.members is None:
-        return State.CORRUPT, (
-            f"data unusable ({reason}) and no quorum answers: start the other machines, "
-            f"or run {_run(view, 'recover')}"
-        )
+        way = f"run {_run(view, 'recover')}" if reading.hopeless(view) else _look(view)
+        return State.CORRUPT, f"data unusable ({reason}) and no quorum answers: {way}"
     return State.CORRUPT, (
         f"data unusable ({reason}), kept until the other members can spare this one: "
         f"run {_run(view, 'restore')} if they never will"
@@ -278,12 +277,19 @@ def _no_quorum(view: views.View) -> Status | None:
             f"no quorum of members answers, since etcd knows {names} by other addresses: "
             f"{back}run {_run(view, 'recover')}"
         )
-    silent = [u.name for u in view.units if u.name != view.me and not u.started]
-    names = ", ".join(silent) or "the other units"
-    return State.QUORUM_LOST, (
-        f"no quorum of members answers: start the machines of {names}, "
-        f"or run {_run(view, 'recover')}"
-    )
+    if reading.hopeless(view):
+        return State.QUORUM_LOST, (
+            "no quorum of members is left: every unit that may have data looks for one in vain; "
+            f"run {_run(view, 'recover')}"
+        )
+    return State.QUORUM_LOST, f"no quorum of members answers: {_look(view)}"
+
+
+def _look(view: views.View) -> str:
+    """What to do about members that may be well, where nobody here sees them."""
+    others = [u for u in view.units if u.name != view.me]
+    names = ", ".join(u.name for u in others if not u.started) or ", ".join(u.name for u in others)
+    return f"start the machines of {names}, or mend the network between them and this one"
 
 
 def _different(view: views.View) -> Status | None:

@@ -22,10 +22,13 @@ class Step:
         ends_hook: what it wrote into a databag must be flushed before anybody acts on it, so the
             caller ends the hook here: a record that a crash can still take back is no record.
         needs_etcd: it cannot be done before etcd is installed.
+        final: nothing takes it back, so that the caller looks at Juju and at etcd once more right
+            before it, and leaves it when it is not planned any more.
     """
 
     ends_hook: ClassVar[bool] = False
     needs_etcd: ClassVar[bool] = True
+    final: ClassVar[bool] = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,6 +156,7 @@ class Promote(Step):
 class RemoveMember(Step):
     """`member remove`."""
 
+    final: ClassVar[bool] = True
     member_id: int
 
 

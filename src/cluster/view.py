@@ -53,7 +53,8 @@ class Unit:
         token: token of the data in its `current/`, None when it has none.
         member_id: etcd member ID it runs as, None when etcd is not running there.
         started: etcd runs there and answered its last observation.
-        prepared: token of the proposal that is ready on its disk.
+        prepared: token of the proposal, else of the committed generation, whose data is ready on
+            its disk and was not started yet.
         failure: (token, sentence) of a proposal or founding that failed there.
         facts: what its disk holds, published when the cluster does not answer.
         stale: its running etcd lacks a configuration or trust change: it wants a restart.
@@ -65,6 +66,10 @@ class Unit:
         member: the member name in the stamp of its data, see `Disk.member`.
         turn_done: number of the last restart turn that it used (see `View.turn`).
         listed: peer URL that etcd listed for it when a quorum last answered it, "" before that.
+        heard: token of the committed generation that it knew when it told all this: what it says
+            of an earlier one is no news of this one.
+        broken: etcd cannot use the data of its `current/`.
+        unanswered: no quorum has answered it for longer than `Policy.answer_wait`.
     """
 
     name: str
@@ -85,6 +90,9 @@ class Unit:
     joins: int = 0
     turn_done: int = 0
     listed: str = ""
+    heard: str = ""
+    broken: bool = False
+    unanswered: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,7 +213,6 @@ class Policy:
         prepare_lag: how much longer than the first of them the others may take, or as long again
             as it took, whichever is more.
         confirm_deadline: how long a committed restore may take to become healthy.
-        leave_wait: how long a leaving unit tries to remove its member before it just stops.
         turn_wait: how long a joining unit lets each one before it in the queue go first.
         answer_wait: how long no quorum may answer before that counts as an answer.
         join_limit: how many times an hour one unit may be added as a learner.
@@ -218,7 +225,6 @@ class Policy:
     prepare_deadline: float = 3600.0
     prepare_lag: float = 300.0
     confirm_deadline: float = 300.0
-    leave_wait: float = 30.0
     turn_wait: float = 30.0
     answer_wait: float = 60.0
     join_limit: int = 3

@@ -199,7 +199,7 @@ class Peers:
     # What units say of themselves.
 
     def units(self) -> tuple[views.Unit, ...]:
-        """Every unit that Juju or the relation knows, this one included, by number.
+        """Every unit that Juju has by its goal state, this one included, by number.
 
         Raises:
             PeerError: a unit's databag cannot be read, or Juju does not answer.
@@ -211,8 +211,13 @@ class Peers:
             bags = {unit.name: relation.data[unit] for unit in relation.units}
             bags[self.name] = relation.data[self._charm.unit]
             bags |= self._told_ahead(relation, goals.keys() - bags.keys())
-        names = {*goals, *bags, self.name}
+        names = {*goals, self.name}  # `relation-list` may keep one that is gone (juju#23326)
         return tuple(self._unit(name, bags.get(name, {})) for name in sorted(names, key=_number))
+
+    def look_again(self) -> None:
+        """Ask Juju anew which units there are, in a hook that goes on for long."""
+        self._goals = None
+        self._ahead = {}
 
     def _told_ahead(
         self, relation: ops.Relation, coming: Iterable[str]
@@ -474,6 +479,9 @@ def _read_unit(name: str, bag: Mapping[str, str]) -> views.Unit:
             member=str(raw.get("member", "")),
             turn_done=int(raw.get("turn_done", 0)),
             listed=str(raw.get("listed", "")),
+            heard=str(raw.get("heard", "")),
+            broken=bool(raw.get("broken", False)),
+            unanswered=bool(raw.get("unanswered", False)),
         )
     except (
         ValueError,

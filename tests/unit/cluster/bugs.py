@@ -7,14 +7,18 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+from cluster import generation as generations
 from cluster import joining, leaving, reading, replacing, running, upkeep
 from cluster import plan as plans
 from cluster import steps as s
 from cluster import view as views
-from unit.cluster import check
+from unit.cluster import check, simulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+
+_RULES = plans._rules
 
 
 def _never(_: views.View) -> None:
@@ -137,7 +141,44 @@ def _both(*names: str) -> Iterator[None]:
         yield
 
 
+def _leave_anyway(view: views.View) -> tuple[s.Step, ...] | None:
+    """A leaving unit that no quorum can spare, or answers, just stops."""
+    steps = leaving.leave(view) or ()
+    running_now = view.etcd.service is views.Service.RUNNING
+    kept = any(isinstance(step, s.Wake) for step in steps)
+    return ((s.Stop(),) if running_now else ()) if kept else steps
+
+
+def _lost_by_silence(view: views.View) -> bool:
+    """Takes a unit that has not heard of this generation for one that has nothing of it."""
+    generation = view.generation
+    if generation is None or view.etcd.members is not None or view.proposal is not None:
+        return False
+    settled = generation.confirmed or reading.overdue(view)
+    return settled and not any(reading.committed(view, u) for u in view.units)
+
+
+def _confirm_by_sight(view: views.View) -> tuple[s.Step, ...] | None:
+    """Neither believes another unit that saw a quorum, nor goes back from what it saw."""
+    generation = view.generation
+    seen = view.etcd.members is not None
+    survivor = generation is not None and generation.source is generations.Source.SURVIVOR
+    return replacing.confirm(view) if seen or survivor else None
+
+
+class _World(simulator.World):
+    """Its hooks ask Juju once for its units, and etcd anew in each round."""
+
+    def __init__(self, *args: Any, **values: Any):
+        super().__init__(*args, **values)
+        self.juju_once = True
+
+
 FOCUS = {
+    "lets a leaving unit take the quorum along": ("remove", "add", "kill", "heal", "revive"),
+    "asks Juju once and etcd often": ("add", "add", "pause", "heal", "wait", "force_remove"),
+    "takes silence for loss": ("force_remove", "kill", "add", "restore", "wait", "revive"),
+    "trusts its own eyes alone": ("restore", "isolate", "pause", "cut", "heal", "wait"),
     "stops a corrupt voter before removing it": ("alarm", "alarm", "kill", "wipe", "heal"),
     "recovers although the majority is only silent": ("cut", "kill", "revive", "wait"),
     "recovers from the worst disk": ("cut", "heal", "force_remove", "kill", "wait", "add"),
@@ -193,6 +234,22 @@ BUGS: dict[str, tuple[Callable[[], Any], Any]] = {
         plans.plan,
     ),
     "joins while a restore gets ready": (lambda: _patch(reading, "restoring", _no), plans.plan),
+    "lets a leaving unit take the quorum along": (
+        lambda: _patch(plans, "_rules", lambda v: (_leave_anyway,) if v.dying else _RULES(v)),
+        plans.plan,
+    ),
+    "asks Juju once and etcd often": (
+        lambda: _patch(simulator, "World", _World),
+        plans.plan,
+    ),
+    "takes silence for loss": (
+        lambda: _patch(reading, "all_lost", _lost_by_silence),
+        plans.plan,
+    ),
+    "trusts its own eyes alone": (
+        lambda: _without(replacing.confirm, _confirm_by_sight),
+        plans.plan,
+    ),
     "never promotes": (lambda: _without(joining.promote), plans.plan),
     "never removes the gone": (lambda: _without(leaving.remove_gone), plans.plan),
     "never removes a stuck learner": (lambda: _without(joining.remove_stuck), plans.plan),

@@ -21,6 +21,8 @@ from unit.cluster import simulator
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+LASTING = 60
+"""Rounds, of 20 s, that faults last when it is asked whether a generation came to a decision."""
 ROUNDS = 150
 """Bound on the rounds of hooks, one for each unit, from the last fault to health."""
 
@@ -61,6 +63,9 @@ class History:
             getattr(self, f"op_{verb}")()
             world.check_one_cluster()
             self.interleave(r.randrange(1, 12))
+        generation = world.generation
+        if generation is not None and not generation.confirmed:
+            self.decided()
         self.converge()
         return world.hook_count
 
@@ -168,7 +173,7 @@ class History:
             self.kill(machine)
 
     def kill(self, machine: simulator.Machine) -> None:
-        machine.up = machine.running = False
+        machine.up = machine.running = machine.paused = False
         machine.since = {}
         self.world.crash(machine.name)
         if self.world.leader == machine.name:
@@ -200,10 +205,28 @@ class History:
             self.fault(f"cut {machine.name}")
             machine.cut = True
 
+    def op_isolate(self) -> None:
+        """Neither the others nor Juju reach it; it goes on."""
+        machine = self.pick()
+        if machine:
+            self.fault(f"isolate {machine.name}")
+            machine.cut = machine.mute = True
+            if self.world.leader == machine.name:
+                self.world.elect()
+
+    def op_pause(self) -> None:
+        """It stands still, and goes on later where it was, in the middle of a hook or not."""
+        machine = self.pick()
+        if machine:
+            self.fault(f"pause {machine.name}")
+            machine.paused = True
+            if self.world.leader == machine.name:
+                self.world.elect()
+
     def op_heal(self) -> None:
         self.fault("heal")
         for machine in self.world.machines.values():
-            machine.cut = False
+            machine.cut = machine.mute = machine.paused = False
 
     def op_wipe(self) -> None:
         """The data is lost, at any moment; what the machine notes elsewhere of it stays.
@@ -241,7 +264,7 @@ class History:
         machine = self.pick()
         if machine and machine.lost is not None and machine.current is None:
             self.fault(f"disk of {machine.name} returns")
-            machine.current, machine.lost = machine.lost, None
+            machine.current, machine.lost, machine.returned = machine.lost, None, True
 
     def op_attach(self) -> None:
         """The storage of a unit that is gone goes to a new one."""
@@ -273,6 +296,34 @@ class History:
 
     # The end.
 
+    def decided(self) -> None:
+        """Faults last, and time goes by: a new generation is confirmed or taken back all the same.
+
+        Wherever machines that reach each other and Juju hold a quorum of either.
+        """
+        world = self.world
+        world.log("FAULTS LAST")
+        for _ in range(LASTING):
+            world.tick()
+            for name in list(world.machines):
+                world.full_hook(name)
+            world.now += 20
+        record = world.generation
+        if record is None or record.confirmed or world.proposal is not None:
+            return
+        together = [
+            m
+            for m in world.machines.values()
+            if m.connected and not m.mute and m.alive and m.installed and not m.broken
+        ]
+        for token in (record.token, dict(record.detail).get("previous_token", "")):
+            there = [m.current for m in together if m.current and m.current.token == token]
+            there += [
+                m.prepared[token] for m in together if token in m.prepared and m.may_begin(record)
+            ]
+            if token and world.could_serve(there):
+                raise simulator.Violation("neither confirmed nor taken back")
+
     def converge(self) -> None:
         """No more faults: all units run hooks in turn; the operator does what a status says."""
         world = self.world
@@ -280,7 +331,7 @@ class History:
         world.flaky = False
         world.decide = self.decide
         for machine in world.machines.values():
-            machine.cut = machine.unable = False
+            machine.cut = machine.unable = machine.mute = machine.paused = False
             if not machine.up:
                 self.revive(machine)
         for machine in world.machines.values():
@@ -304,6 +355,11 @@ class History:
     def obey(self) -> None:
         """The operator runs what a blocked status names."""
         world = self.world
+        for machine in list(world.machines.values()):
+            plan = world.ended.get(machine.name)
+            if not machine.alive and plan is not None and plan.steps:
+                world.log(f"OPERATOR force-remove {machine.name}")
+                world.force_remove(machine.name)
         blocked = [p.message for p in world.ended.values() if p.status == "blocked"]
         commands = {verb for verb in ("recover", "restore") for m in blocked if verb in m}
         token = world.generation.token if world.generation else None

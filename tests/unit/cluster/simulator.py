@@ -103,6 +103,9 @@ class Machine:
         self.finished = 0
         self.stale = False
         self.begun = 0
+        self.returned = False  # a disk came back that the unit has told of as lost
+        self.heard = ""
+        self.unanswered = False
         self.joins: list[float] = []
         self.turn_done = 0
         self.failure: tuple[str, str] | None = None
@@ -114,6 +117,18 @@ class Machine:
         self.corrupt = False
         self.caught_up_at = 0.0
         self.skew = 0.0
+        self.mute = False  # Juju does not reach it: no hook runs, and what it told stays
+        self.paused = False  # it stands still, in the middle of whatever it did
+
+    def may_begin(self, record: generations.Generation) -> bool:
+        """Whether the record still lets it start what it prepared."""
+        named = generations.Founder(self.name, self.url) in record.founders
+        return named and self.begun < record.number
+
+    @property
+    def connected(self) -> bool:
+        """Whether its etcd reaches those of others."""
+        return self.up and not self.cut and not self.paused
 
 
 class World:
@@ -159,6 +174,8 @@ class World:
         self.closed: set[str] = set()
         self.alarms: dict[str, set[int]] = {}  # token to members with a CORRUPT alarm, 0: unnamed
         self.opened: set[str] = set()
+        self.strict = True  # etcd before 3.5.30 and 3.6.11: one member down, and none is added
+        self.juju_once = False  # a seeded bug: hooks ask Juju once, and etcd anew in each round
         for _ in range(units):
             self.add_unit()
         self.planned = planned or units
@@ -189,7 +206,8 @@ class World:
             self.elect()
 
     def elect(self) -> None:
-        names = [m.name for m in self.machines.values() if m.up and m.alive]
+        able = (m for m in self.machines.values() if m.up and not m.mute and not m.paused)
+        names = [m.name for m in able if m.alive]
         names = names or list(self.machines)
         self.leader = self.random.choice(names) if names else ""
 
@@ -200,16 +218,16 @@ class World:
     # etcd
 
     def reach(self, a: Machine, b: Machine) -> bool:
-        return a is b or (a.up and b.up and not a.cut and not b.cut)
+        return a is b or (a.connected and b.connected)
 
     def peers(self, of: Machine, token: str) -> list[Machine]:
         """Machines that `of` reaches and that run a member of the cluster `token`."""
-        connected = of.up and not of.cut
         return [
             m
             for m in (*self.machines.values(), *self.gone)
             if m.running
-            and (m is of or (connected and m.up and not m.cut))
+            and not m.paused
+            and (m is of or (of.connected and m.connected))
             and m.current
             and m.current.token == token
         ]
@@ -301,7 +319,7 @@ class World:
         serving: set[str] = set()
         for machine in self.machines.values():
             data = machine.current
-            if not machine.running or not data or data.token in serving:
+            if not machine.running or not data or data.token in serving | self.closed:
                 continue
             if self.quorum(machine, data.token):
                 serving.add(data.token)
@@ -313,6 +331,9 @@ class World:
     def observe(self, machine: Machine, hook: Hook) -> views.View:
         generation = hook.generation
         etcd = self.client(machine, generation)
+        machine.heard = generation.token if generation else ""
+        if not self.juju_once or not hook.names:
+            hook.names = {m.name: m.alive for m in self.machines.values()}
         if etcd.members is not None and generation is not None:
             voters = sorted(generations.unit_name(m.name) for m in etcd.members if not m.learner)
             machine.seen = views.Account(tuple(voters), generation.token)
@@ -320,16 +341,16 @@ class World:
             machine.told, machine.seen, machine.name, answered=etcd.members is not None
         )
         units = []
-        for other in self.machines.values():
-            bag = hook.bags.get(other.name)
-            if other is machine:
+        for name, alive in hook.names.items():
+            bag = hook.bags.get(name)
+            if name == machine.name:
                 unit = self.publication(machine, not hook.dying)
             elif bag is None:
-                unit = views.Unit(other.name, alive=other.alive)
+                unit = views.Unit(name, alive=alive)
             else:
-                unit = bag if other.alive else dataclasses.replace(bag, alive=False)
+                unit = bag if alive else dataclasses.replace(bag, alive=False)
             units.append(unit)
-        return views.View(
+        view = views.View(
             me=machine.name,
             leader=self.leader == machine.name,
             now=self.now + machine.skew,
@@ -356,12 +377,15 @@ class World:
             turn=hook.turn,
             newest_backup=self.backup if self.policy.recover_total_loss else None,
         )
+        machine.unanswered = reading.unanswered(view)
+        return view
 
     def planned_units(self) -> int:
         return max(self.planned if self.generation is None else 0, len(self.machines))
 
     def publication(self, machine: Machine, alive: bool = True) -> views.Unit:
-        prepared = self.proposal.token if self.proposal else ""
+        records = (g.token for g in (self.proposal, self.generation) if g)
+        prepared = next((token for token in records if token in machine.prepared), None)
         token = machine.current.token if machine.current else None
         known = {g.token for g in (self.generation, self.proposal) if g}
         served = self.generation and self.quorum(machine, self.generation.token)
@@ -375,7 +399,7 @@ class World:
             token=token,
             member_id=machine.current.member if machine.running and machine.current else None,
             started=machine.running,
-            prepared=prepared if prepared in machine.prepared else None,
+            prepared=prepared,
             failure=machine.failure,
             facts=None if machine.running else machine.facts,
             stale=machine.stale and machine.running,
@@ -385,6 +409,9 @@ class World:
             member=machine.current.name if machine.current else "",
             joins=sum(t > self.now - 3600 for t in machine.joins),
             turn_done=machine.turn_done,
+            heard=machine.heard,
+            unanswered=machine.unanswered,
+            broken=bool(machine.broken),
         )
 
     def service(self, machine: Machine) -> views.Service:
@@ -443,6 +470,8 @@ class World:
         if name not in self.machines or not self.machines[name].up:
             self.hooks.pop(name, None)
             return False
+        if self.machines[name].mute or self.machines[name].paused:
+            return False
         self.start_hook(name)
         try:
             next(self.hooks[name])
@@ -469,38 +498,53 @@ class World:
         for _ in range(12):
             if hook.ended:
                 break
-            view, seen = self.observe(machine, hook), self.now
-            epoch = self.epoch
+            view = self.observe(machine, hook)
+            self.check_loss(view)
             plan = self.decide(view)
             machine.since = {k: min(machine.since.get(k, view.now), view.now) for k in plan.clocks}
             self.ended[machine.name] = plan
             if not plan.steps:
                 break
-            for step in plan.steps:
-                yield
-                if self.now - seen > plans.VALID and not isinstance(step, s.Wake):
-                    break
-                if self.trace is not None:
-                    self.log(f"{machine.name} {step!r}")
-                try:
-                    self.step(machine, hook, step, epoch, view)
-                except Refused as error:
-                    self.log(f"{machine.name} refused: {error}")
-                    hook.ended = not hook.dying
-                    self.now += hook.dying
-                    break
-                if isinstance(step, s.Restart):
-                    yield
-                    self.run(machine)
-                    machine.turn_done = hook.turn[1]
-                if self.unflushed and isinstance(step, s.Commit):
-                    hook.generation = step.generation
-                    continue
-                if step.ends_hook or isinstance(step, s.Wake):
-                    hook.ended = not hook.dying
-                    self.now += hook.dying
+            yield from self.act(machine, hook, view, plan)
         yield
-        self.flush(machine, hook)
+        # A leaver with something left to do fails its hook: nothing is flushed, Juju retries.
+        if not (hook.dying and self.decide(self.observe(machine, hook)).steps):
+            self.flush(machine, hook)
+
+    def act(
+        self, machine: Machine, hook: Hook, view: views.View, plan: plans.Plan
+    ) -> Iterator[None]:
+        """The steps of one round."""
+        seen, epoch = self.now, self.epoch
+        for step in plan.steps:
+            yield
+            if self.now - seen > plans.VALID and not isinstance(step, s.Wake):
+                return
+            if step.final and not self.still(machine, hook, step):
+                return
+            if self.trace is not None:
+                self.log(f"{machine.name} {step!r}")
+            try:
+                self.step(machine, hook, step, epoch, view)
+            except Refused as error:
+                self.log(f"{machine.name} refused: {error}")
+                hook.ended = not hook.dying
+                self.now += hook.dying
+                return
+            if isinstance(step, s.Restart):
+                yield
+                self.run(machine)
+                machine.turn_done = hook.turn[1]
+            if self.unflushed and isinstance(step, s.Commit):
+                hook.generation = step.generation
+                continue
+            if step.ends_hook or isinstance(step, s.Wake):
+                hook.ended = not hook.dying
+                self.now += hook.dying
+
+    def still(self, machine: Machine, hook: Hook, step: s.Step) -> bool:
+        """Whether a step that nothing takes back is planned after one more look."""
+        return self.juju_once or step in self.decide(self.observe(machine, hook)).steps
 
     def flush(self, machine: Machine, hook: Hook) -> None:
         if hook.writes:
@@ -518,10 +562,12 @@ class World:
                 self.recorded.add(self.generation.token)
                 if self.generation.confirmed:
                     self.confirmed.add(self.generation.number)
+        machine.returned = False
         if machine.name in self.bags:
             self.older[machine.name] = self.bags[machine.name]
         self.bags[machine.name] = self.publication(machine)
         if hook.dying and not machine.running:
+            self.check_leaver(machine)
             self.machines.pop(machine.name)
             self.bags.pop(machine.name, None)
             self.ended.pop(machine.name, None)
@@ -529,6 +575,43 @@ class World:
             self.gone.append(machine)
             if self.leader == machine.name:
                 self.elect()
+
+    def check_loss(self, view: views.View) -> None:
+        """Nobody is told that the data is lost, and what to restore, while a unit has it."""
+        generation = self.generation
+        if generation is None or not reading.all_lost(view):
+            return
+        token = generation.token
+        there = [
+            m.name
+            for m in self.machines.values()
+            if (m.current and m.current.token == token and not m.returned)
+            or (token in m.prepared and m.may_begin(generation))
+        ]
+        if there:
+            raise Violation(f"{view.me} calls lost what {there[0]} has")
+
+    def check_leaver(self, leaver: Machine) -> None:
+        """A disk that goes away for good takes no quorum with it from the units that stay."""
+        generation, data = self.generation, leaver.current
+        stays = any(m.alive for m in self.machines.values())
+        if generation is None or data is None or data.token != generation.token or not stays:
+            return
+        disks = [
+            m.current
+            for m in self.machines.values()
+            if m.current and m.current.token == data.token and m.broken != "corrupt"
+        ]
+        if self.could_serve(disks) and not self.could_serve([d for d in disks if d is not data]):
+            raise Violation(f"{leaver.name} took the quorum with it")
+
+    def could_serve(self, disks: list[Data]) -> bool:
+        """Whether these disks would be a quorum if all their machines ran and met."""
+        if not disks:
+            return False
+        newest = max(disks, key=lambda d: d.index)
+        voters = {r.id for r in newest.members if not r.learner}
+        return len(voters & {d.member for d in disks}) >= reading.quorum(len(voters))
 
     def check_kept(self, hook: Hook) -> None:
         """What clients could write to is never taken back."""
@@ -545,7 +628,8 @@ class World:
     ) -> None:
         token = self.generation.token if self.generation else ""
         before = view.etcd.members is not None and bool(self.quorum(machine, token))
-        ordered = hook.dying or (
+        stays = any(m.alive for m in self.machines.values())
+        ordered = (hook.dying and not stays) or (
             machine.current is not None
             and view.generation is not None
             and machine.current.token != view.generation.token
@@ -784,7 +868,8 @@ class World:
         if any(r.url == step.peer_url for r in best.members):
             raise Refused("peer URL exists")
         connected = {m.current.member for m in present if m.current}
-        if any(not r.learner and r.id not in connected for r in best.members):
+        down = any(not r.learner and r.id not in connected for r in best.members)
+        if down and self.strict:
             raise Refused("unhealthy cluster")
         self.settle()
         self.ids += 1
@@ -819,6 +904,16 @@ class World:
         active = [m for m in present if m.current and m.current.member != record.id]
         if not record.learner and len(active) < reading.quorum(len(rest)):
             raise Refused("unhealthy cluster")
+        owner = next(
+            (
+                m
+                for m in self.machines.values()
+                if m.current and m.running and m.current.member == record.id
+            ),
+            None,
+        )
+        if owner and owner is not machine and owner.alive and not record.learner:
+            raise Violation(f"removed the member of {owner.name}, which is there")
         self.changed_at = self.now
         self.commit(machine, token, tuple(r for r in best.members if r is not record))
         for m in self.peers(machine, token):
@@ -894,7 +989,7 @@ def _newest(machines: list[Machine]) -> Data:
 class Hook:
     """What one hook saw at its start, and what it wants to write."""
 
-    __slots__ = ("bags", "dying", "ended", "generation", "proposal", "turn", "writes")
+    __slots__ = ("bags", "dying", "ended", "generation", "names", "proposal", "turn", "writes")
 
     def __init__(self, world: World):
         self.generation, self.proposal = world.generation, world.proposal
@@ -905,6 +1000,7 @@ class Hook:
             for name, bag in world.older.items():
                 if name in self.bags and world.random.random() < 0.2:
                     self.bags[name] = bag
+        self.names: dict[str, bool] = {}  # units by Juju's goal state, and whether they live
         self.writes: dict[str, object] = {}
         self.ended = False
         self.dying = False  # only hooks that Juju starts for a removal are its teardown

@@ -111,6 +111,45 @@ def test_given_five_units_when_some_leave_at_once_then_their_members_go_too(
     assert settled(world) == healthy(5 - len(leaving))
 
 
+@pytest.mark.parametrize("strict", [False, True])
+def test_given_one_of_three_down_when_two_are_replaced_then_their_successors_come_first(
+    strict: bool,
+) -> None:
+    world, events = started(3)
+    world.strict = strict
+    world.machines["etcd/0"].up = world.machines["etcd/0"].running = False
+    for _ in range(2):
+        world.add_unit()
+    for name in ("etcd/1", "etcd/2"):
+        world.remove_unit(name)
+    events.run(300, settle=False)
+    if strict:
+        assert {"etcd/1", "etcd/2"} <= set(world.machines)
+        assert "`juju remove-unit --force etcd/0`" in world.ended["etcd/1"].message
+        world.force_remove("etcd/0")
+        events.run(300)
+    assert set(world.machines) - {"etcd/0"} == {"etcd/3", "etcd/4"}
+    assert world.generation is not None
+    assert world.quorum(world.machines["etcd/3"], world.generation.token)
+
+
+def test_given_one_of_three_down_when_a_healthy_one_is_removed_then_it_stays_until_it_can_go() -> (
+    None
+):
+    world, events = started(3)
+    down = world.machines["etcd/0"]
+    down.up = down.running = False
+    world.remove_unit("etcd/1")
+    events.run(600, settle=False)
+    assert "1 of etcd-0 must be healthy again" in world.ended["etcd/1"].message
+    assert world.generation is not None
+    assert world.quorum(world.machines["etcd/2"], world.generation.token)
+    down.up = True
+    world.run(down)
+    events.run(300)
+    assert set(world.machines) == {"etcd/0", "etcd/2"}
+
+
 def test_given_a_dead_machine_when_force_removed_and_replaced_then_healthy() -> None:
     world, events = started(3)
     world.machines["etcd/1"].up = world.machines["etcd/1"].running = False

@@ -401,13 +401,19 @@ class TestReplacing:
     def test_given_not_healthy_when_overdue_then_leader_returns_to_the_old(self) -> None:
         assert do(self.committed(since=(("confirm:2", 10_000.0 - 301),))) == ["Commit"]
 
-    def test_given_a_leader_cut_off_when_another_saw_a_quorum_then_it_takes_nothing_back(
+    def test_given_a_leader_cut_off_when_another_saw_a_quorum_then_its_word_decides(
         self,
     ) -> None:
-        v = self.committed(since=(("confirm:2", 10_000.0 - 301),))
-        v = changed(v, 1, token="two", voters=("etcd/1", "etcd/2"), voters_of="two")
-        assert "Commit" not in do(v)
-        assert do(changed(v, 1, started=False)) == ["Commit"]
+        early = self.committed(since=(("confirm:2", 10_000.0 - 299),))
+        early = changed(early, 1, token="two", voters=("etcd/1", "etcd/2"), voters_of="two")
+        assert "Commit" not in do(early)
+        v = dataclasses.replace(early, since=(("confirm:2", 10_000.0 - 301),))
+        (commit,) = plans.plan(v).steps
+        assert isinstance(commit, s.Commit)
+        assert commit.generation.confirmed
+        (back,) = plans.plan(changed(v, 1, started=False)).steps
+        assert isinstance(back, s.Commit)
+        assert back.generation.source is generations.Source.PREVIOUS
 
     def test_given_a_return_when_the_old_data_is_kept_then_puts_it_back(self) -> None:
         generation = record(0, 1, 2, number=3, source=generations.Source.PREVIOUS, confirmed=False)
@@ -483,23 +489,40 @@ class TestLeaving:
     def test_given_its_member_is_gone_when_dying_then_stops(self) -> None:
         assert do(self.leaving(etcd=etcd(0, 1, 2))) == ["Stop"]
 
-    def test_given_no_quorum_when_dying_then_just_stops(self) -> None:
-        assert do(self.leaving(etcd=silent())) == ["Stop"]
+    def test_given_no_quorum_when_dying_then_stays_with_data_that_may_be_needed(self) -> None:
+        for service in (RUNNING, STOPPED):
+            plan = plans.plan(self.leaving(etcd=silent(service)))
+            assert plan.steps == (s.Wake(1.0),)
+            assert "start the machines of" in plan.message
+        for disk in (views.Disk(), views.Disk(token="old"), views.Disk("one", broken="bad WAL")):
+            v = self.leaving(etcd=silent(), disk=disk)
+            assert plans.plan(v).steps == (s.Stop(),)
 
-    def test_given_stopped_when_dying_then_settled(self) -> None:
-        assert plans.plan(self.leaving(etcd=silent(STOPPED))).steps == ()
+    def test_given_nobody_stays_when_dying_then_stops_and_keeps_all_there_is(self) -> None:
+        for listed in (silent(), etcd(0, 0), etcd(0, 0, 1, member(2, healthy=False))):
+            v = self.leaving(etcd=listed)
+            v = changed(changed(v, 1, alive=False), 2, alive=False)
+            assert plans.plan(v).steps == (s.Stop(),)
+        v = dataclasses.replace(v, etcd=silent(STOPPED))
+        assert plans.plan(v).steps == ()
 
-    def test_given_the_last_member_when_dying_then_keeps_membership_and_data(self) -> None:
-        assert do(self.leaving(etcd=etcd(0, 0))) == ["Stop"]
+    def test_given_the_last_member_when_dying_then_waits_for_one_that_stays(self) -> None:
+        plan = plans.plan(self.leaving(etcd=etcd(0, 0)))
+        assert plan.steps == (s.Wake(1.0),)
+        assert "`juju add-unit etcd` adds one" in plan.message
 
     def test_given_two_members_when_one_dies_then_it_is_removed(self) -> None:
         assert do(self.leaving(etcd=etcd(0, 0, 1))) == ["MoveLeader", "RemoveMember"]
 
-    def test_given_it_would_cost_quorum_when_dying_then_waits_for_a_bounded_time(self) -> None:
+    def test_given_it_would_cost_quorum_when_dying_then_stays_and_says_what_it_waits_for(
+        self,
+    ) -> None:
         listed = etcd(0, 0, 1, member(2, healthy=False))
-        v = self.leaving(etcd=listed)
-        assert do(v) == []
-        assert do(dataclasses.replace(v, since=(("leaving", 10_000.0 - 31),))) == ["Stop"]
+        plan = plans.plan(self.leaving(etcd=listed))
+        assert plan.steps == (s.Wake(1.0),)
+        assert "1 of etcd-2 must be healthy again" in plan.message
+        joined = etcd(0, 0, 1, member(2, healthy=False), member(3))
+        assert do(self.leaving(etcd=joined)) == ["MoveLeader", "RemoveMember"]
 
     def test_given_a_member_without_unit_when_leader_then_removes_it(self) -> None:
         v = view(etcd=etcd(0, 0, 1, member(2, healthy=False)))
@@ -541,6 +564,11 @@ class TestMending:
         v = view(disk=views.Disk(token="one", broken="bad WAL"), etcd=silent(views.Service.FAILED))
         assert do(v) == []
         assert plans.plan(v).state is plans.State.CORRUPT
+        assert "start the machines of" in plans.plan(v).message
+        v = dataclasses.replace(v, since=(("silent:1", 10_000.0 - 61),))
+        for number in (1, 2):
+            assert "recover" not in plans.plan(v).message, "another may serve where it is not seen"
+            v = changed(v, number, unanswered=True)
         assert "juju run etcd/leader recover" in plans.plan(v).message
 
     def test_given_a_corrupt_alarm_when_a_majority_is_clean_then_rejoins(self) -> None:
@@ -751,9 +779,13 @@ class TestQuorumLost:
 
     def test_given_no_data_anywhere_when_not_allowed_then_names_the_restore(self) -> None:
         v = view(etcd=silent(STOPPED), disk=views.Disk())
-        v = dataclasses.replace(v, units=tuple(unit(n, token=None) for n in range(3)))
+        v = dataclasses.replace(v, units=tuple(unit(n, token=None, heard="one") for n in range(3)))
         assert do(v) == []
         assert plans.plan(v).state is plans.State.DATA_LOST
+        unheard = changed(v, 1, heard="older")
+        assert plans.plan(unheard).state is not plans.State.DATA_LOST
+        ready = changed(v, 1, prepared="one", begun=0)
+        assert plans.plan(ready).state is not plans.State.DATA_LOST
         assert "juju run etcd/leader restore" in plans.plan(v).message
 
 

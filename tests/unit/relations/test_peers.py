@@ -104,7 +104,7 @@ def test_given_a_unit_when_published_twice_then_only_the_first_changes_anything(
     assert json.loads(juju.bag(relation)["unit"])["member_id"] == "f" * 16
 
 
-def test_given_juju_and_the_relation_when_they_differ_then_both_are_heard(juju):
+def test_given_juju_and_the_relation_when_they_differ_then_juju_says_who_is_there(juju):
     bag = {"unit": json.dumps({"token": "t", "started": True})}
     relation = peer(peers_data={2: bag, 3: bag, 10: {}})
     juju.goals = {
@@ -116,7 +116,7 @@ def test_given_juju_and_the_relation_when_they_differ_then_both_are_heard(juju):
     with juju.hook(state(relation)) as charm:
         ours = peers.Peers(charm)
         units = {unit.name: unit for unit in ours.units()}
-        assert list(units) == ["etcd/0", "etcd/1", "etcd/2", "etcd/3", "etcd/10"]
+        assert list(units) == ["etcd/0", "etcd/1", "etcd/2", "etcd/10"]
         assert {name for name, unit in units.items() if unit.alive} == {
             "etcd/0",
             "etcd/1",
@@ -126,6 +126,10 @@ def test_given_juju_and_the_relation_when_they_differ_then_both_are_heard(juju):
         assert units["etcd/2"].token == "t"
         assert ours.planned() == 3
         assert not ours.dying
+        juju.goals = {"etcd/0": "active"}
+        assert len(ours.units()) == 4, "one hook asks once"
+        ours.look_again()
+        assert [unit.name for unit in ours.units()] == ["etcd/0"]
 
 
 def test_given_this_unit_is_removed_when_read_then_it_is_dying(juju):
