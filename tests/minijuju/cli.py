@@ -42,7 +42,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "force model-default=* storage-pool=* to= metadata-source=",
     ),
     "cancel-task": ("tasks.cancel_task", f"{_MODEL} {_SHOW}"),
-    "chaos": ("models.chaos", f"{_MODEL} from= leave-mib="),
+    "chaos": ("models.chaos", f"{_MODEL} from= to= leave-mib= iops="),
     "config": ("applications.config", f"{_MODEL} {_SHOW} file= reset= color no-color"),
     "constraints": ("applications.constraints", f"{_MODEL} {_SHOW}"),
     "consume": ("models.refused", _MODEL),

@@ -239,11 +239,12 @@ class MachineVerbs:
         machine: str,
         others: list[str] | None = None,
         leave_mib: int = 0,
+        iops: int = 0,
     ) -> None:
         """Hurt a machine (id, unit or hostname): what a real Juju does not offer.
 
-        `action`: kill, start, pause, resume, cut, heal, fill-disk, free-disk, reboot,
-        readdress.
+        `action`: kill, start, pause, resume, cut, mute, heal, fill-disk, free-disk, slow-disk,
+        reboot, readdress.
         """
         state = self.state(model)
         one = self._host(state, machine)
@@ -251,6 +252,10 @@ class MachineVerbs:
         if action in ("cut", "heal"):
             chosen = [self._host(state, other).machine for other in others or []] or None
             getattr(thing.network, action)(thing, chosen)
+        elif action == "mute":
+            thing.network.mute(thing, [self._host(state, other).machine for other in others or []])
+        elif action == "slow-disk":
+            thing.slow_disk(iops)
         elif action == "fill-disk":
             thing.fill_disk(leave_mib * 2**20)
         elif action == "free-disk":

@@ -46,6 +46,8 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin"
 
 _HELPER = pathlib.Path(__file__).with_name("inside.py")
 _READY = "run/minijuju-ready"
+_BLKIO = pathlib.Path("/sys/fs/cgroup/blkio/blkio.throttle.write_iops_device")
+"""Limits of disks where cgroup v1 has them: of all processes in the root group, by device."""
 _PAUSE = 0.01  # seconds between two looks at a machine that changes its state
 _SIGNAL_POWEROFF = signal.SIGRTMIN + 4  # systemd(1), "Signals"
 _SIGNAL_REBOOT = signal.SIGRTMIN + 5
@@ -129,6 +131,12 @@ class Disk:
     def unmount(self) -> None:
         """Unmount it wherever it is mounted, and free its loop device."""
         _unmount(self.mountpoint)
+
+    @property
+    def device(self) -> str:
+        """Number of its block device, "7:0"; while it is mounted."""
+        number = self.mountpoint.stat().st_dev
+        return f"{os.major(number)}:{os.minor(number)}"
 
     def fill(self, leave: int = 0) -> None:
         """Take all free space but ``leave`` bytes; free() gives it back."""
@@ -534,6 +542,29 @@ class Machine:
         self._mount()
         self.disk.free()
 
+    def slow_disk(self, iops: int) -> None:
+        """Let its disk do only so many writes and so many reads a second; 0 takes the limit away.
+
+        Where limits are those of cgroup v2, killing the machine ends them.
+
+        Raises:
+            system.Error: it does not run; or the host's kernel cannot limit a disk.
+        """
+        self._require_leader()
+        self._mount()
+        if _BLKIO.exists():
+            _limit(self.disk.device, iops)
+            return
+        try:
+            (_cgroups() / "cgroup.subtree_control").write_text("+io")
+            limit = iops or "max"
+            text = f"{self.disk.device} riops={limit} wiops={limit}"
+            (self._cgroup / "io.max").write_text(text)
+        except OSError as error:
+            raise system.Error(
+                f"The disk of machine {self.name} cannot be slowed: {error}."
+            ) from error
+
     # --------------------------------------------------------------- parts
 
     @property
@@ -698,10 +729,16 @@ class Machine:
 
     def _wipe(self) -> None:
         self._power_off()
+        self._unlimit()
         self.network.heal(self)
         _unmount(self._root)
         self.disk.unmount()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _unlimit(self) -> None:
+        """Leave no limit to who gets the disk's loop device next."""
+        if self.disk.mounted and _BLKIO.exists():
+            _limit(self.disk.device, 0)
 
 
 def sweep(directory: pathlib.Path) -> None:
@@ -715,6 +752,12 @@ def sweep(directory: pathlib.Path) -> None:
             Machine.load(pathlib.Path(folder)).destroy()
     for one in found:
         one.down()
+
+
+def _limit(device: str, iops: int) -> None:
+    for way in ("read", "write"):
+        file = _BLKIO.with_name(f"blkio.throttle.{way}_iops_device")
+        file.write_text(f"{device} {iops}")
 
 
 def _helper(verb: str) -> list[str]:

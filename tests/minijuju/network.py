@@ -23,6 +23,7 @@ RANGE = ipaddress.IPv4Network("198.18.0.0/15")
 PREFIX = 22
 """Prefix length of one model's network: room for 1,021 machines."""
 
+_NEIGHBOURS = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }"
 _HOST_LOCK = pathlib.Path("/run/lock/minijuju-network.lock")
 
 
@@ -41,6 +42,7 @@ class _State:
     ipv6: bool
     isolated: list[str] = dataclasses.field(default_factory=lambda: [])
     pairs: list[list[str]] = dataclasses.field(default_factory=lambda: [])
+    ways: list[list[str]] = dataclasses.field(default_factory=lambda: [])
 
 
 class Network:
@@ -213,6 +215,19 @@ class Network:
             self._save(state)
             self._apply(state)
 
+    def mute(self, machine: Port, others: Iterable[Port]) -> None:
+        """Drop what a machine sends to others; what they send still reaches it.
+
+        Addresses are still resolved, so that a packet can go the open way at all.
+        """
+        with system.locked(_HOST_LOCK):
+            state = self._known()
+            ways = {(one, other) for one, other in state.ways}
+            ways |= {(machine.interface, other.interface) for other in others}
+            state.ways = [list(way) for way in sorted(ways)]
+            self._save(state)
+            self._apply(state)
+
     def heal(self, machine: Port, others: Iterable[Port] | None = None) -> None:
         """Undo cuts of a machine.
 
@@ -229,9 +244,11 @@ class Network:
             if others is None:
                 state.isolated = [one for one in state.isolated if one != name]
                 state.pairs = [pair for pair in state.pairs if name not in pair]
+                state.ways = [way for way in state.ways if name not in way]
             else:
                 healed = {_pair(machine, other) for other in others}
                 state.pairs = [pair for pair in state.pairs if tuple(pair) not in healed]
+                state.ways = [way for way in state.ways if tuple(sorted(way)) not in healed]
             self._save(state)
             self._apply(state)
 
@@ -242,6 +259,10 @@ class Network:
         for one, other in state.pairs:
             rules.append(f'iifname "{one}" oifname "{other}" drop')
             rules.append(f'iifname "{other}" oifname "{one}" drop')
+        for one, other in state.ways:
+            way = f'iifname "{one}" oifname "{other}"'
+            rules.append(f"{way} {_NEIGHBOURS} accept")
+            rules.append(f"{way} meta protocol {{ ip, ip6 }} drop")
         self._rules(rules)
 
     def _rules(self, rules: list[str]) -> None:

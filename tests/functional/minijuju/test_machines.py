@@ -177,6 +177,72 @@ def test_given_a_cut_between_two_when_a_third_is_asked_then_it_reaches_both(
     assert reaches(other, one)
 
 
+def test_given_a_machine_that_is_muted_when_others_send_then_it_hears_and_they_do_not(
+    trio: Trio, net: network.Network
+) -> None:
+    one, other, third = trio
+    listen = "import socket as s\nu = s.socket(type=s.SOCK_DGRAM)\nu.bind(('', 7002))\n"
+    listen += "print('up', flush=True)\nwhile True: print(u.recv(9).decode(), flush=True)"
+    net.mute(one, [other])
+    for address in (str(one.address), str(other.address)):  # resolved anew, though it is muted
+        for who in (one, other):
+            who.run(["ip", "neigh", "del", address, "dev", "host0"], check=False)
+    pipes = {"stdout": subprocess.PIPE, "text": True}
+    with (
+        one.popen(["python3", "-c", listen], **pipes) as muted,
+        other.popen(["python3", "-c", listen], **pipes) as deaf,
+    ):
+        for hears, address, senders in (
+            (muted, one.address, (other, third)),
+            (deaf, other.address, (one, third)),
+        ):
+            assert hears.stdout
+            assert hears.stdout.readline() == "up\n"
+            for number, sender in enumerate(senders):
+                say = f"echo -n {number} > /dev/udp/{address}/7002"
+                sender.run(["bash", "-c", say])
+        assert (muted.stdout.readline(), muted.stdout.readline()) == ("0\n", "1\n")
+        assert deaf.stdout.readline() == "1\n"
+        muted.kill()
+        deaf.kill()
+    assert not reaches(one, other)
+    net.heal(one)
+    assert reaches(one, other)
+
+
+def synced(one: machine.Machine) -> float:
+    """Seconds that ten small writes take, each of them brought to the disk."""
+    write = ["dd", "if=/dev/zero", "of=/root/synced", "bs=4k", "count=10", "oflag=dsync"]
+    begun = time.monotonic()
+    one.run(write)
+    return time.monotonic() - begun
+
+
+def test_given_a_slowed_disk_when_written_then_it_takes_long_and_only_there(trio: Trio) -> None:
+    one, other, _ = trio
+    one.slow_disk(5)
+    assert synced(one) > 1.5
+    assert synced(other) < 1.5
+    one.slow_disk(0)
+    assert synced(one) < 1.5
+
+
+def test_given_a_slowed_disk_when_its_machine_is_destroyed_then_the_next_one_is_quick(
+    make: Make,
+) -> None:
+    one, other = make(), make()
+    one.create()
+    one.start()
+    one.slow_disk(5)
+    device = one.disk.device
+    one.destroy()
+    other.create()
+    other.start()
+    assert other.disk.device == device
+    assert synced(other) < 1.5
+    other.destroy()
+
+
 def test_given_a_running_machine_when_killed_then_its_commands_die_and_its_files_stay(
     trio: Trio,
 ) -> None:

@@ -337,23 +337,26 @@ def spaces(ctx: context.Context) -> int:
 
 
 def chaos(ctx: context.Context) -> int:
-    """``chaos ACTION MACHINE... [--from MACHINES] [--leave-mib N]``."""
+    """``chaos ACTION MACHINE... [--from MACHINES] [--to MACHINES] [--leave-mib N] [--iops N]``."""
     ctx.at_least(2, "action and machine")
     action, *machines = ctx.words
+    if (action == "mute") != bool(ctx.flags.csv("to")):
+        raise argv.UsageError("chaos mute needs --to MACHINES, and nothing else takes it")
     if action not in (
-        *("kill", "start", "pause", "resume", "cut", "heal"),
-        *("fill-disk", "free-disk", "reboot", "readdress"),
+        *("kill", "start", "pause", "resume", "cut", "mute", "heal"),
+        *("fill-disk", "free-disk", "slow-disk", "reboot", "readdress"),
     ):
         raise argv.UsageError(
-            f'unknown chaos "{action}": use kill, start, pause, resume, cut, heal, fill-disk, '
-            "free-disk, reboot or readdress"
+            f'unknown chaos "{action}": use kill, start, pause, resume, cut, mute, heal, '
+            "fill-disk, free-disk, slow-disk, reboot or readdress"
         )
     for machine in machines:
         ctx.call(
             "chaos",
             action=action,
             machine=machine,
-            others=ctx.flags.csv("from"),
+            others=ctx.flags.csv("from") or ctx.flags.csv("to"),
             leave_mib=ctx.flags.integer("leave-mib", 0),
+            iops=ctx.flags.integer("iops", 0),
         )
     return 0
