@@ -1,0 +1,1 @@
+"""Clients, watchers and probers that ask all the time and record everything with one clock."""
