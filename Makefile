@@ -6,9 +6,10 @@ AS_ROOT := scripts/as-root
 PYTEST :=
 CHECK :=
 BENCH :=
+PROOF :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test lint format unit histories functional integration faults bench pack clean setup machines
+.PHONY: help demo demo-down test lint format unit histories functional integration faults proof bench pack clean setup machines
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +45,9 @@ integration: pack ## Tests of the packed charm on real machines
 
 faults: pack ## Long tests that hurt machines
 	@$(AS_ROOT) $(PYTHON) scripts/suite.py run faults $(PYTEST)
+
+proof: pack ## Actions under faults with clients on every member, judged (PROOF="case split-brain", "seed 7")
+	@$(AS_ROOT) env PYTHONPATH=src:tests $(PYTHON) -m proof $(PROOF)
 
 bench: pack ## Measure, against the same done by hand (BENCH="e f" measures some)
 	@$(AS_ROOT) env "PATH=$(CURDIR)/build/bin:$$PATH" $(PYTHON) -m benchmarks $(BENCH)
