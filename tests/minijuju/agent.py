@@ -316,8 +316,6 @@ class Agent(threading.Thread):
                 self._commit(hook, remote, None)
             return
         with self.machine_lock():
-            if hook.name == "leader-elected" and not leases.leads(self.state, self.unit):
-                return
             if hook.kind == "relation-created":
                 self._enter_scopes()
             if self._prepare(hook):
@@ -329,8 +327,9 @@ class Agent(threading.Thread):
         """Record that a hook begins; False when it has become moot."""
         with self.store.transaction(quiet=True):
             unit = self.unit
-            if hook.storage and hook.storage not in self.state.storage:
+            if self._moot(hook):
                 unit.state.hook, unit.state.step = None, ""
+                self._attempts, self._retry_at = 0, None
                 return False
             self.context = hookcontext.Context(
                 self.state, self.unit_name, self.bags, self.home, hook=hook
@@ -346,6 +345,12 @@ class Agent(threading.Thread):
             if hook.name == "remove":
                 self._workload("maintenance", "cleaning up prior to charm deletion")
         return True
+
+    def _moot(self, hook: records.Hook) -> bool:
+        """Whether what a hook was to tell of is over, a failed one's too: it is not run."""
+        if hook.name == "leader-elected":
+            return not leases.leads(self.state, self.unit)
+        return bool(hook.storage) and hook.storage not in self.state.storage
 
     def _execute(self, hook: records.Hook, remote: resolver.Remote) -> None:
         context = self.context

@@ -127,6 +127,55 @@ def test_given_an_agent_that_died_in_a_hook_when_restarted_then_the_hook_has_fai
     assert world.state.units["probe/0"].agent.message == 'hook failed: "install"'
 
 
+def test_given_a_machine_killed_in_leader_elected_when_another_leads_then_the_hook_is_moot(
+    world: worlds.World,
+) -> None:
+    def dying(tools: worlds.Tools) -> int:
+        world.agents["probe/0"]._ending = True
+        return 0
+
+    world.scripts["probe/0:leader-elected"] = dying
+    world.deploy("probe")
+    with pytest.raises(agent.Gone):
+        world.run()
+    world.silent.add("probe/0")
+    world.add_unit("probe")
+    lease = world.state.applications["probe"].lease
+    world.run()
+    world.settle_leases(now=lease.expiry)
+    world.run()
+    assert world.state.applications["probe"].lease.holder == "probe/1"
+    del world.scripts["probe/0:leader-elected"]
+    world.silent.clear()
+    world.restart("probe/0")
+    world.agent("probe/0")._retry_at = 0
+    world.run()
+    assert world.state.units["probe/0"].agent.current == "idle"
+    assert not world.state.units["probe/0"].state.leader
+    assert world.hooks("probe/0").count("leader-elected") == 1
+    assert "start" in world.hooks("probe/0")
+
+
+def test_given_an_agent_that_died_in_leader_elected_when_it_still_leads_then_retried_in_5_s(
+    world: worlds.World,
+) -> None:
+    def dying(tools: worlds.Tools) -> int:
+        world.agents["probe/0"]._ending = True
+        return 0
+
+    world.scripts["leader-elected"] = dying
+    world.deploy("probe")
+    with pytest.raises(agent.Gone):
+        world.run()
+    del world.scripts["leader-elected"]
+    world.restart("probe/0")
+    one = world.agent("probe/0")
+    assert one._retry_at - time.time() == pytest.approx(5.2, abs=0.4)
+    one._retry_at = 0
+    assert world.run()[:1] == ["probe/0:leader-elected"]
+    assert world.state.units["probe/0"].agent.current == "idle"
+
+
 def test_given_a_leaving_unit_when_removed_then_others_learn_when_juju_says_so(
     world: worlds.World,
 ) -> None:
