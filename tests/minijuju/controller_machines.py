@@ -7,7 +7,6 @@ import itertools
 import os
 import pathlib
 import selectors
-import shlex
 import shutil
 import subprocess
 import tarfile
@@ -155,8 +154,9 @@ class MachineVerbs:
 
     def _copy_out(self, found: machine.Machine, inside: str, destination: pathlib.Path) -> None:
         script = (
-            'for one in $0; do cd "$(dirname "$one")" && exec tar -cf - "$(basename "$one")"; '
-            "done; exit 1"
+            'IFS=; for one in $0; do there=$(cd "$(dirname -- "$one")" && pwd) || exit; '
+            'set -- "$@" -C "$there" --add-file="$(basename -- "$one")"; done; '
+            'exec tar -cf - "$@"'
         )
         process = found.popen(
             ["/bin/bash", "-c", script, inside],
@@ -295,12 +295,11 @@ class MachineVerbs:
 
 
 def _extract(archive: tarfile.TarFile, destination: pathlib.Path) -> None:
-    """Unpack one file or tree to `destination`, or into it when that is a directory."""
-    top: pathlib.Path | None = None
+    """Unpack files or trees to `destination`, or into it when that is a directory."""
+    within = destination.is_dir()
     for entry in archive:
         first, _, rest = entry.name.partition("/")
-        if top is None:
-            top = destination / first if destination.is_dir() else destination
+        top = destination / first if within else destination
         path = top / rest if rest else top
         if entry.isdir():
             path.mkdir(parents=True, exist_ok=True)
@@ -327,8 +326,3 @@ def _until_end(process: subprocess.Popen[Any], caller: int) -> None:
         ready = {key.fd for key, _ in selector.select()}
         if handle not in ready:
             process.terminate()
-
-
-def quoted(words: list[str]) -> str:
-    """Words as one shell command."""
-    return shlex.join(words)

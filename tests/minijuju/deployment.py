@@ -203,6 +203,11 @@ def add_resource(
     source = pathlib.Path(path)
     if not source.is_file():
         raise errors.JujuError(f'resource "{name}": open {path}: no such file or directory')
+    expected = _extension(declared["filename"])
+    if declared.get("type", "file") == "file" and _extension(source.name) != expected:
+        raise errors.JujuError(
+            f'incorrect extension on resource upload "{source.name}", expected "{expected}"'
+        )
     key = f"{application.name}/{name}"
     revision = state.model.next(f"resource:{key}") + 1
     folder = home / "models" / state.uuid / "resources"
@@ -220,6 +225,11 @@ def add_resource(
         pathlib.Path(old.path).unlink(missing_ok=True)
     if state.units_of(application.name):
         application.charm_modified_version += 1
+
+
+def _extension(name: str) -> str:
+    """From the last dot on, as Go has it: `.gz`, and for `.profile` all of it."""
+    return name[name.rindex(".") :] if "." in name else ""
 
 
 def refresh(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import re
 from typing import Any
 
 Row = list[str]
@@ -17,12 +19,54 @@ def dump(data: Any, form: str) -> str:
     if form == "json":
         return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     if form == "yaml":
-        import yaml
-
-        return yaml.safe_dump(
-            data, sort_keys=False, default_flow_style=False, allow_unicode=True
-        ).rstrip("\n")
+        return yaml_text(data).rstrip("\n")
     raise FormatError(f'invalid value "{form}" for option --format: unknown format "{form}"')
+
+
+@functools.cache
+def _dumper() -> Any:
+    """YAML as Go's library writes it: blocks for lines, double quotes where it must quote.
+
+    The other rules (80 columns, single quotes where a plain word would be read otherwise) are the
+    same in Python's.
+    """
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        def ignore_aliases(self, data: Any) -> bool:
+            return True
+
+    def text(dumper: Any, value: str) -> Any:
+        tag = "tag:yaml.org,2002:str"
+        if "\n" in value:
+            return dumper.represent_scalar(tag, value, style="|")
+        plain = dumper.resolve(yaml.ScalarNode, value, (True, False)) == tag
+        return dumper.represent_scalar(tag, value, style=None if plain else '"')
+
+    Dumper.add_representer(str, text)
+    return Dumper
+
+
+def yaml_text(data: Any) -> str:
+    """Render *data* as YAML, in the order that it has."""
+    import yaml
+
+    text = yaml.dump(
+        data, Dumper=_dumper(), sort_keys=False, default_flow_style=False, allow_unicode=True
+    )
+    return text.removesuffix("...\n")
+
+
+def ordered(data: Any) -> Any:
+    """The same data with the keys of all maps sorted, and numbers in them by their value."""
+    if isinstance(data, dict):
+        return {key: ordered(data[key]) for key in sorted(data, key=_natural)}
+    return [ordered(item) for item in data] if isinstance(data, list) else data
+
+
+def _natural(key: Any) -> list[tuple[int, int | str]]:
+    parts = re.split(r"(\d+)", str(key))
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts if part]
 
 
 def table(header: Row, rows: list[Row], right: tuple[int, ...] = ()) -> str:

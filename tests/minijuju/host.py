@@ -17,7 +17,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any, Protocol
 
-from minijuju import agent, hookcontext, records, spaces, toolserver
+from minijuju import agent, hookcontext, records, spaces, system, toolserver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -39,7 +39,7 @@ After=basic.target
 StartLimitIntervalSec=0
 
 [Service]
-ExecStart={programs}/jujud
+ExecStart=/var/lib/juju/tools/machine-{machine}/jujud machine
 Restart=always
 RestartSec=1
 
@@ -264,13 +264,19 @@ class Host:
             shutil.copyfile(PROGRAMS / name, part)
             part.chmod(0o755)
             part.rename(target)
+        own = self.path(f"{hookcontext.TOOLS}/machine-{self.id}")
+        own.mkdir(exist_ok=True)
+        version = f"{hookcontext.VERSION}-ubuntu-{system.architecture()}"
+        (own / "downloaded-tools.txt").write_text(f'{{"version":"{version}"}}\n')
+        if not (own / "jujud").is_symlink():
+            (own / "jujud").symlink_to(f"{PROGRAMS_INSIDE}/jujud")
         for name in toolserver.EXECUTORS:
             link = self.path(f"/usr/bin/{name}")
             if not link.is_symlink():
                 link.symlink_to(CLIENT_INSIDE)
         name = f"jujud-machine-{self.id}.service"
         service = self.path(f"/etc/systemd/system/{name}")
-        text = SERVICE.format(machine=self.id, programs=PROGRAMS_INSIDE)
+        text = SERVICE.format(machine=self.id)
         if not service.exists() or service.read_text() != text:
             service.write_text(text)
         wanted = self.path(f"/etc/systemd/system/multi-user.target.wants/{name}")

@@ -166,7 +166,9 @@ def _secrets(local: records.AgentState, remote: Remote) -> Iterator[Operation]:
 
 
 def _tasks(local: records.AgentState, remote: Remote) -> Iterator[Operation]:
-    idle = local.installed and local.hook is None and not local.removed
+    # After a storage hook even before install.
+    begun = local.installed or bool(local.storage)
+    idle = begun and local.hook is None and not local.removed
     failed = local.hook is not None and local.step == "pending"
     if idle or failed:
         if remote.task:

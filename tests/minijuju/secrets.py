@@ -294,7 +294,9 @@ class Changes:
     def info(self, uri: str, label: str, *, leader: bool) -> dict[str, Any]:
         """What `secret-info-get` prints."""
         secret = self._find(uri, label)
-        self._may_manage(secret, leader=leader)
+        mine = {self._unit, self._application} if leader else {self._unit}
+        if secret.owner not in mine:  # only what a unit manages can be found this way
+            raise errors.JujuError(f'secret "{secret.id}" not found')
         shown: dict[str, Any] = {
             "revision": secret.latest,
             "label": secret.label,

@@ -210,3 +210,10 @@ def _same(descriptor: int, path: pathlib.Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False
+
+
+def architecture() -> str:
+    """This host's architecture by Juju's name."""
+    machine = platform.machine()
+    names = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64el"}
+    return names.get(machine, machine)

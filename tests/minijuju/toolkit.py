@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from minijuju import charm, errors
+from minijuju import charm, errors, formats
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,6 +120,8 @@ def call(
     spec = TOOLS.get(argv[0])
     if spec is None:
         return 1, "", f"ERROR unknown command {argv[0]}\n"
+    if _wants_help(argv):
+        return 0, _help(argv[0], spec), ""
     try:
         flags, words = parse(spec, argv[1:])
         form = str(flags.get("format") or spec.format)
@@ -133,6 +135,24 @@ def call(
     if isinstance(result, Plain):
         return 0, result.text, ""
     return 0, render(form, result) if spec.format else "", ""
+
+
+def _wants_help(argv: list[str]) -> bool:
+    flags = argv[: argv.index("--")] if "--" in argv else argv
+    return "--help" in flags or "-h" in flags
+
+
+def _help(name: str, spec: Spec) -> str:
+    """What `--help` prints: charms look for the flags in it that they may use."""
+    flags = [f"{_dashed(flag)} (= false)" for flag in spec.switches]
+    flags += [f"{_dashed(flag)}  VALUE" for flag in spec.values]
+    listed = "".join(f"{flag}\n" for flag in sorted(flags, key=lambda flag: flag.lstrip("-")))
+    summary = (spec.run.__doc__ or "").strip().partition("\n")[0]
+    return f"Usage: {name} [options] ...\n\nSummary:\n{summary}\n\nOptions:\n{listed}"
+
+
+def _dashed(flag: str) -> str:
+    return f"-{flag}" if len(flag) == 1 else f"--{flag}"
 
 
 def _run(spec: Spec, asked: Call) -> Any:
@@ -186,8 +206,7 @@ def render(form: str, value: Any) -> str:
     if form == "json":
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False) + "\n"
     if form == "yaml":
-        text = yaml.safe_dump(value, default_flow_style=False, sort_keys=True, allow_unicode=True)
-        return text.removesuffix("...\n")
+        return formats.yaml_text(formats.ordered(value))
     if value is None or value == "":
         return ""
     if isinstance(value, bool):

@@ -11,15 +11,14 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-import shlex
+import re
 import socket
 import struct
 import threading
-import time
 import traceback
 from typing import TYPE_CHECKING
 
-from minijuju import daemon, errors, hooktools
+from minijuju import daemon, errors, hooktools, toolkit
 
 if TYPE_CHECKING:
     from minijuju import host
@@ -106,7 +105,7 @@ class ToolServer:
     def _call(self, wire: Wire, argv: list[str], context: str, cwd: str) -> tuple[int, str, str]:
         argv[0] = argv[0].rsplit("/", 1)[-1]
         if argv[0] in EXECUTORS:
-            return self._execute(argv)
+            return self._execute(argv, context)
         found = self._host.context_of(context)
         if found is None:
             return 1, "", f'ERROR cannot find context "{context}"\n'
@@ -121,39 +120,70 @@ class ToolServer:
         one, services = found
         return hooktools.call(one, argv, read, services)
 
-    def _execute(self, argv: list[str]) -> tuple[int, str, str]:
+    def _execute(self, argv: list[str], context: str) -> tuple[int, str, str]:
         """`juju-exec [--unit] UNIT COMMAND...`: a script in a unit's context, in its queue."""
-        words = argv[1:]
-        unit = ""
-        while words:
-            word = words[0]
-            name, given, value = word.partition("=")
-            if name in ("-u", "--unit", "-r", "--relation", "--remote-unit", "--remote-app"):
-                words.pop(0)
-                value = value if given else words.pop(0) if words else ""
-                unit = value if name in ("-u", "--unit") else unit
-            elif word in ("--no-context", "--force-remote-unit", "--"):
-                words.pop(0)
-            else:
-                break
-        if not unit and words:
-            unit = words.pop(0)
-            if words[:1] == ["--"]:
-                words.pop(0)
-        unit = unit.removeprefix("unit-") if unit.startswith("unit-") else unit
-        if "/" not in unit and "-" in unit:
-            unit = "/".join(unit.rsplit("-", 1))
+        try:
+            unit, script = self._executed(argv, context)
+        except toolkit.Usage as error:
+            return error.code, "", f"ERROR {error.text}\n"
+        if not unit:
+            with self._host.lock:
+                answer = self._host.machine.run(["/bin/bash", "-c", script], check=False)
+            return answer.returncode, answer.stdout, answer.stderr
         owner = self._host.agent_for(unit)
         if owner is None:
             return 1, "", f'ERROR unit "{unit}" not found on this machine\n'
-        if not words:
-            return 2, "", "ERROR missing commands\n"
-        script = words[0] if len(words) == 1 else shlex.join(words)
         command = owner.submit(script)
-        deadline = time.monotonic() + EXEC_SECONDS
-        if not command.done.wait(max(0.0, deadline - time.monotonic())):
+        if not command.done.wait(EXEC_SECONDS):
             return 1, "", "ERROR timed out\n"
         return command.code, command.stdout, command.stderr
+
+    def _executed(self, argv: list[str], context: str) -> tuple[str, str]:
+        """The unit ("" for none) and the script of a `juju-exec`; flags may be anywhere."""
+        flags, words = toolkit.parse(_EXECUTOR, argv[1:])
+        if context:
+            raise toolkit.Usage(
+                f'{argv[0]} cannot be called from within a hook, have context "{context}"'
+            )
+        unit = str(flags.get("u") or flags.get("unit") or "")
+        if flags.get("no-context"):
+            if unit:
+                raise toolkit.Usage(
+                    f'-no-context cannot be passed with an explicit unit-name (-u "{unit}")'
+                )
+        elif not unit:
+            unit = self._meant(words)
+        if not words:
+            raise toolkit.Usage("missing commands")
+        return _unit_name(unit) if unit else "", " ".join(words)
+
+    def _meant(self, words: list[str]) -> str:
+        """The unit that the first word names, or the only one of the machine."""
+        if not words:
+            raise toolkit.Usage("missing unit-name")
+        if _unit_name(words[0]):
+            return words.pop(0)
+        here = list(self._host.agents)
+        if len(here) != 1:
+            raise toolkit.Usage(f'"{words[0]}" is not a valid tag')
+        return here[0]
+
+
+_EXECUTOR = toolkit.Spec(
+    lambda _: None,
+    frozenset({"u", "unit", "r", "relation", "remote-unit", "remote-app"}),
+    frozenset({"no-context", "force-remote-unit", "operator"}),
+    "",
+    needs_task=False,
+    free=True,
+)
+"""The flags of `juju-exec`; any other is refused, those of the command too (quote it)."""
+
+
+def _unit_name(text: str) -> str:
+    """`db/0` for `db/0` or `unit-db-0`; "" for anything else."""
+    match = re.fullmatch(r"([a-z][a-z0-9-]*)/([0-9]+)|unit-([a-z][a-z0-9-]*)-([0-9]+)", text)
+    return f"{match[1] or match[3]}/{match[2] or match[4]}" if match else ""
 
 
 class Wire:

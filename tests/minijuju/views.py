@@ -10,13 +10,12 @@ from __future__ import annotations
 import functools
 import os
 import pathlib
-import platform
 import time
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from minijuju import errors, records
+from minijuju import errors, formats, records, system
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,13 +47,6 @@ def iso(at: float) -> str:
 def stamp(at: float) -> str:
     """A time as actions carry it: ``2006-01-02 15:04:05 +0000 UTC``."""
     return time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC", time.gmtime(at))
-
-
-def architecture() -> str:
-    """This host's architecture by Juju's name."""
-    machine = platform.machine()
-    names = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64el"}
-    return names.get(machine, machine)
 
 
 @functools.lru_cache(maxsize=256)
@@ -143,7 +135,8 @@ def _machine_status(machine: records.MachineRecord) -> dict[str, Any]:
             }
         },
         "constraints": " ".join(f"{key}={value}" for key, value in machine.constraints.items()),
-        "hardware": f"arch={architecture()} cores={os.cpu_count() or 1} virt-type=container",
+        "hardware": f"arch={system.architecture()} cores={os.cpu_count() or 1} "
+        "virt-type=container",
     }
     if not addresses:
         del shown["network-interfaces"]
@@ -628,7 +621,7 @@ def show_application(
         shown[name] = {
             "charm": charm.name,
             "base": record.base,
-            "constraints": {"arch": architecture(), **record.constraints},
+            "constraints": {"arch": system.architecture(), **record.constraints},
             "principal": not record.subordinate,
             "exposed": record.exposed,
             "remote": False,
@@ -711,7 +704,7 @@ def task_shown(record: dict[str, Any]) -> dict[str, Any]:
     if record.get("message"):
         shown["message"] = record["message"]
     if record.get("results"):
-        shown["results"] = record["results"]
+        shown["results"] = formats.ordered(record["results"])
     if record.get("log"):
         shown["log"] = [f"{stamp(at)} {text}" for at, text in record["log"]]
     shown["timing"] = {

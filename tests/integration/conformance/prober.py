@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import re
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any
@@ -259,11 +260,18 @@ class Prober:
 
     def start_action(self, unit: str, *steps: Any) -> str:
         """Enqueue steps in an action and return the task's id."""
-        answer = self.juju.cli(
-            *("run", "--background", "--string-args", "--format", "json"),
-            *(unit, "do", f"steps={json.dumps(steps)}"),
+        words = ["run", "--model", str(self.juju.model), "--background", "--string-args"]
+        answer = subprocess.run(
+            ["juju", *words, unit, "do", f"steps={json.dumps(steps)}"],
+            check=True,
+            timeout=60,
+            capture_output=True,
+            text=True,
         )
-        return next(iter(json.loads(answer).values()))["id"]
+        found = re.search(r"with task (\d+)", answer.stderr)
+        assert found, answer
+        assert answer.stdout == ""
+        return found[1]
 
     def plan(self, application: str, **steps: list[Any]) -> None:
         """Set the plan: event names with underscores, or ``every`` for all events."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 import time
@@ -65,9 +66,13 @@ def _fail(prober: probers.Prober, unit: str = UNIT) -> None:
 
 
 def _end_error(prober: probers.Prober) -> None:
-    """Take a hook error as done."""
+    """Take a hook error as done, or let the retry end it that Juju may be at already."""
     prober.plan_in(UNIT)
-    prober.juju.cli("resolved", "--no-retry", UNIT)
+    with contextlib.suppress(jubilant.CLIError):
+        prober.juju.cli("resolved", "--no-retry", UNIT)
+    prober.until(
+        lambda: prober.units()[UNIT].workload_status.current != "error", f"{UNIT} in no error"
+    )
     prober.settle()
 
 
@@ -95,11 +100,11 @@ def test_trap_02_given_a_unit_when_deployed_then_relations_and_leadership_preced
     ]
 
 
-def test_trap_03_given_an_action_when_enqueued_early_then_runs_between_install_and_start(
+def test_trap_03_given_an_action_when_enqueued_early_then_runs_before_config_changed(
     deployed: list[probers.Event],
 ) -> None:
     names = [event.name for event in deployed]
-    assert names.index("install") < names.index("do") < names.index("config-changed")
+    assert names.index("data-storage-attached") < names.index("do") < names.index("config-changed")
 
 
 def test_trap_28_given_any_hook_when_dispatched_then_environment_is_the_fixed_list(
@@ -231,7 +236,11 @@ def test_trap_44_given_same_config_when_set_then_no_hook_but_a_resource_upgrades
     assert (code, "could not download resource" in error) == (1, True)
     prober.settle()
     assert prober.names(UNIT, after=mark) == ["do"]
-    blob = tmp_path / "blob"
+    blob = tmp_path / "another.bin"
+    (tmp_path / "text.txt").touch()
+    with probers.refused() as text:
+        prober.juju.cli("attach-resource", APP, f"blob={tmp_path / 'text.txt'}")
+    assert 'incorrect extension on resource upload "text.txt", expected ".bin"' in text[0]
     for content in ("one", "two"):
         mark = prober.mark()
         blob.write_text(content)

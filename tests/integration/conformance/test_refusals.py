@@ -16,20 +16,43 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("deployed")
 
+UNITLESS = {
+    "subordinate": True,
+    "requires": {
+        "host": {"interface": "juju-info", "scope": "container"},
+        "sink": {"interface": "probe", "optional": True},
+        "solo": {"interface": "probe-single", "optional": True},
+    },
+}
+
 
 @pytest.fixture(scope="module")
-def deployed(prober: probers.Prober, probe: pathlib.Path) -> None:
+def unitless(pack_charm: Callable[..., pathlib.Path], charms: pathlib.Path) -> pathlib.Path:
+    """The probe as a subordinate: deployed, it has no units and needs no machine."""
+    return pack_charm(charms / "probe", metadata=UNITLESS)
+
+
+@pytest.fixture(scope="module")
+def deployed(prober: probers.Prober, unitless: pathlib.Path) -> None:
     """Applications without units."""
     for name in ("one", "two", "three"):
-        prober.juju.deploy(probe, name, num_units=0)
+        prober.juju.deploy(unitless, name)
 
 
 def test_given_an_application_when_deployed_again_then_refused(
+    prober: probers.Prober, unitless: pathlib.Path
+) -> None:
+    with probers.refused() as text:
+        prober.juju.deploy(unitless, "one")
+    assert "already exists" in text[0]
+
+
+def test_given_no_units_when_asked_for_then_refused(
     prober: probers.Prober, probe: pathlib.Path
 ) -> None:
     with probers.refused() as text:
-        prober.juju.deploy(probe, "one", num_units=0)
-    assert "already exists" in text[0]
+        prober.juju.deploy(probe, "none", num_units=0)
+    assert text[0].strip() == "ERROR --num-units must be a positive integer"
 
 
 @pytest.mark.parametrize(
@@ -118,7 +141,8 @@ def test_given_another_charm_when_refreshed_then_refused(
 def test_given_a_charm_that_drops_an_endpoint_in_use_when_refreshed_then_refused(
     prober: probers.Prober, pack_charm: Callable[..., pathlib.Path], charms: pathlib.Path
 ) -> None:
-    less = pack_charm(charms / "probe", metadata={"provides": {"source": {"interface": "probe"}}})
+    provides = {"source": {"interface": "probe"}}
+    less = pack_charm(charms / "probe", metadata={**UNITLESS, "provides": provides})
     with probers.refused():
         prober.juju.refresh("one", path=less)
     prober.juju.refresh("three", path=less)
@@ -145,7 +169,7 @@ def test_given_a_broken_charm_when_deployed_then_refused(
     metadata: dict[str, object],
 ) -> None:
     with probers.refused():
-        prober.juju.deploy(pack_charm(charms / "probe", metadata=metadata), "broken", num_units=0)
+        prober.juju.deploy(pack_charm(charms / "probe", metadata=metadata), "broken")
     assert "broken" not in prober.juju.status().apps
 
 
@@ -175,7 +199,7 @@ def test_given_a_charm_with_a_broken_file_when_deployed_then_refused(
         for entry in source.infolist():
             target.writestr(entry, files.get(entry.filename, source.read(entry)))
     with probers.refused():
-        prober.juju.deploy(broken, "broken", num_units=0)
+        prober.juju.deploy(broken, "broken")
     assert "broken" not in prober.juju.status().apps
 
 
@@ -258,10 +282,10 @@ def test_given_user_secrets_when_changed_then_name_and_revisions_follow(
 
 
 def test_given_an_application_when_removed_then_its_name_may_be_used_again(
-    prober: probers.Prober, probe: pathlib.Path
+    prober: probers.Prober, unitless: pathlib.Path
 ) -> None:
     prober.juju.remove_application("two", "three")
     prober.until(lambda: set(prober.juju.status().apps) == {"one", "aside"}, "two are gone")
     assert "single" not in prober.juju.status().apps["one"].relations
-    prober.juju.deploy(probe, "two", num_units=0)
+    prober.juju.deploy(unitless, "two")
     assert prober.juju.status().apps["two"].charm_rev > 0

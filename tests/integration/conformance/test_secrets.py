@@ -142,6 +142,8 @@ def test_trap_26_given_labels_when_looked_up_then_each_unit_has_its_own_and_twin
     assert _get(prober, READER, uri, "--label", "consumed") == {"pass": "labelled"}
     assert _get(prober, READER, "--label", "consumed") == {"pass": "labelled"}
     assert _get(prober, leader, "--label", "owned") == {"pass": "labelled"}
+    code, _, error = prober.tool(READER, "secret-info-get", uri)
+    assert (code, error.strip()) == (1, f'ERROR secret "{_bare(uri)}" not found')
     code, _, error = prober.tool(mate, "secret-get", "--label", "consumed", "--format=json")
     assert (code, 'consumer label "consumed" not found' in error) == (1, True)
     twice = ["secret-add", "--owner", "application", "--label", "twin", "key=value"]

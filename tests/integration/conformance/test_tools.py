@@ -224,9 +224,64 @@ def test_given_ssh_when_used_then_a_login_as_ubuntu_passes_all_through(
 def test_given_juju_exec_inside_the_machine_when_used_then_it_has_the_units_context(
     prober: probers.Prober,
 ) -> None:
-    assert prober.shell(UNIT, f"juju-exec {UNIT} is-leader --format=json") == "true\n"
+    assert prober.shell(UNIT, f'juju-exec {UNIT} "is-leader --format=json"') == "true\n"
     prober.shell(UNIT, f"juju-exec -u {UNIT} -- status-set active from-within")
     assert prober.units()[UNIT].workload_status.message == "from-within"
+    with pytest.raises(jubilant.CLIError) as failed:  # the flag is juju-exec's own
+        prober.shell(UNIT, f"juju-exec {UNIT} is-leader --format=json")
+    assert failed.value.returncode == 2
+
+
+def test_given_several_words_when_executed_then_each_with_blanks_is_quoted(
+    prober: probers.Prober,
+) -> None:
+    words = ["sh", "-c", "echo one; echo two >&2"]
+    task = prober.juju.exec(*words, unit=UNIT)
+    assert (task.stdout, task.stderr) == ("one\n", "two\n")
+    on_machine = prober.juju.exec(*words, machine=prober.machine(UNIT))
+    assert (on_machine.stdout, on_machine.stderr) == ("one\n", "two\n")
+
+
+def test_given_any_tool_when_asked_for_help_then_exit_0_and_its_flags(
+    prober: probers.Prober,
+) -> None:
+    tools = [
+        *("action-fail", "action-get", "action-log", "action-set", "application-version-set"),
+        *("close-port", "config-get", "credential-get", "goal-state", "is-leader", "juju-log"),
+        *("juju-reboot", "network-get", "open-port", "opened-ports", "relation-get"),
+        *("relation-ids", "relation-list", "relation-set", "resource-get", "secret-add"),
+        *("secret-get", "secret-grant", "secret-ids", "secret-info-get", "secret-remove"),
+        *("secret-revoke", "secret-set", "state-delete", "state-get", "state-set"),
+        *("status-get", "status-set", "storage-add", "storage-get", "storage-list", "unit-get"),
+    ]
+    for call in prober.do(UNIT, *[[tool, "--help"] for tool in tools]):
+        assert (call["code"], call["err"]) == (0, ""), call
+        assert call["run"][0] in call["out"]
+    code, out, _ = prober.tool(UNIT, "relation-set", "--help")
+    assert code == 0
+    assert "--file" in out
+
+
+def test_given_a_machine_when_asked_for_jujus_version_then_jujud_tells_it(
+    prober: probers.Prober,
+) -> None:
+    told = prober.shell(UNIT, "/var/lib/juju/tools/machine-*/jujud version").strip()
+    running = prober.juju.status().model.version
+    assert told.startswith(f"{running}-")
+
+
+def test_given_results_of_several_lines_when_shown_then_tables_stay_whole(
+    prober: probers.Prober,
+) -> None:
+    table = "ID  NAME\n1   etcd-0\n2   etcd-1"
+    steps = [["action-set", f"members={table}", "count=2", "truth=true", "word=plain"]]
+    out = prober.juju.cli("run", "--string-args", UNIT, "do", f"steps={json.dumps(steps)}")
+    assert "members: |-\n  ID  NAME\n  1   etcd-0\n  2   etcd-1\n" in out
+    assert 'truth: "true"\nword: plain\n' in out
+    assert [line for line in out.splitlines() if line[:1].islower()] == sorted(
+        line for line in out.splitlines() if line[:1].islower()
+    )
+    assert yaml.safe_load(out)["members"] == table
 
 
 def test_given_charm_state_when_the_script_fails_then_what_it_set_is_not_kept(

@@ -81,7 +81,7 @@ def deploy(ctx: context.Context) -> int:
     charm = _charm_path(ctx.words[0])
     application = ctx.words[1] if len(ctx.words) > 1 else ""
     models.ensure_image()
-    units = ctx.flags.integer("num-units", 1) if ctx.flags.given("num-units") else None
+    units = _count(ctx) if ctx.flags.given("num-units") else None
     result = ctx.call(
         "deploy",
         charm=charm,
@@ -100,6 +100,14 @@ def deploy(ctx: context.Context) -> int:
     )
     context.say(*result.get("messages", []))
     return 0
+
+
+def _count(ctx: context.Context) -> int:
+    """The units asked for by `--num-units`."""
+    count = ctx.flags.integer("num-units", 1)
+    if count < 1:
+        raise argv.UsageError("--num-units must be a positive integer")
+    return count
 
 
 def refresh(ctx: context.Context) -> int:
@@ -134,7 +142,7 @@ def add_unit(ctx: context.Context) -> int:
     ctx.call(
         "add-unit",
         application=application,
-        num_units=ctx.flags.integer("num-units", 1),
+        num_units=_count(ctx),
         to=ctx.flags.csv("to"),
         attach_storage=ctx.flags.csv("attach-storage"),
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
 import shutil
 import signal
 import time
@@ -191,9 +190,9 @@ def whoami(ctx: context.Context) -> int:
 
 def version(ctx: context.Context) -> int:
     """``version [--all]``."""
-    names = {"x86_64": "amd64", "aarch64": "arm64"}
-    arch = names.get(platform.machine(), platform.machine())
-    text = f"{VERSION}-ubuntu-{arch}"
+    from minijuju import system
+
+    text = f"{VERSION}-ubuntu-{system.architecture()}"
     if not ctx.flags.on("all"):
         form = ctx.flags.text("format", "smart")
         print(json.dumps(text) if form == "json" else text)

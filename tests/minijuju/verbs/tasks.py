@@ -77,7 +77,7 @@ def execute(ctx: context.Context) -> int:
         )
     answer = ctx.call(
         "execute",
-        command=" ".join(ctx.words),
+        command=command_string(ctx.words),
         units=units,
         machines=machines,
         applications=applications,
@@ -85,6 +85,22 @@ def execute(ctx: context.Context) -> int:
         timeout=max(EXEC_SECONDS, ctx.flags.seconds("wait", EXEC_SECONDS)),
     )
     return _finish(ctx, answer, EXEC_SECONDS)
+
+
+def command_string(words: list[str]) -> str:
+    """Words as the shell is to read them, quoted where Juju quotes (utils.CommandString).
+
+    One word is a script as it is. Of several, those with blanks, quotes, dollars or backslashes
+    are put in double quotes; nothing else is, so that `a;b` remains two commands.
+    """
+    if len(words) == 1:
+        return words[0]
+    return " ".join(_double_quoted(word) for word in words)
+
+
+def _double_quoted(word: str) -> str:
+    escaped = re.sub(r'(["$\\])', r"\\\1", word)
+    return f'"{escaped}"' if escaped != word or re.search(r"\s", word) else word
 
 
 def _tag(receiver: str) -> str:
@@ -98,12 +114,14 @@ def _finish(ctx: context.Context, answer: dict[str, Any], default: float) -> int
     if not tasks:
         context.say(f"Operation {operation} failed to schedule any tasks:", *answer["errors"])
         return 0
-    context.say(*answer["errors"])
+    if answer["errors"]:
+        context.say("Some actions could not be scheduled:", *answer["errors"], "")
     if ctx.flags.on("background"):
-        return _background(ctx, operation, tasks)
+        return _background(operation, tasks)
     noun = "task" if len(tasks) == 1 else "tasks"
     context.say(f"Running operation {operation} with {len(tasks)} {noun}")
     context.say(*[f"  - task {one['id']} on {_tag(one['receiver'])}" for one in tasks], "")
+    context.say(*[f"Waiting for task {one['id']}..." for one in tasks])
     wait = ctx.flags.seconds("wait", default)
     found = ctx.call("wait-tasks", tasks=[one["id"] for one in tasks], timeout=wait)
     late = [one for one in tasks if not _ended(found[one["id"]])]
@@ -124,15 +142,19 @@ def _ended(task: dict[str, Any]) -> bool:
     return task["status"] in ("completed", "failed", "cancelled", "aborted", "error")
 
 
-def _background(ctx: context.Context, operation: str, tasks: list[dict[str, str]]) -> int:
-    context.say(f"Scheduled operation {operation} with task{'s' if len(tasks) > 1 else ''}")
-    context.say(*[f"  - task {one['id']} on {_tag(one['receiver'])}" for one in tasks])
+def _background(operation: str, tasks: list[dict[str, str]]) -> int:
+    """Name what was scheduled: on stdout only several tasks, in YAML whatever the format."""
+    if len(tasks) == 1:
+        shown, which = f"task {tasks[0]['id']}", tasks[0]["id"]
+    else:
+        shown, which = f"{len(tasks)} tasks", "<id>"
+    context.say(f"Scheduled operation {operation} with {shown}")
+    if len(tasks) > 1:
+        print(formats.dump({one["receiver"]: {"id": one["id"]} for one in tasks}, "yaml"))
     context.say(
         f"Check operation status with 'juju show-operation {operation}'",
-        "Check task status with 'juju show-task <id>'",
+        f"Check task status with 'juju show-task {which}'",
     )
-    if ctx.flags.given("format") and ctx.flags.text("format") != "plain":
-        return ctx.emit({one["receiver"]: {"id": one["id"]} for one in tasks})
     return 0
 
 
@@ -160,7 +182,7 @@ def _plain(task: dict[str, Any], named: bool) -> str:
     if task["status"] == "failed" and task.get("message"):
         lines.append(f"Action id {task['id']} failed: {task['message']}")
     if results:
-        lines.append(formats.dump(results, "yaml"))
+        lines.append(formats.dump(formats.ordered(results), "yaml"))
     if out:
         lines.append(str(out).rstrip("\n"))
     if err:

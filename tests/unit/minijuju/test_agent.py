@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from minijuju import agent, errors, relations
+from minijuju import actions, agent, deployment, errors, relations
 
 if TYPE_CHECKING:
+    import pathlib
+
     from unit.minijuju import world as worlds
 
 
@@ -28,6 +30,43 @@ def test_given_a_new_unit_when_it_comes_up_then_hooks_run_in_jujus_order(
     ]
     unit = world.state.units["probe/0"]
     assert (unit.workload.current, unit.agent.current) == ("unknown", "idle")
+
+
+@pytest.mark.parametrize("storage", [True, False])
+def test_given_an_early_action_when_a_storage_hook_came_first_then_it_precedes_install(
+    world: worlds.World, storage: bool
+) -> None:
+    declared = {"storage": {"data": {"type": "filesystem"}}} if storage else {}
+    world.deploy("probe", actions={"act": {"additionalProperties": False}}, **declared)
+    with world.store.transaction():
+        actions.enqueue(world.state, ["probe/0"], "act", {})
+    world.run()
+    order = [name for name in world.hooks("probe/0") if "relation" not in name]
+    assert order[:3] == (
+        ["data-storage-attached", "act", "install"]
+        if storage
+        else ["install", "leader-elected", "act"]
+    )
+
+
+def test_given_a_resource_when_its_extension_is_another_then_refused(
+    world: worlds.World, tmp_path: pathlib.Path
+) -> None:
+    world.deploy("probe", resources={"blob": {"type": "file", "filename": "blob.bin"}})
+    for name in ("blob.txt", "blob"):
+        (tmp_path / name).touch()
+        with pytest.raises(errors.JujuError) as caught, world.store.transaction():
+            application = world.state.applications["probe"]
+            path = str(tmp_path / name)
+            deployment.add_resource(world.state, world.home, application, "blob", path)
+        assert caught.value.text == (
+            f'incorrect extension on resource upload "{name}", expected ".bin"'
+        )
+    (tmp_path / "other.bin").touch()
+    with world.store.transaction():
+        application = world.state.applications["probe"]
+        path = str(tmp_path / "other.bin")
+        deployment.add_resource(world.state, world.home, application, "blob", path)
 
 
 def test_given_a_peer_app_bag_when_the_leader_writes_then_all_get_one_app_changed(
@@ -291,8 +330,6 @@ def test_given_a_refresh_when_units_see_it_then_upgrade_and_config_but_no_start(
     world.deploy("probe")
     world.run()
     world.ran.clear()
-    from minijuju import deployment
-
     newer = world.charm("probe", provides={"more": {"interface": "probe"}})
     uploaded = deployment.upload_charm(world.state, world.home, str(newer))
     kept = world.agent("probe/0").host.charm_dir("probe/0") / "made-at-run-time"

@@ -199,6 +199,44 @@ def test_given_an_expiry_when_it_passes_then_the_owner_is_told(
     assert later == pytest.approx(secret.revisions[1].expired_told + 300)
 
 
+def test_given_any_tool_when_asked_for_help_then_exit_0_and_its_flags(within: Any) -> None:
+    def act(tools: worlds.Tools) -> None:
+        for name in toolkit.TOOLS:
+            assert tools(name, "--help").startswith(f"Usage: {name} "), name
+        assert "--file " in tools("relation-set", "--help")
+        assert "--app (= false)" in tools("relation-set", "--help")
+        tools("juju-log", "--", "--help")
+
+    within(act)
+
+
+def test_given_a_secret_when_others_ask_for_its_metadata_then_not_found(
+    world: worlds.World, within: Any
+) -> None:
+    world.deploy("client")
+    relation = world.integrate("client:backend", "probe:db")
+    world.run()
+    made: list[str] = []
+
+    def share(tools: worlds.Tools) -> None:
+        made.append(tools("secret-add", "key=value").strip())
+        tools("secret-grant", made[0], "-r", f"db:{relation.id}")
+
+    within(share)
+    within(lambda tools: tools("secret-info-get", made[0]))
+    said: list[str] = []
+
+    def ask(tools: worlds.Tools) -> None:
+        tools("secret-get", made[0], "--label", "theirs")
+        said.append(tools("secret-info-get", made[0], fails=1))
+        said.append(tools("secret-info-get", "--label", "theirs", fails=1))
+
+    within(ask, "client/0")
+    within(ask, follower(world))
+    bare = made[0].removeprefix("secret:")
+    assert said == [f'ERROR secret "{bare}" not found\n'] * 4
+
+
 @pytest.mark.parametrize(
     ("value", "form", "text"),
     [
@@ -209,6 +247,8 @@ def test_given_an_expiry_when_it_passes_then_the_owner_is_told(
         ({"a": "b"}, "json", '{"a":"b"}\n'),
         ({"a": ["b"]}, "yaml", "a:\n- b\n"),
         ("text", "yaml", "text\n"),
+        ({"b": "1", "a": "true"}, "yaml", 'a: "true"\nb: "1"\n'),
+        ({"k": "one\n two"}, "yaml", "k: |-\n  one\n   two\n"),
     ],
 )
 def test_given_a_value_when_rendered_then_it_looks_as_jujus(

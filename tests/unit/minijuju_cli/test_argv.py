@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -129,6 +129,89 @@ def test_given_what_jubilant_sends_when_parsed_then_every_flag_is_known(line: st
     verb, *words = line.split()
     _, spec = cli.VERBS[verb]
     argv.parse(spec, words, mixed=verb not in ("ssh", "scp"))
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["echo $HOME; ls"], "echo $HOME; ls"),
+        (["sh", "-c", "a; b"], 'sh -c "a; b"'),
+        (
+            ["echo", 'say "it"', "$HOME", "back\\slash"],
+            r'echo "say \"it\"" "\$HOME" "back\\slash"',
+        ),
+        (["echo", "a;b", "*"], "echo a;b *"),
+    ],
+)
+def test_given_words_to_execute_when_joined_then_quoted_as_juju_does(
+    words: list[str], command: str
+) -> None:
+    assert tasks.command_string(words) == command
+
+
+@pytest.mark.parametrize("line", ["deploy ./x.charm --num-units 0", "add-unit x -n 0"])
+def test_given_no_units_when_asked_for_then_exit_2(
+    line: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    from minijuju.verbs import models
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(models, "ensure_image", lambda: None)
+    (tmp_path / "x.charm").touch()
+    assert cli.main(line.split()) == 2
+    assert capsys.readouterr().err == "ERROR --num-units must be a positive integer\n"
+
+
+def _scheduled(monkeypatch: pytest.MonkeyPatch, *ids: str, **results: Any) -> None:
+    """A controller that schedules tasks with these ids, and has run them."""
+    from minijuju import daemon
+
+    made = [{"id": each, "receiver": f"etcd/{number}"} for number, each in enumerate(ids)]
+    done = {
+        one["id"]: {**one, "status": "completed", "results": {"return-code": 0, **results}}
+        for one in made
+    }
+    answers = {"run": {"operation": "1", "tasks": made, "errors": []}, "wait-tasks": done}
+    monkeypatch.setattr(daemon, "call", lambda verb, params, **_: answers[verb])
+
+
+@pytest.mark.parametrize("form", ["plain", "json", "yaml"])
+def test_given_a_background_task_when_scheduled_then_nothing_is_on_stdout(
+    form: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    _scheduled(monkeypatch, "2")
+    assert cli.main(["run", "etcd/0", "health", "--background", "--format", form]) == 0
+    assert capsys.readouterr() == (
+        "",
+        "Scheduled operation 1 with task 2\n"
+        "Check operation status with 'juju show-operation 1'\n"
+        "Check task status with 'juju show-task 2'\n",
+    )
+    _scheduled(monkeypatch, "2", "3")
+    assert cli.main(["run", "etcd/0", "health", "--background", "--format", form]) == 0
+    out, said = capsys.readouterr()
+    assert out == 'etcd/0:\n  id: "2"\netcd/1:\n  id: "3"\n'
+    assert "operation 1 with 2 tasks" in said
+    assert "show-task <id>" in said
+
+
+def test_given_results_when_shown_then_keys_are_sorted_and_tables_stay_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    table = "ID  NAME\n1   etcd-0\n2   etcd-1"
+    long = " ".join(["word"] * 20)
+    _scheduled(monkeypatch, "2", members=table, count="2", text=long, m10="x", m9="yes")
+    assert cli.main(["run", "etcd/0", "member-list"]) == 0
+    out, said = capsys.readouterr()
+    assert out == (
+        'count: "2"\nm9: "yes"\nm10: x\n'
+        "members: |-\n  ID  NAME\n  1   etcd-0\n  2   etcd-1\n"
+        # A line ends with the word that passes column 80.
+        f"text: {' '.join(['word'] * 16)}\n  {' '.join(['word'] * 4)}\n"
+    )
+    assert said == (
+        "Running operation 1 with 1 task\n  - task 2 on unit-etcd-0\n\nWaiting for task 2...\n"
+    )
 
 
 def test_given_every_verb_when_looked_up_then_it_is_implemented() -> None:
