@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 SINCE = host.MEMORY / "since.json"
 LOCAL = pathlib.Path("/var/lib/etcd-charm")
+EXAMINED = host.MEMORY / "examined"
 JOINS = host.MEMORY / "joins.json"
 FINISHED = "finished"
 JOINS_WITHIN = 3600  # seconds that an attempt to join is counted
@@ -316,6 +317,18 @@ class Node:
     @property
     def _notes(self) -> pathlib.Path:
         return LOCAL / f"{self.member}.json"
+
+    def examined(self, looked: str) -> bool | None:
+        """What a look at the data found, None when it was no look at just this."""
+        try:
+            noted, _, found = EXAMINED.read_text().rpartition("\n")
+        except (OSError, ValueError):
+            return None
+        return found == "broken" if noted == looked else None
+
+    def note_examined(self, looked: str, found: bool) -> None:
+        """Remember what a look at the data found, so that the next hook need not read it all."""
+        host.write_file(EXAMINED, f"{looked}\n{'broken' if found else 'whole'}")
 
     def joins(self) -> int:
         """How often this unit was added as a learner in the last hour."""

@@ -34,7 +34,7 @@ def observe(node: node_.Node, *, leader: bool, recover: str | None = None) -> vi
     etcd = look(node)
     # After etcd: a member that was seen has its unit in Juju, or that unit is gone for good.
     node.peers.look_again()
-    failure = service.why_failed() if etcd.service is view.Service.FAILED else None
+    failure = _failure(node, etcd) if etcd.service is view.Service.FAILED else None
     if failure is not None and not failure.data_broken:
         etcd = dataclasses.replace(etcd, failure=failure.sentence)
     disk = _disk(node, etcd, failure)
@@ -143,6 +143,22 @@ def _local(client: clients.Client, local_url: str) -> answers.EndpointStatus | N
     except errors.EtcdError as error:
         log.info("the local etcd does not answer: %s", error)
         return None
+
+
+def _failure(node: node_.Node, etcd: view.Etcd) -> service.Failure | None:
+    """Why etcd gave up; broken data only when the member list or the disk says the same."""
+    failure = service.why_failed()
+    if failure is None or not failure.data_broken:
+        return failure
+    from etcd import offline  # a hook beside a running etcd reads no disk
+
+    listed = None if etcd.members is None else [member.id for member in etcd.members]
+    looked = f"{failure} {listed} {offline.mark(node.root.etcd_dir)}"
+    found = node.examined(looked)
+    if found is None:
+        found = offline.confirms(failure, node.root.etcd_dir, listed)
+        node.note_examined(looked, found)
+    return failure if found else offline.unconfirmed(failure)
 
 
 def _disk(node: node_.Node, etcd: view.Etcd, failure: service.Failure | None) -> view.Disk:

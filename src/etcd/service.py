@@ -18,7 +18,7 @@ import re
 import shutil
 import subprocess
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from cluster import view
 from etcd import client, errors, files
@@ -330,15 +330,17 @@ class Failure:
     Attributes:
         differs: how many members etcd found to hold other keys, which says nothing of whose are
             wrong: it gives up for one.
+        last_index: the last one of its log by etcd's words, where it was told of later ones.
     """
 
     kind: FailureKind
     sentence: str
     differs: int = 0
+    last_index: int | None = None
 
     @property
     def data_broken(self) -> bool:
-        """No etcd can use the data any more, whatever else is done."""
+        """No etcd can use the data any more, if the disk says the same (`offline.confirms`)."""
         return not self.differs and self.kind in (
             FailureKind.REMOVED,
             FailureKind.CORRUPT,
@@ -347,6 +349,10 @@ class Failure:
 
 
 _REASONS: tuple[tuple[str, FailureKind, str], ...] = (
+    # First: their errors repeat URLs that others chose.
+    (r"member count is unequal|unmatched member while checking PeerURLs|"
+     r"error validating peerURLs|couldn't find local name|has different advertised",
+     FailureKind.MISMATCH, "the initial cluster differs from the member list"),
     (r"permanently removed from the cluster", FailureKind.REMOVED,
      "the cluster removed this member"),
     (r"no space left on device", FailureKind.DISK_FULL, "the disk is full"),
@@ -360,9 +366,6 @@ _REASONS: tuple[tuple[str, FailureKind, str], ...] = (
      "the data was written by a newer etcd than the one installed"),
     (r"has already been bootstrapped", FailureKind.MISMATCH,
      "a member of this name and address was founded before"),
-    (r"member count is unequal|unmatched member while checking PeerURLs|"
-     r"error validating peerURLs|couldn't find local name|has different advertised",
-     FailureKind.MISMATCH, "the initial cluster differs from the member list"),
     (r"permission denied", FailureKind.OTHER,
      "the etcd user may not read or write one of its files"),
     (r"another etcd process is using", FailureKind.OTHER,
@@ -385,33 +388,77 @@ _REASONS: tuple[tuple[str, FailureKind, str], ...] = (
 )  # fmt: skip
 
 
-_STACK = re.compile(r"\t|goroutine \d|[\w./*()-]+\.go:\d|(?:[\w-]+\.)+[\w-]+/\S+\(")
+_REMOVED = "the member has been permanently removed from the cluster"
+_COMPARED = re.compile(r"data inconsistency|checkInitialHashKV failed")
+_BEHIND = re.compile(r"tocommit\(\d+\) is out of range \[lastIndex\((\d+)\)\]")
+_DYING = ("panic: ", "fatal error: ", "unexpected fault address", "[signal ")
+_KILLED = re.compile(r"etcd\.service: .*(oom-kill|killed by the OOM killer)")
 
 
 def reason(lines: Sequence[str]) -> Failure | None:
-    """The reason in etcd's last log lines (zap's JSON or plain), None without one."""
+    """What etcd died of by its last log lines (zap's JSON), None when they do not say.
+
+    Only its own last words count: what strangers send stands in the fields of other lines.
+    """
     fallback = ""
     for line in reversed(lines):
-        level, text = _log_line(line)
-        if level in ("debug", "info") or _STACK.match(text):
+        text = _last_words(line)
+        if not text:
             continue
         for pattern, kind, sentence in _REASONS:
             if re.search(pattern, text):
-                differs = _differing(lines) if _COMPARED in text else 0
-                return Failure(kind, "members hold other keys" if differs else sentence, differs)
-        if level in ("fatal", "panic") or (not level and text.startswith("panic:")):
-            fallback = fallback or text
-    return Failure(FailureKind.OTHER, fallback[:200]) if fallback else None
+                return _failure(kind, sentence, text, lines)
+        fallback = fallback or text
+    return Failure(FailureKind.OTHER, _printable(fallback)) if fallback else None
 
 
-_COMPARED = "data inconsistency"
-_DIFFERENT = r"found different hash values from remote peer .*remote-peer-endpoints: (\[.*?\])"
+def _failure(kind: FailureKind, sentence: str, text: str, lines: Sequence[str]) -> Failure:
+    if _COMPARED.search(text) and (differs := _differing(lines)):
+        return Failure(kind, "members hold other keys", differs)
+    behind = _BEHIND.search(text)
+    return Failure(kind, sentence, last_index=int(behind[1]) if behind else None)
 
 
 def _differing(lines: Sequence[str]) -> int:
-    """How many peers these log lines say to hold other keys, by their endpoints."""
-    found = (re.search(_DIFFERENT, _log_line(line)[1]) for line in lines)
-    return len({match[1] for match in found if match})
+    """How many peers etcd says in these lines to hold other keys, by their endpoints."""
+    entries = (_entry(line) for line in lines)
+    return len(
+        {
+            json.dumps(entry.get("remote-peer-endpoints"))
+            for entry in entries
+            if str(entry.get("msg")).startswith("found different hash values from remote peer")
+        }
+    )
+
+
+def _last_words(line: str) -> str:
+    """What a line says of etcd's end, "" when it is about anything else.
+
+    zap's message and the error that belongs to it, at a level that etcd does not survive; what
+    Go's runtime and systemd print; and how a member ends that was removed, which is a warning.
+    """
+    entry = _entry(line)
+    if not entry:
+        return line if line.startswith(_DYING) or _KILLED.match(line) else ""
+    message, error = str(entry.get("msg", "")), str(entry.get("error", ""))
+    if entry.get("level") in ("fatal", "panic"):
+        return f"{message}: {error}" if error else message
+    return _REMOVED if (message, error) == ("server error", _REMOVED) else ""
+
+
+def _entry(line: str) -> dict[str, Any]:
+    """A line of zap's JSON, {} when it is none."""
+    if not line.startswith("{"):
+        return {}
+    try:
+        found: Any = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text[:200])
 
 
 def why_failed() -> Failure | None:
@@ -423,25 +470,10 @@ def why_failed() -> Failure | None:
     lines = completed.stdout.splitlines()
     # Only what belongs to the last attempt counts.
     for position in range(len(lines) - 1, -1, -1):
-        if "Starting etcd" in lines[position] or "Starting " + UNIT in lines[position]:
+        if lines[position].startswith(("Starting etcd", f"Starting {UNIT}")):
             lines = lines[position:]
             break
     return reason(lines)
-
-
-def _log_line(line: str) -> tuple[str, str]:
-    if line.startswith("{"):
-        try:
-            entry: dict[str, Any] = json.loads(line)
-        except ValueError:
-            return "", line
-        level = str(entry.pop("level", ""))
-        for noise in ("ts", "caller", "stacktrace"):
-            entry.pop(noise, None)
-        message = str(entry.pop("msg", ""))
-        details = ", ".join(f"{key}: {value}" for key, value in entry.items())
-        return level, f"{message} ({details})" if details else message
-    return "", line
 
 
 def _template(name: str) -> Any:

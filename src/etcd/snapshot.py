@@ -138,6 +138,16 @@ def verify(
     )
 
 
+def examine(path: pathlib.Path) -> None:
+    """Have the tool read every page of a database, with or without a hash at its end.
+
+    Raises:
+        errors.BadHashError: it found something wrong.
+        errors.ToolError: it could not be run.
+    """
+    _status(path)
+
+
 def refuse_newer(path: pathlib.Path) -> None:
     """Refuse a file, known to be whole, that the installed etcd cannot restore.
 

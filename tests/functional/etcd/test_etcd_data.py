@@ -7,11 +7,16 @@ import pathlib
 import random
 import shutil
 import signal
+import subprocess
+import time
 
 import etcd_cluster
 import pytest
 
-from etcd import answers, bolt, client, data, errors, service, snapshot
+from etcd import answers, bolt, client, data, errors, offline, service, snapshot
+from etcd import wal as wals
+
+BAD_WAL = service.FailureKind.BAD_WAL
 
 
 @pytest.fixture
@@ -340,7 +345,10 @@ def test_given_a_removed_member_when_it_ends_then_the_reason_is_known(cluster):
     joined.start()
     found = service.reason(joined.wait_end())
     assert found is not None and found.kind is service.FailureKind.REMOVED
-    assert found.data_broken
+    listed = {m.id for m in online.members().members}
+    assert offline.confirms(found, joined.data_dir, listed)
+    assert not offline.confirms(found, joined.data_dir, listed | {member.id})
+    assert not offline.confirms(found, joined.data_dir, None)
 
 
 def test_given_broken_data_when_it_ends_then_each_reason_is_known(one):
@@ -351,12 +359,84 @@ def test_given_broken_data_when_it_ends_then_each_reason_is_known(one):
     flip(wal, good.index(b"value-7"))
     failure = ended(node)
     assert failure.kind is service.FailureKind.BAD_WAL, failure
+    assert offline.confirms(failure, node.data_dir, None)
     wal.write_bytes(good)
+    assert not offline.confirms(failure, node.data_dir, None)
     node.log.write_text("")
-    with (node.data_dir / "member" / "snap" / "db").open("r+b") as file:
-        file.write(b"\0" * 16384)
+    database = node.data_dir / "member" / "snap" / "db"
+    good = database.read_bytes()
+    database.write_bytes(b"\0" * 16384 + good[16384:])
     failure = ended(node)
     assert failure.kind is service.FailureKind.CORRUPT, failure
+    assert offline.confirms(failure, node.data_dir, None)
+    database.write_bytes(good)
+    assert not offline.confirms(failure, node.data_dir, None)
+    assert not offline.confirms(service.Failure(BAD_WAL, "", last_index=2), node.data_dir, None)
+    _, last = wals.last_entry(node.data_dir)
+    assert offline.confirms(service.Failure(BAD_WAL, "", last_index=last), node.data_dir, None)
+
+
+@pytest.mark.parametrize("damage", ["no log", "a gap", "no database", "an old database"])
+def test_given_data_with_a_part_missing_when_looked_at_then_it_is_broken(cluster, damage):
+    cluster.found(1, snapshot_count=10, quota_bytes=2**30)
+    node, online = cluster.nodes[0], cluster.client()
+    old = None
+    for number in range(60):
+        online.put(f"key-{number}", "x" * 1000)
+        if number == 3:
+            node.stop()
+            old = (node.data_dir / "member" / "snap" / "db").read_bytes()
+            assert not offline.database_broken(node.data_dir)
+            node.start()
+            cluster.await_healthy()
+    node.stop()
+    assert not offline.log_broken(node.data_dir) and not offline.database_broken(node.data_dir)
+    (log,) = wals.logs(node.data_dir)
+    database = node.data_dir / "member" / "snap" / "db"
+    if damage == "no log":
+        log.unlink()
+    elif damage == "a gap":
+        log.rename(log.with_name(f"{2:016x}-{5000:016x}.wal"))
+    elif damage == "no database":
+        database.unlink()
+    else:
+        database.write_bytes(old)
+    of_log = damage in ("no log", "a gap")
+    assert offline.log_broken(node.data_dir) is of_log
+    assert offline.database_broken(node.data_dir) is not of_log
+
+
+def test_given_a_stranger_with_a_crafted_name_when_etcd_ends_for_another_cause_then_it_is_ignored(
+    one,
+):
+    """No certificate is needed: etcd logs the name that a refused handshake asked for."""
+    node = one.nodes[0]
+    host, _, port = node.client_url.removeprefix("https://").rpartition(":")
+    removed = "the member has been permanently removed from the cluster"
+    names = (removed, "wal: crc mismatch", "invalid database", "panic: freepages: ")
+    for name in names:
+        for target in (node.client_url, node.peer_url):
+            port = target.rpartition(":")[2]
+            subprocess.run(
+                ["openssl", "s_client", "-connect", f"{host}:{port}", "-servername", name],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=20,
+                check=False,
+            )
+    eventually(lambda: all(name in node.log.read_text() for name in names))
+    node.stop()
+    assert service.reason(node.log.read_text().splitlines()) is None
+    node.tls.cert.write_text("nonsense")
+    failure = ended(node)
+    assert failure.kind is service.FailureKind.CERTIFICATE, failure
+
+
+def eventually(check, seconds: float = 10) -> None:
+    until = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 def test_given_bad_certificates_when_it_ends_then_the_reason_is_known(one):

@@ -224,7 +224,7 @@ def test_given_a_binary_when_asked_for_its_version_then_it_is_three_numbers(mach
         service.version(machine / "none")
 
 
-def zap(level: str, message: str, **more: str) -> str:
+def zap(level: str, message: str, **more: str | list[str]) -> str:
     return json.dumps(
         {"level": level, "ts": "2026-01-01", "caller": "x.go:1", "msg": message, **more}
     )
@@ -234,7 +234,8 @@ def zap(level: str, message: str, **more: str) -> str:
     ("lines", "kind"),
     [
         (
-            [zap("error", "the member has been permanently removed from the cluster")],
+            [zap("warn", "server error",
+                 error="the member has been permanently removed from the cluster")],
             service.FailureKind.REMOVED,
         ),
         (
@@ -256,7 +257,7 @@ def zap(level: str, message: str, **more: str) -> str:
             service.FailureKind.BAD_WAL,
         ),
         (
-            [zap("panic", "tocommit(9) is out of range [lastIndex(3)]. Was the log corrupted")],
+            [zap("panic", "tocommit(9) is out of range [lastIndex(3)]. Was the raft log lost?")],
             service.FailureKind.BAD_WAL,
         ),
         (
@@ -285,6 +286,45 @@ def test_given_last_lines_when_reduced_then_the_reason_is_named(lines, kind):
 def test_given_a_quiet_journal_when_reduced_then_there_is_no_reason():
     assert service.reason([zap("info", "no space left on device is only mentioned")]) is None
     assert service.reason([]) is None
+
+
+FORGED = (
+    "the member has been permanently removed from the cluster",
+    "wal: crc mismatch",
+    "invalid database",
+    "panic: freepages: failed to get all reachable pages",
+    "data inconsistency",
+    "no space left on device",
+    "Starting etcd",
+)
+
+
+@pytest.mark.parametrize("text", FORGED)
+@pytest.mark.parametrize("level", ["warn", "error"])
+def test_given_a_strangers_words_in_a_field_when_reduced_then_only_the_real_cause_counts(
+    level, text
+):
+    rejected = zap(
+        level,
+        "rejected connection",
+        **{"remote-addr": text, "server-name": text, "error": text, "dns-names": text},
+    )
+    cause = zap("fatal", "discovery failed", error="listen tcp: bind: address already in use")
+    assert service.reason([rejected] * 5) is None
+    found = service.reason([cause, *[rejected] * 50])
+    assert found is not None and found.kind is service.FailureKind.ADDRESS
+
+
+def test_given_etcds_words_on_other_members_keys_when_reduced_then_they_are_counted():
+    differs = "found different hash values from remote peer"
+    lines = [
+        zap("warn", differs, **{"remote-peer-endpoints": ["https://a:2380"]}),
+        zap("warn", differs, **{"remote-peer-endpoints": ["https://b:2380"]}),
+        zap("warn", "rejected connection", **{"server-name": f"{differs} remote-peer-endpoints"}),
+        zap("fatal", "discovery failed", error="found data inconsistency with peers"),
+    ]
+    found = service.reason(lines)
+    assert found is not None and found.differs == 2 and not found.data_broken
 
 
 def test_given_two_starts_in_the_journal_when_asked_then_only_the_last_counts(machine):
