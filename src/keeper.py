@@ -149,7 +149,10 @@ class Keeper:
         voters = [m for m in client.members(linearizable=False).members if not m.learner]
         self._cluster = here.cluster_id
         led = here.leader == here.member_id and len(voters) > 1
+        if self._election:
+            self._election.among([m.name for m in voters])
         held = self._campaign(not here.learner and not led, not here.learner, now)
+        self._tell_usurper(now)
         self._look_at_remote(config, now)
         self._say(
             now,
@@ -189,7 +192,13 @@ class Keeper:
             self._vacant = 0.0
             if self._held_by() == (self._config.member if self._config else ""):
                 self._election.resign()
+            self._election.disown()
         return False
+
+    def _tell_usurper(self, now: float) -> None:
+        if self._election and self._election.usurper:
+            self._say(now, usurper=self._election.usurper, usurped_at=now)
+            self._election.usurper = ""
 
     def _held_by(self) -> str:
         return self._election.holder() if self._election else ""

@@ -19,6 +19,7 @@ STATUS = pathlib.Path("/var/lib/etcd-keeper/status.json")
 METRICS_HOST = "127.0.0.1"  # where the keeper serves metrics, over TLS
 METRICS_PATH = "/metrics"
 _UNPROVEN = 2 * 86400.0  # seconds after which a proof is overdue: one a day is made
+_TOLD = 86400.0  # seconds that a foreign hand on the keeper's key is told of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +165,8 @@ class Status:
         error: why the last try failed, "" when it did not.
         proof_error: why the newest proof failed, "" when it did not.
         problems: what is wrong on the remote, one sentence each.
+        usurper: what a client had written to the key that elects the holder, quoted.
+        usurped_at: when that was found and taken over.
     """
 
     at: float = 0.0
@@ -185,6 +188,8 @@ class Status:
     error: str = ""
     proof_error: str = ""
     problems: tuple[str, ...] = ()
+    usurper: str = ""
+    usurped_at: float = 0.0
 
     def to_json(self) -> str:
         """The file's text."""
@@ -238,7 +243,11 @@ class Status:
         if self.revision and lag >= 0:
             text += f", {lag} revisions behind" if lag else ", nothing was written since"
         proven = f"{_age(now - self.proven_at)} old" if self.proven else "none"
-        return f"{text}; newest proven {proven}; at most {_age(self.worst_case)} can be lost"
+        text += f"; newest proven {proven}; at most {_age(self.worst_case)} can be lost"
+        if self.usurper and now - self.usurped_at < _TOLD:
+            text += f"; a client wrote {self.usurper} to the keeper's key, which took it back"
+            text += f" {_age(now - self.usurped_at)} ago"
+        return text
 
 
 def _age(seconds: float) -> str:

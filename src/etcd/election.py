@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from typing import TYPE_CHECKING
 
 from etcd import errors
 
 if TYPE_CHECKING:
-    from etcd import client
+    from collections.abc import Collection
+
+    from etcd import answers, client
+
+log = logging.getLogger(__name__)
 
 
 class Election:
-    """One holder among many candidates, by a key that lives as long as its holder's lease."""
+    """One holder among many candidates, by a key that lives as long as its holder's lease.
+
+    Every client that may write there can write the key. It counts only with a lease and the name
+    of a candidate; under this candidate's name, only with this candidate's lease.
+
+    Attributes:
+        usurper: what stood in the key when it was last taken from somebody who is no candidate.
+    """
 
     def __init__(self, client: client.Client, key: str, name: str, ttl: int = 15) -> None:
         """Be a candidate.
@@ -28,20 +40,48 @@ class Election:
         self._name = name
         self._ttl = ttl
         self._lease = 0
+        self._candidates: frozenset[str] = frozenset({name})
+        self.usurper = ""
+
+    def among(self, candidates: Collection[str]) -> None:
+        """Tell who may hold the key, this candidate included."""
+        self._candidates = frozenset({*candidates, self._name})
 
     def campaign(self) -> bool:
         """Become or stay the holder; True when this candidate holds the key now."""
         if self._lease and not self._client.keep_alive(self._lease):
             self._lease = 0
         found = self._client.get(self._key)
-        if found is not None:
+        if found is not None and self._counts(found):
             return bool(self._lease) and found.lease == self._lease
         if not self._lease:
             self._lease = self._client.grant(self._ttl)
-        if self._client.create(self._key, self._name, self._lease):
+        before = found.mod_revision if found is not None else 0
+        if self._client.replace(self._key, self._name, before, self._lease):
+            self._note(found)
             return True
         self.resign()
         return False
+
+    def disown(self) -> None:
+        """Remove a key that names this candidate without being its own."""
+        found = self._client.get(self._key)
+        if found is None or _name(found) != self._name or self._counts(found):
+            return
+        if self._client.withdraw(self._key, found.mod_revision):
+            self._note(found)
+
+    def _counts(self, found: answers.KeyValue) -> bool:
+        if self._lease and found.lease == self._lease:
+            return _name(found) == self._name
+        return bool(found.lease) and _name(found) in self._candidates - {self._name}
+
+    def _note(self, found: answers.KeyValue | None) -> None:
+        """Tell of a key of somebody who is no candidate; an own one of before is none."""
+        if found is None or (found.lease and _name(found) == self._name):
+            return
+        self.usurper = repr(_name(found)[:40])
+        log.warning("a client had written %s to %s", self.usurper, self._key)
 
     def go_through(self, client: client.Client) -> None:
         """Use another client from now on; what is held stays held."""
@@ -55,6 +95,10 @@ class Election:
                 self._client.revoke(lease)
 
     def holder(self) -> str:
-        """Who holds the key, "" for nobody."""
+        """Which candidate holds the key, "" for nobody."""
         found = self._client.get(self._key)
-        return found.value.decode(errors="replace") if found else ""
+        return _name(found) if found is not None and self._counts(found) else ""
+
+
+def _name(found: answers.KeyValue) -> str:
+    return found.value.decode(errors="replace")

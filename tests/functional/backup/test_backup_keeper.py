@@ -105,6 +105,16 @@ def test_given_a_schedule_when_time_passes_then_backups_are_taken_and_proven(
     assert not list((unit.folder / "work").rglob("keeper/*"))
 
 
+def test_given_a_ghost_in_the_keepers_key_when_looking_then_backups_go_on_and_it_is_told(
+    unit, etcd
+):
+    with etcd.client() as client:
+        client.put(keepers.KEY, "ghost")
+    status = unit.until(lambda s: s.newest)
+    assert status.role == "holder"
+    assert "a client wrote 'ghost' to the keeper's key" in status.words(time.time())
+
+
 def test_given_nothing_written_when_due_then_skipped_and_said(unit, etcd):
     first = unit.until(lambda s: s.newest)
     skipped = unit.until(lambda s: s.unchanged_at)

@@ -53,6 +53,8 @@ def test_given_two_candidates_when_the_holder_falls_silent_then_the_other_takes_
     online = cluster.client()
     first = election.Election(online, "holder", "etcd/0", ttl=1)
     second = election.Election(online, "holder", "etcd/1", ttl=5)
+    for each in (first, second):
+        each.among(["etcd/0", "etcd/1"])
     assert first.campaign() and first.campaign()
     assert not second.campaign()
     assert second.holder() == "etcd/0"
@@ -64,6 +66,28 @@ def test_given_two_candidates_when_the_holder_falls_silent_then_the_other_takes_
     assert not first.campaign()
     second.resign()
     assert second.holder() == ""
+    assert first.usurper == second.usurper == ""
+
+
+def test_given_a_clients_hand_on_the_key_when_campaigning_then_it_is_taken_over_and_told(cluster):
+    """Any client that may write there can write the key, and renew a lease for it."""
+    cluster.found(1)
+    online = cluster.client()
+    first, second = (election.Election(online, "holder", name) for name in ("etcd-0", "etcd-1"))
+    for each in (first, second):
+        each.among(["etcd-0", "etcd-1"])
+    forged = [("ghost", 0), ("ghost", online.grant(600)), ("etcd-0", 0), ("\x1b[31m", 0)]
+    for name, lease in forged:
+        online.put("holder", name, lease)
+        assert second.holder() == ""
+        assert second.campaign() and second.holder() == "etcd-1"
+        assert second.usurper == repr(name)
+        assert not first.campaign()
+        second.resign()
+    online.put("holder", "etcd-0", online.grant(600))  # in the name of one that is up
+    assert second.holder() == "etcd-0" and not second.campaign()
+    first.disown()
+    assert first.holder() == "" and second.campaign()
 
 
 def test_given_a_member_when_another_joins_then_it_is_a_learner_first_and_a_voter_after(cluster):

@@ -63,6 +63,8 @@ def test_given_candidates_when_they_contend_then_one_holds_the_key_without_grpc(
     first, second = (
         election.Election(cluster.client(), "/key", name, ttl=2) for name in ("one", "two")
     )
+    for each in (first, second):
+        each.among(["one", "two"])
     assert first.campaign() and not second.campaign() and first.campaign()
     assert second.holder() == "one"
     online = cluster.client()
