@@ -13,6 +13,7 @@ from backup import refusals
 if TYPE_CHECKING:
     import configparser
 
+_LARGEST = 64 * 1024  # characters of an rclone configuration
 PASSED = ("AWS_", "AZURE_", "GOOGLE_", "OS_")  # of variables that rclone's backends read
 
 
@@ -184,8 +185,11 @@ def from_config(
 def _problem(settings: Settings) -> str:
     """Why settings cannot be used, "" when nothing speaks against them."""
     path, config = settings.path, settings.config
-    if "RCLONE_ENCRYPT_V0" in config:
-        return "rclone-config is encrypted: give it in plain text, a Juju secret protects it"
+    if len(config) > _LARGEST or "RCLONE_ENCRYPT_V0" in config:
+        return (
+            f"rclone-config is encrypted or longer than {_LARGEST >> 10} KiB: give it in plain "
+            "text, a Juju secret protects it"
+        )
     if _unwritable(path) or path != path.strip():
         return "backup-remote has characters not allowed"
     if settings.bandwidth and not re.fullmatch(

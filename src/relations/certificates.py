@@ -11,11 +11,13 @@ once on the one endpoint, neither minds the other's keys.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+import outside
 from tls import certificate
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from tls import request as requests
 
 _CN_LONGEST = 64
+_ANSWERS = 1000  # of one authority to all units of this application
+_LARGEST = 4 << 20  # bytes of them
 
 
 class State(enum.Enum):
@@ -155,10 +159,15 @@ class Certificates:
         if relation is None:
             return b""
         units = sorted(relation.units, key=lambda unit: unit.name)
-        found = [_authorities(relation.data[unit]) for unit in units]
-        entries = _entries(relation.data[relation.app].get("certificates", ""))
-        found.extend(_chain(entry)[1] for entry in entries)
-        return next((pem for pem in found if pem), b"")
+        for unit in units:
+            with contextlib.suppress(certificate.CertificateError):
+                if found := _authorities(relation.data[unit]):
+                    return found
+        for entry in _entries(relation.data[relation.app].get("certificates", "")):
+            with contextlib.suppress(certificate.CertificateError):
+                if found := _chain(entry)[1]:
+                    return found
+        return b""
 
     def refuse(self, error: certificate.CertificateError) -> Answer:
         """The answer as one that cannot be used, with the command that ends it."""
@@ -175,9 +184,12 @@ class Certificates:
         """What one unit of the authority answered, None when it has not."""
         name = _key(self._charm.unit.name)
         cert, key = bag.get(f"{name}.server.cert", ""), bag.get(f"{name}.server.key", "")
-        ca = _authorities(bag)
         if not cert or not key or not bag.get("ca"):
             return None
+        try:
+            ca = _authorities(bag)
+        except certificate.CertificateError as error:
+            return self.refuse(error)
         parts = {
             "certificate": certificate.cut(cert),
             "private key": certificate.cut(key),
@@ -201,7 +213,10 @@ class Certificates:
                 continue
             if entry.get("revoked"):
                 return self.refuse(certificate.CertificateError("it was revoked"))
-            cert, ca = _chain(entry)
+            try:
+                cert, ca = _chain(entry)
+            except certificate.CertificateError as error:
+                return self.refuse(error)
             if not cert or not ca:
                 what = "certificate" if not cert else "certificate authority"
                 return self.refuse(certificate.CertificateError(f"the {what} is not PEM"))
@@ -212,27 +227,34 @@ class Certificates:
 def _entries(text: str) -> list[dict[str, Any]]:
     """The answers of an authority that signs requests; [] when they cannot be read."""
     try:
-        raw: Any = json.loads(text or "[]")
-        return [dict(each) for each in raw]
-    except (ValueError, TypeError):
+        raw = outside.json_list(text or "[]", _ANSWERS, _LARGEST)
+    except outside.OutsideError:
         return []
+    return [cast("dict[str, Any]", each) for each in raw if isinstance(each, dict)]
 
 
 def _chain(entry: Mapping[str, Any]) -> tuple[bytes, bytes]:
-    """The certificate with what stands between, and what to believe; b"" when garbled."""
-    chain: list[Any] = entry.get("chain") or []
-    try:
-        above = certificate.bundle(*(str(each).encode() for each in chain))
-        cert = certificate.bundle(str(entry.get("certificate", "")).encode())
-        ca = certificate.bundle(str(entry.get("ca", "")).encode())
-    except (certificate.CertificateError, TypeError):
-        return b"", b""
+    """The certificate with what stands between, and what to believe; b"" without one.
+
+    Raises:
+        certificate.CertificateError: it is garbled, or too much.
+    """
+    raw = entry.get("chain")
+    chain = cast("list[Any]", raw) if isinstance(raw, list) else []
+    above = certificate.authorities(*(str(each).encode(errors="replace") for each in chain))
+    cert = certificate.bundle(_pem(entry.get("certificate")))
+    ca = certificate.authorities(_pem(entry.get("ca")))
     if not cert or not ca:
         return cert, ca
     leaf = certificate.split(cert)[0]
     others = [each for each in certificate.split(above) if each != leaf]
-    between = [each for each in others if each not in certificate.split(ca)]
+    believed = set(certificate.split(ca))
+    between = [each for each in others if each not in believed]
     return certificate.bundle(cert, *between), certificate.bundle(ca, *others)
+
+
+def _pem(value: Any) -> bytes:
+    return str(value or "").encode(errors="replace")[: certificate.LARGEST]
 
 
 def _key(unit: str) -> str:
@@ -245,8 +267,9 @@ def _sans(sans: Iterable[str]) -> str:
 
 
 def _authorities(bag: Mapping[str, str]) -> bytes:
-    """The authority and what signed it (`chain`, which only some send); b"" when garbled."""
-    try:
-        return certificate.bundle(bag.get("ca", "").encode(), bag.get("chain", "").encode())
-    except certificate.CertificateError:
-        return b""
+    """The authority and what signed it (`chain`, which only some send); b"" without one.
+
+    Raises:
+        certificate.CertificateError: one of them cannot be used.
+    """
+    return certificate.authorities(_pem(bag.get("ca")), _pem(bag.get("chain")))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import os
 from typing import TYPE_CHECKING, Any, cast
 
 import ops
 
+import outside
 from backup import choice, destination, refusals
+from tls import certificate
 
 if TYPE_CHECKING:
     import object_storage
@@ -112,12 +113,14 @@ def _chain(text: str) -> tuple[str, ...]:
     text = text.strip()
     if not text or text in ("[]", "null", '""'):
         return ()
+    if len(text) > certificate.LARGEST:
+        raise ValueError("tls-ca-chain is too long")
     raw: Any = text
     if text.startswith(("[", '"')):
         try:
-            raw = json.loads(text)
-        except ValueError as error:
-            raise ValueError("tls-ca-chain is not JSON") from error
+            raw = outside.json_value(text)
+        except outside.OutsideError as error:
+            raise ValueError(f"tls-ca-chain: {error}") from error
     items = cast("list[Any]", raw) if isinstance(raw, list) else [raw]
     return tuple(_pem(str(item)) for item in items if str(item).strip())
 
@@ -128,6 +131,10 @@ def _pem(text: str) -> str:
             text = base64.b64decode("".join(text.split()), validate=True).decode()
         except (binascii.Error, UnicodeDecodeError) as error:
             raise ValueError("tls-ca-chain has an entry that is no certificate") from error
-    if "-----BEGIN CERTIFICATE-----" not in text:
+    try:
+        found = certificate.authorities(text.encode(errors="replace")).decode()
+    except certificate.CertificateError as error:
+        raise ValueError(f"tls-ca-chain: {error}") from error
+    if not found:
         raise ValueError("tls-ca-chain has an entry that is no certificate")
-    return text
+    return found

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-_BLOCK = re.compile(
-    rb"-----BEGIN CERTIFICATE-----\s+([A-Za-z0-9+/=\s]+?)-----END CERTIFICATE-----"
-)
+_BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
+_BODY = re.compile(rb"\s[A-Za-z0-9+/=\s]+")
+LARGEST = 256 * 1024  # bytes of all certificates of one answer: a hundred of the usual size
+_LARGEST_KEY = 16 * 1024  # bytes of a PEM key: twice those of RSA with 8192 bits
+_RSA_BITS = (1024, 8192)  # that Go's TLS takes part with
 _DAY = 86400.0
 _LONGEST_CHAIN = 8
 RENEW_FRACTION = 1 / 3
@@ -75,7 +77,56 @@ def cut(text: bytes | str) -> bytes:
 
 def split(pem: bytes) -> list[bytes]:
     """The certificates in `pem`, each as a PEM of its own; other blocks are left out."""
-    return [match.group(0) + b"\n" for match in _BLOCK.finditer(pem)]
+    return [_BEGIN + body + _END + b"\n" for body in _bodies(pem)]
+
+
+def _bodies(pem: bytes) -> list[bytes]:
+    """What stands between the lines of each certificate, found in one pass."""
+    found: list[bytes] = []
+    end = 0
+    while (begin := pem.find(_BEGIN, end)) >= 0:
+        begin += len(_BEGIN)
+        end = pem.find(_END, begin)
+        if end < 0:
+            break
+        begin = max(begin, pem.rfind(_BEGIN, begin, end) + len(_BEGIN))
+        if _BODY.fullmatch(pem, begin, end):
+            found.append(pem[begin:end])
+        end += len(_END)
+    return found
+
+
+def authorities(*pems: bytes) -> bytes:
+    """One PEM of authorities' certificates, each read in full: etcd does not start with a bad one.
+
+    Raises:
+        CertificateError: one of them cannot be read or used, or there is too much.
+    """
+    what = "the certificate authority's certificate"
+    if sum(map(len, pems)) > LARGEST:
+        raise CertificateError(f"{what} has more than {LARGEST >> 10} KiB")
+    joined = bundle(*pems)
+    for each in _certificates(joined, what) if joined else ():
+        with _reading(what):
+            _refuse_unusable(each)
+    return joined
+
+
+def _refuse_unusable(cert: x509.Certificate) -> None:
+    """Read what is read lazily, and refuse what Go refuses."""
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+    list(cert.extensions)
+    _ = cert.subject, cert.issuer, cert.not_valid_before_utc, cert.not_valid_after_utc
+    key = cert.public_key()
+    least, most = _RSA_BITS
+    usable = isinstance(key, ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey) or (
+        isinstance(key, rsa.RSAPublicKey) and least <= key.key_size <= most
+    )
+    if not usable:
+        raise ValueError("its key is of no kind or size in use")
+    if cert.serial_number <= 0:
+        raise ValueError("its serial number is not positive")
 
 
 def bundle(*pems: bytes) -> bytes:
@@ -93,11 +144,11 @@ def fingerprint(pem: bytes) -> str:
     Raises:
         CertificateError: there is no certificate in it.
     """
-    match = _BLOCK.search(pem)
-    if not match:
+    body = next(iter(_bodies(pem)), None)
+    if body is None:
         raise CertificateError("there is no PEM certificate in it")
     try:
-        der = base64.b64decode(re.sub(rb"\s", b"", match.group(1)), validate=True)
+        der = base64.b64decode(b"".join(body.split()), validate=True)
     except binascii.Error as error:
         raise CertificateError(f"the PEM certificate is garbled: {error}") from error
     return hashlib.sha256(der).hexdigest()
@@ -171,7 +222,11 @@ def check_pair(
     Raises:
         CertificateError: what is wrong with it, in one sentence.
     """
+    if len(cert) > LARGEST or len(key) > _LARGEST_KEY:
+        raise CertificateError("the certificate or its private key is too long to be one")
     facts = parse(cert, ca)
+    with _reading("the certificate"):
+        _refuse_unusable(_certificates(cert, "the certificate")[0])
     now = time.time() if now is None else now
     if facts.common_name != common_name:
         raise CertificateError(

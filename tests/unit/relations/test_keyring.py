@@ -195,6 +195,52 @@ def test_given_nothing_changes_when_settled_again_then_nothing_is_written(unit):
         assert before == [unit.disk.path(name).readlink() for name in ("peer", "server", "client")]
 
 
+GARBAGE = "-----BEGIN CERTIFICATE-----\nZ2FyYmFnZQ==\n-----END CERTIFICATE-----\n"
+SPACES = "-----BEGIN CERTIFICATE-----" + " " * 128 * 1024
+BEGINS = "-----BEGIN CERTIFICATE-----\n" * 5000
+
+
+@pytest.mark.parametrize("ca", [GARBAGE, SPACES, BEGINS, GARBAGE * 10_000])
+@pytest.mark.parametrize("field", ["ca", "chain"])
+def test_given_a_provider_with_garbage_for_an_authority_when_settled_then_what_serves_stays(
+    unit, monkeypatch, ca, field
+):
+    unit.ensure("answer")
+    served, believed = unit.facts("server"), unit.believed("client")
+    bag = {**answered("answer"), field: easyrsa().cert.decode() + ca if field == "chain" else ca}
+    monkeypatch.setitem(globals(), "answered", lambda kind, address=ADDRESS: bag)
+    began = time.monotonic()
+    found = unit.ensure("answer")
+    assert time.monotonic() - began < 5
+    assert found.ready
+    if "END" in ca or field == "ca":
+        assert found.wrong and "easyrsa answered with a certificate that cannot" in found.message
+    assert unit.facts("server") == served
+    assert set(unit.believed("client")) >= set(believed) - {easyrsa().cert}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"ca": GARBAGE}, {"chain": [GARBAGE]}, {"chain": {"a": 1}}, {"chain": 5}, {"ca": 7}],
+)
+def test_given_an_authority_that_signs_with_garbage_beside_it_when_settled_then_no_hook_fails(
+    unit, change
+):
+    unit.ensure("nothing")
+    (entry,) = json.loads(signed(unit.csr)["certificates"])
+    says = {"certificates": json.dumps([{**entry, **change}])}
+    found = unit.ensure("nothing", says=says)
+    assert found.wrong or found.ready
+    assert "\n" not in found.message
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '[{"a":' * 5000, "[" + "1" * 5000 + "]", "[NaN]"])
+def test_given_an_authority_with_nested_or_huge_answers_when_settled_then_they_are_none(
+    unit, text
+):
+    assert not unit.ensure("nothing", says={"certificates": text}).ready
+
+
 def test_given_all_in_order_when_asked_again_then_fresh_until_something_is_missing(unit):
     unit.ensure(made=False)
     assert not unit.fresh

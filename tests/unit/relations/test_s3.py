@@ -11,11 +11,12 @@ import pytest
 
 from backup import choice
 from relations import s3
+from tls import authority
 
 # The library asks ops for the version of Juju in a way that ops will drop.
 pytestmark = pytest.mark.filterwarnings("ignore:JujuVersion.from_environ:DeprecationWarning")
 
-PEM = "-----BEGIN CERTIFICATE-----\nabc\n-----END CERTIFICATE-----"
+PEM = authority.Authority.create("s3").cert.decode().strip()
 META = {"name": "etcd", "requires": {"s3-credentials": {"interface": "s3"}}}
 
 
