@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import shlex
 from typing import Any
 
 import host
+import processes
 from etcd import client, errors, service
 
 PLACE = pathlib.Path("/etc/etcd/admin.json")
@@ -60,10 +62,11 @@ class Place:
 
 def ensure(charm_dir: pathlib.Path, place: Place) -> bool:
     """Give people on the unit the command; answers whether anything changed."""
+    command = shlex.join(host.charm_python(charm_dir, "admin"))
     text = (
         "#!/bin/sh\n"
-        f"export PYTHONPATH={charm_dir}/lib:{charm_dir}/src\n"
-        f'exec {charm_dir}/venv/bin/python {charm_dir}/src/admin.py "$@"\n'
+        "umask 077\n"
+        f'exec /usr/bin/env -i PATH={processes.PATH} LANG=C.UTF-8 {command} "$@"\n'
     )
     host.ensure_dir(PLACE.parent)
     changed = host.write_file(COMMAND, text, mode=0o755)

@@ -19,6 +19,7 @@ import time
 import types
 from typing import IO, TYPE_CHECKING, Any
 
+import processes
 from etcd import errors, files, service
 
 if TYPE_CHECKING:
@@ -133,14 +134,17 @@ def begin_install(release: pathlib.Path | None, charm_dir: pathlib.Path) -> None
                 "--collect",
                 f"--unit={INSTALL_UNIT}",
                 "--description=Install etcd",
-                f"--setenv=PYTHONPATH={charm_dir}/lib:{charm_dir}/src",
-                f"{charm_dir}/venv/bin/python",
-                f"{charm_dir}/src/install.py",
-                *([str(release)] if release else []),
+                *charm_python(charm_dir, "install", *([str(release)] if release else [])),
             ]
         )
     except errors.ToolError:
         install(release)
+
+
+def charm_python(charm_dir: pathlib.Path, module: str, *arguments: str) -> list[str]:
+    """The command by which a service or a person runs a module of the charm."""
+    program = str(charm_dir / "venv" / "bin" / "python")
+    return processes.python(module, *arguments, program=program, sources=charm_dir / "src")
 
 
 def installing() -> bool:
@@ -563,8 +567,6 @@ def _checked(arguments: Sequence[str], timeout: float = 30.0) -> str:
 
 def _run(arguments: Sequence[str], timeout: float = 30.0) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(
-            list(arguments), capture_output=True, text=True, timeout=timeout, check=False
-        )
+        return processes.run(arguments, timeout)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise errors.ToolError(f"{arguments[0]} could not be run: {error}") from error

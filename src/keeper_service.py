@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from typing import TYPE_CHECKING
 
 import host
@@ -88,9 +89,7 @@ ConditionPathExists={orders.CONFIG}
 ConditionPathExists={charm_dir}/src/keeper.py
 
 [Service]
-ExecStart={charm_dir}/venv/bin/python {charm_dir}/src/keeper.py
-Environment=PYTHONPATH={charm_dir}/lib:{charm_dir}/src
-Environment=PYTHONUNBUFFERED=1
+ExecStart={shlex.join(host.charm_python(charm_dir, "keeper"))}
 Restart=always
 RestartSec=5
 TimeoutStopSec=20

@@ -1,8 +1,18 @@
-"""For all tests: hypothesis without a time limit on one example, because cores are shared."""
+"""For all tests: hypothesis without a time limit on one example, because cores are shared.
+
+What the product starts is found among the tools of the tests, too.
+"""
 
 from __future__ import annotations
 
+import os
+
 import hypothesis
+
+import processes
+
+# The tools of the tests are not among the system's.
+processes.PATH = os.environ["PATH"]
 
 hypothesis.settings.register_profile(
     "shared",

@@ -21,6 +21,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import processes
 from backup import catalog, proof
 from etcd import answers, errors
 from etcd import client as clients
@@ -122,12 +123,13 @@ def _child(
     """Have a child work, and end it with all that it started when it takes too long."""
     tls = [str(path) for path in dataclasses.astuple(cluster.tls)]
     request |= {"endpoints": cluster.endpoints, "local": cluster.local, "tls": tls}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "backup.aside"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, **_FRUGAL, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        start_new_session=True,
+    process = processes.start(
+        processes.python("backup.aside"),
+        stdin=processes.PIPE,
+        stdout=processes.PIPE,
+        stderr=None,
+        environment=_FRUGAL,
+        session=True,
     )
     assert process.stdin and process.stdout  # noqa: S101
     late = threading.Timer(seconds + _GRACE, _end, (process,))
@@ -226,6 +228,7 @@ def main() -> int:
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 
+    processes.PATH = os.environ["PATH"]  # the keeper's, which started this
     try:
         say(_work(json.load(sys.stdin), say))
     except (errors.EtcdError, OSError) as error:

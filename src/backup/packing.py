@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import shutil
 import subprocess
 import zlib
 from typing import TYPE_CHECKING
 
+import processes
 from backup import refusals
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def choose(path: pathlib.Path) -> str:
         OSError: it cannot be read.
     """
     size = path.stat().st_size
-    tool = next((name for name in ("zstd", "gzip") if shutil.which(name)), "")
+    tool = next((name for name in ("zstd", "gzip") if processes.which(name)), "")
     if size < _SMALL or not tool:
         return ""
     taken = packed = 0
@@ -115,17 +115,14 @@ def _through(
     tool: str, options: tuple[str, ...], source: pathlib.Path, write: Callable[[bytes], None]
 ) -> None:
     """Run a file through a packer."""
-    path = shutil.which(tool)
+    path = processes.which(tool)
     if not path:
         raise refusals.RemoteError(
             refusals.Kind.TOOL, f"{tool} is not installed on this unit: install it to read backups"
         )
     with source.open("rb") as stdin:
-        process = subprocess.Popen(
-            [path, *options],
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+        process = processes.start(
+            [str(path), *options], stdin=stdin.fileno(), stdout=processes.PIPE
         )
     assert process.stdout is not None  # noqa: S101
     try:

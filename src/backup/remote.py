@@ -15,17 +15,19 @@ import dataclasses
 import datetime
 import json
 import os
-import pathlib
 import re
 import secrets
 import selectors
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Generator
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
+import processes
 from backup import destination, refusals
+
+if TYPE_CHECKING:
+    import pathlib
 
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all or 0 when unknown), about once a second."""
@@ -80,7 +82,7 @@ class Remote:
 
         Args:
             settings: where it is and how to enter.
-            binary: rclone, by default the one on PATH.
+            binary: rclone, by default the one on the system's PATH.
             client: certificate and key files for a server that asks for them.
         """
         self.settings = settings
@@ -165,7 +167,7 @@ class Remote:
 
         self._transfer(
             ["copyto", "--no-check-dest", str(local.absolute()), self._path(name)],
-            stdout=subprocess.DEVNULL,
+            stdout=processes.DEVNULL,
             moved=None,
             tell=tell,
         )
@@ -367,14 +369,12 @@ class Remote:
         """Run rclone to its end and return what it printed."""
         with self._prepared(arguments) as (command, descriptors, environment):
             try:
-                done = subprocess.run(
+                done = processes.run_bytes(
                     command,
-                    input=data if data is not None else b"",
-                    capture_output=True,
-                    pass_fds=descriptors,
-                    env=environment,
-                    timeout=timeout,
-                    check=False,
+                    timeout,
+                    data=data or b"",
+                    environment=environment,
+                    descriptors=descriptors,
                 )
             except subprocess.TimeoutExpired as error:
                 raise refusals.RemoteError(
@@ -397,13 +397,12 @@ class Remote:
         arguments = [*arguments, "--stats", "1s", "--stats-log-level", "NOTICE"]
         with self._prepared(arguments) as (command, descriptors, environment):
             try:
-                process = subprocess.Popen(
+                process = processes.start(
                     command,
-                    stdin=subprocess.DEVNULL,
                     stdout=stdout,
-                    stderr=subprocess.PIPE,
-                    pass_fds=descriptors,
-                    env=environment,
+                    stderr=processes.PIPE,
+                    environment=environment,
+                    descriptors=descriptors,
                 )
             except OSError as error:
                 raise self._no_tool(error) from error
@@ -495,10 +494,10 @@ def rclone() -> pathlib.Path:
     Raises:
         RemoteError: of kind TOOL, when there is none.
     """
-    found = shutil.which("rclone")
+    found = processes.which("rclone")
     if not found:
         raise refusals.RemoteError(refusals.Kind.TOOL, "rclone is not installed on this unit")
-    return pathlib.Path(found)
+    return found
 
 
 def _join(path: str, name: str) -> str:
@@ -520,13 +519,7 @@ def _seconds(stamp: str) -> float:
 
 def _environment(settings: destination.Settings) -> dict[str, str]:
     """The environment of rclone: no home, a role's variables, the model's proxy, small buffers."""
-    environment = {
-        "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
-        "GOMEMLIMIT": "64MiB",
-        "GOGC": "50",
-    }
-    environment.update({k: v for k, v in os.environ.items() if k.startswith(destination.PASSED)})
-    environment.update(settings.environment)
+    environment = {"GOMEMLIMIT": "64MiB", "GOGC": "50", **dict(settings.environment)}
     # rclone 1.60 refuses every S3 remote when this is set; `Settings.ca` says the same.
     environment.pop("AWS_CA_BUNDLE", None)
     for name in _PROXIES:

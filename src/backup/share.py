@@ -21,12 +21,13 @@ import subprocess
 import sys
 from typing import Any, cast
 
+import processes
 from backup import destination, refusals, remote
 
 _NAME = "snapshot.db"
 _CHUNK = 1 << 20
+_SYSTEMD = 30.0  # seconds that systemd may take
 _IDLE = 120.0  # seconds without a byte, after which a connection is closed
-_SOURCES = pathlib.Path(__file__).resolve().parent.parent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Share:
     def argv(self) -> list[str]:
         """The server's command."""
         return [
-            *("/usr/bin/env", f"PYTHONPATH={_SOURCES}", sys.executable, "-m", "backup.share"),
+            *processes.python("backup.share"),
             *("--address", self.address, "--port", str(self.port)),
             *("--cert", str(self.cert), "--key", str(self.key), "--ca", str(self.ca)),
             str(self.file.absolute()),
@@ -86,23 +87,21 @@ class Share:
         }
         command += [f"--property={name}={value}" for name, value in limits.items()]
         try:
-            subprocess.run(command + self.argv(), check=True, capture_output=True, timeout=30)
+            done = processes.run(command + self.argv(), _SYSTEMD)
+            reason = "" if not done.returncode else done.stderr.strip() or "systemd refuses"
         except (OSError, subprocess.SubprocessError) as error:
+            reason = str(error)
+        if reason:
             raise refusals.RemoteError(
-                refusals.Kind.TOOL, f"{self.file} cannot be served to the other units: {error}"
-            ) from error
+                refusals.Kind.TOOL, f"{self.file} cannot be served to the other units: {reason}"
+            )
         return self.url
 
     @staticmethod
     def stop(unit: str = "etcd-share") -> None:
         """Stop serving; nothing to stop is fine."""
         with contextlib.suppress(OSError, subprocess.SubprocessError):
-            subprocess.run(
-                ["systemctl", "stop", "--quiet", unit],
-                check=False,
-                capture_output=True,
-                timeout=30,
-            )
+            processes.run(["systemctl", "stop", "--quiet", unit], _SYSTEMD)
 
     def serve(self) -> None:
         """Serve until the process is ended."""

@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import signal
 import socket
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
+import processes
 from etcd import client, errors, files, service
 
 if TYPE_CHECKING:
     import pathlib
     from collections.abc import Callable
 
-_SPARED = ("PATH", "LANG", "TMPDIR")
 _POLL = 0.1  # seconds between two looks at a member that starts
 _STOP = 30  # seconds for it to end
 
@@ -134,18 +133,17 @@ def start(
     folder = config.data_dir.parent
     configuration, log = folder / "etcd.conf.yaml", folder / "log"
     configuration.write_text(service.render(config, force_new_cluster))
-    environment = {name: os.environ[name] for name in _SPARED if name in os.environ}
+    environment: dict[str, str] = {}
     if memory is not None:
         environment["GOMEMLIMIT"] = f"{memory >> 20}MiB"
     if architecture := service.unsupported_arch():
         environment["ETCD_UNSUPPORTED_ARCH"] = architecture
     with log.open("ab") as output:
-        process = subprocess.Popen(
-            [str(service.binary("etcd")), "--config-file", str(configuration)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=environment,
+        process = processes.start(
+            [str(service.binary("etcd")), "--config-file", str(configuration.absolute())],
+            stdout=output.fileno(),
+            stderr=processes.STDOUT,
+            environment=environment,
         )
     return Member(config, process, log)
 

@@ -15,11 +15,11 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any, cast
 
+import processes
 from cluster import view
 from etcd import client, errors, files
 
@@ -274,10 +274,10 @@ def binary(name: str, must_exist: bool = True) -> pathlib.Path:
         if (path := pathlib.Path(folder, name)).exists():
             return path
     if must_exist:
-        found = shutil.which(name)
+        found = processes.which(name)
         if not found:
             raise errors.ToolError(f"{name} is not installed")
-        return pathlib.Path(found)
+        return found
     return pathlib.Path("/usr/bin", name)
 
 
@@ -555,8 +555,6 @@ def _systemctl(
 
 def _run(arguments: list[str], timeout: float = 30.0) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(
-            arguments, capture_output=True, text=True, timeout=timeout, check=False
-        )
+        return processes.run(arguments, timeout)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise errors.ToolError(f"{arguments[0]} could not be run: {error}") from error

@@ -16,6 +16,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
+import processes
 from etcd import answers, bolt, client, data, errors, files, scratch, service, wal
 
 if TYPE_CHECKING:
@@ -195,8 +196,8 @@ def restore(
         shutil.rmtree(part)
     _refuse_full(directory.parent, size)
     command = [
-        *_tool(), "snapshot", "restore", str(snapshot),
-        f"--data-dir={part}",
+        *_tool(), "snapshot", "restore", str(snapshot.absolute()),
+        f"--data-dir={part.absolute()}",
         f"--name={name}",
         f"--initial-cluster={initial_cluster}",
         f"--initial-cluster-token={token}",
@@ -398,7 +399,7 @@ def _hash(path: pathlib.Path, size: int, hashed: bool) -> str:
 
 def _status(path: pathlib.Path) -> dict[str, Any]:
     """What the tool says after reading every page."""
-    command = [*_tool(), "snapshot", "status", str(path), "--write-out=json"]
+    command = [*_tool(), "snapshot", "status", str(path.absolute()), "--write-out=json"]
     try:
         completed = _run(command, f"{path} is damaged", path.stat().st_size)
     except errors.ToolError as error:
@@ -431,23 +432,11 @@ def _tool() -> list[str]:
     return [str(service.binary("etcdctl"))]
 
 
-def _environment() -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("ETCD_", "ETCDCTL_"))}
-    return {**kept, "ETCDCTL_API": "3"}
-
-
 def _run(command: list[str], failure: str, size: int) -> subprocess.CompletedProcess[str]:
     """Run the tool; the timeout allows for a slow disk."""
     timeout = 120 + size / _SLOW_DISK
     try:
-        completed = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-            env=_environment(),
-        )
+        completed = processes.run(command, timeout, environment={"ETCDCTL_API": "3"})
     except (OSError, subprocess.TimeoutExpired) as error:
         raise errors.ToolError(f"{failure}: {command[0]} could not be run: {error}") from error
     if completed.returncode:

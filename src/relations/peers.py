@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import ops
 from ops import hookcmds
 
+import processes
 from cluster import generation as generations
 from cluster import view as views
 from tls import authority
@@ -72,18 +73,14 @@ def goal_state() -> dict[str, str]:
         PeerError: Juju did not answer.
     """
     try:
-        answer = subprocess.run(
-            ["goal-state", "--format=json"],
-            capture_output=True,
-            check=True,
-            timeout=_GOAL_STATE_TIMEOUT,
-        )
+        answer = processes.hook_tool(["goal-state", "--format=json"], _GOAL_STATE_TIMEOUT)
+        if answer.returncode:
+            reason = " ".join(answer.stderr.split())
+            raise PeerError(f"Juju does not say which units there are: {reason}")
         units: dict[str, dict[str, str]] = json.loads(answer.stdout).get("units") or {}
         return {name: str(goal["status"]) for name, goal in units.items()}
-    except subprocess.CalledProcessError as error:
-        reason = " ".join(error.stderr.decode(errors="replace").split())
-        raise PeerError(f"Juju does not say which units there are: {reason}") from error
     except (
+        OSError,
         subprocess.SubprocessError,
         ValueError,
         KeyError,

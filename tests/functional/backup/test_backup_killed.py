@@ -17,8 +17,9 @@ import keeper as keepers
 from backup import aside, catalog, create, orders, remote
 
 _LOOP = """\
-import pathlib, sys, time
-import keeper
+import os, pathlib, sys, time
+import keeper, processes
+processes.PATH = os.environ["PATH"]
 keeper.TTL = 2
 folder = pathlib.Path(sys.argv[1])
 made = keeper.Keeper(*(folder / name for name in ("keeper.json", "status.json", "cache", "lock")))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import backup_parts as parts
 import pytest
 
+import processes
 from backup import (
     aside,
     catalog,
@@ -113,10 +114,8 @@ def test_given_a_cluster_when_backed_up_then_listed_fetched_and_proven(etcd, any
 
 
 def test_given_no_zstd_when_backed_up_then_gzip_and_back(etcd, local, tmp_path, monkeypatch):
-    which = packing.shutil.which
-    monkeypatch.setattr(
-        packing.shutil, "which", lambda name: None if name == "zstd" else which(name)
-    )
+    which = processes.which
+    monkeypatch.setattr(processes, "which", lambda name: None if name == "zstd" else which(name))
     fill(etcd, "gzip")
     manifest = take(etcd, local, tmp_path)
     assert manifest.compression == "gzip"

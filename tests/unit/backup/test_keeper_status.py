@@ -92,5 +92,6 @@ def test_given_a_configuration_when_written_and_read_then_the_same_and_no_secret
 
 def test_given_a_unit_file_when_rendered_then_it_runs_the_keeper_of_the_charm(tmp_path):
     text = keeper_service.unit_text(tmp_path, 1 << 30)
-    assert f"ExecStart={tmp_path}/venv/bin/python {tmp_path}/src/keeper.py" in text
+    python = f"{tmp_path}/venv/bin/python"
+    assert f"ExecStart={python} -I {tmp_path}/src/launch.py keeper\n" in text
     assert "Restart=always" in text and "NoNewPrivileges=true" in text

@@ -10,6 +10,7 @@ import subprocess
 import pytest
 import yaml
 
+import processes
 from cluster import view
 from etcd import errors, service
 
@@ -78,7 +79,7 @@ def machine(tmp_path, monkeypatch):
     etcd.parent.mkdir()
     etcd.write_text('#!/bin/sh\necho "etcd Version: 3.5.16"\n')
     etcd.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{bin_}:/usr/bin:/bin")
+    monkeypatch.setattr(processes, "PATH", f"{bin_}:/usr/bin:/bin")
     monkeypatch.setattr(service, "CONFIG", tmp_path / "etc" / "etcd.conf.yaml")
     monkeypatch.setattr(service, "TLS", tmp_path / "tls")
     monkeypatch.setattr(service, "UNIT_FILE", tmp_path / "etcd.service")

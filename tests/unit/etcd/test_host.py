@@ -11,6 +11,7 @@ import tarfile
 import pytest
 
 import host
+import processes
 from etcd import errors, service
 
 SCRIPT = b'#!/bin/sh\necho "etcd Version: 3.5.99"\n'
@@ -112,7 +113,7 @@ def commands(tmp_path, monkeypatch):
             f'#!/bin/sh\nfor a in "$@"; do echo "$a"; done >> {tmp_path}/{name}.calls\n'
         )
         (tmp_path / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(processes, "PATH", f"{tmp_path}:/usr/bin:/bin")
     return tmp_path
 
 

@@ -1,0 +1,154 @@
+"""Every process that this charm starts: where, with what environment, path and umask.
+
+Nothing of whoever started us is passed on: a person's directory, PATH, PYTHONPATH, LD_PRELOAD or
+ETCDCTL_* would be root's then. No other module starts one. It knows nothing of ours.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Directories that belong to root: where programs are looked for."""
+DEVNULL, PIPE, STDOUT = subprocess.DEVNULL, subprocess.PIPE, subprocess.STDOUT
+_UMASK = 0o077
+_SOURCES = pathlib.Path(__file__).resolve().parent
+_JUJU = ("JUJU_", "CHARM_")
+
+
+def which(name: str) -> pathlib.Path | None:
+    """Where a program is, None when there is none."""
+    found = shutil.which(name, path=PATH)
+    return pathlib.Path(found) if found else None
+
+
+def python(
+    module: str, *arguments: str, program: str = sys.executable, sources: pathlib.Path = _SOURCES
+) -> list[str]:
+    """The command that runs a module of ours, wherever and with whatever environment it is run.
+
+    Args:
+        module: its name, `backup.share`.
+        arguments: what it finds on its command line.
+        program: the Python to run it with.
+        sources: the charm's `src`.
+    """
+    return [program, "-I", str(sources / "launch.py"), module, *arguments]
+
+
+def run(
+    arguments: Sequence[str],
+    timeout: float,
+    *,
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end and keep what it prints, as text.
+
+    Args:
+        arguments: the program and its arguments.
+        timeout: seconds that it may take.
+        environment: variables to add to the few that every process of ours has.
+
+    Raises:
+        OSError: it cannot be started.
+        subprocess.TimeoutExpired: it was ended.
+    """
+    done = run_bytes(arguments, timeout, environment=environment)
+    return subprocess.CompletedProcess(
+        done.args, done.returncode, _text(done.stdout), _text(done.stderr)
+    )
+
+
+def run_bytes(
+    arguments: Sequence[str],
+    timeout: float,
+    *,
+    data: bytes = b"",
+    environment: Mapping[str, str] | None = None,
+    descriptors: Sequence[int] = (),
+) -> subprocess.CompletedProcess[bytes]:
+    """As `run`, with bytes in and out.
+
+    Args:
+        arguments: as for `run`.
+        timeout: as for `run`.
+        data: what it reads from its standard input.
+        environment: as for `run`.
+        descriptors: open files that it inherits.
+    """
+    return subprocess.run(
+        list(arguments),
+        input=data,
+        capture_output=True,
+        timeout=timeout,
+        check=False,
+        cwd="/",
+        env=_environment(environment),
+        umask=_UMASK,
+        pass_fds=descriptors,
+    )
+
+
+def start(
+    arguments: Sequence[str],
+    *,
+    stdin: int = DEVNULL,
+    stdout: int = DEVNULL,
+    stderr: int | None = DEVNULL,
+    environment: Mapping[str, str] | None = None,
+    descriptors: Sequence[int] = (),
+    session: bool = False,
+) -> subprocess.Popen[bytes]:
+    """Start a program and leave its end to the caller.
+
+    Args:
+        arguments: the program and its arguments.
+        stdin: a descriptor, `PIPE` or `DEVNULL`.
+        stdout: likewise.
+        stderr: likewise, or `STDOUT`; None for where ours goes.
+        environment: as for `run`.
+        descriptors: as for `run_bytes`.
+        session: it leads a session of its own, to be ended with all that it starts.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    return subprocess.Popen(
+        list(arguments),
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        cwd="/",
+        env=_environment(environment),
+        umask=_UMASK,
+        pass_fds=descriptors,
+        start_new_session=session,
+    )
+
+
+def hook_tool(arguments: Sequence[str], timeout: float) -> subprocess.CompletedProcess[str]:
+    """Run a hook tool, which is found by the PATH and asked by the variables that Juju set.
+
+    Raises:
+        OSError: it cannot be started.
+        subprocess.TimeoutExpired: it was ended.
+    """
+    environment = {name: value for name, value in os.environ.items() if name.startswith(_JUJU)}
+    environment["PATH"] = os.environ.get("PATH", PATH)
+    return run(arguments, timeout, environment=environment)
+
+
+def _environment(more: Mapping[str, str] | None) -> dict[str, str]:
+    return {"PATH": PATH, "LANG": "C.UTF-8", **(more or {})}
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace")

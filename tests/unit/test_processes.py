@@ -1,0 +1,136 @@
+"""No process of ours takes its directory, path, environment or umask from whoever started it."""
+
+from __future__ import annotations
+
+import ast
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import admin_command
+import host
+import processes
+from backup import aside, share
+from etcd import client
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TYPES = {"CompletedProcess", "Popen", "SubprocessError", "CalledProcessError", "TimeoutExpired"}
+STARTERS = ("system", "popen", "exec", "spawn", "posix_spawn", "fork", "startfile")
+
+
+def started(tree: ast.AST) -> list[str]:
+    """What a module starts by itself."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module in ("subprocess", "pty", "asyncio"):
+            found.append(f"from {node.module} import")
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            of, name = node.func.value, node.func.attr
+            if isinstance(of, ast.Name) and of.id == "os" and name.startswith(STARTERS):
+                found.append(f"os.{name}")
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "subprocess":
+            found += [f"subprocess.{node.attr}"] if node.attr not in TYPES else []
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "subprocess.Popen":
+            found.append("subprocess.Popen()")
+    return found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import subprocess\nsubprocess.run(['x'])",
+        "import subprocess\nsubprocess.Popen(['x'])",
+        "from subprocess import run",
+        "import os\nos.system('x')",
+        "import os\nos.execvp('x', [])",
+    ],
+)
+def test_given_a_module_that_starts_a_process_when_looked_at_then_it_is_found(text):
+    assert started(ast.parse(text))
+
+
+def test_given_the_sources_when_looked_at_then_one_module_starts_all_processes():
+    found = {
+        str(path.relative_to(ROOT)): names
+        for path in sorted((ROOT / "src").rglob("*.py"))
+        if (names := started(ast.parse(path.read_text())))
+    }
+    assert list(found) == ["src/processes.py"], found
+
+
+@pytest.fixture
+def poison(tmp_path, monkeypatch):
+    """A directory of somebody else's, and everything that leads a program of root's there."""
+    folder, mark = tmp_path / "shared", tmp_path / "mark"
+    folder.mkdir()
+    trap = f"open({str(mark)!r}, 'a').write(__file__ + chr(10))\nraise SystemExit(3)\n"
+    for name in ("dataclasses", "json", "host", "backup", "runpy", "sitecustomize"):
+        (folder / f"{name}.py").write_text(trap)
+    for name in ("python", "python3", "env", "rclone", "systemctl", "systemd-run", "true", "sh"):
+        (folder / name).write_text(f"#!/bin/sh\necho $0 >> {mark}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(processes, "PATH", "/usr/bin:/bin")
+    for name in ("PATH", "PYTHONPATH", "PYTHONUSERBASE", "TMPDIR", "HOME"):
+        monkeypatch.setenv(name, str(folder))
+    for name in ("ETCD_NAME", "ETCDCTL_ENDPOINTS", "RCLONE_CONFIG", "HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, "poison")
+    monkeypatch.setenv("PYTHONSTARTUP", str(folder / "json.py"))
+    monkeypatch.setenv("BASH_ENV", str(folder / "sh"))
+    before = os.umask(0)
+    yield mark
+    os.umask(before)
+
+
+def test_given_a_poisonous_caller_when_a_program_is_run_then_nothing_of_it_is_passed_on(poison):
+    shell = "/usr/bin/env; pwd; umask; true"
+    done = processes.run(["/bin/sh", "-c", shell], 10, environment={"ADDED": "1"})
+    *variables, at, umask = done.stdout.splitlines()
+    of_the_shell = ("PWD=", "_=", "SHLVL=", "OLDPWD=")
+    passed = sorted(each for each in variables if not each.startswith(of_the_shell))
+    assert passed == ["ADDED=1", "LANG=C.UTF-8", "PATH=/usr/bin:/bin"]
+    assert (at, umask) == ("/", "0077")
+    assert not poison.exists()
+
+
+def test_given_a_poisonous_caller_when_a_child_works_then_only_the_charms_modules_run(poison):
+    cluster = aside.Cluster((), "https://127.0.0.1:1", client.TLSFiles(*[pathlib.Path("/no")] * 3))
+    answer = aside._child({"work": "nothing", "path": "/no"}, cluster, 30)
+    assert "error" in answer and not poison.exists()
+
+
+def test_given_a_poisonous_caller_when_a_share_starts_then_it_is_the_charms(poison):
+    served = share.Share(*[pathlib.Path("/no"), "127.0.0.1", 0], *[pathlib.Path("/no")] * 3)
+    done = subprocess.run(served.argv(), capture_output=True, text=True, check=False)
+    assert "FileNotFoundError" in done.stderr and not poison.exists()
+
+
+def test_given_a_poisonous_caller_when_it_asks_etcd_admin_then_only_the_charms_modules_run(
+    poison, tmp_path, monkeypatch
+):
+    charm = tmp_path / "charm"
+    charm.mkdir()
+    for name, target in (("src", "src"), ("lib", "lib")):
+        (charm / name).symlink_to(ROOT / target)
+    (charm / "venv").symlink_to(pathlib.Path(sys.prefix))
+    monkeypatch.setattr(admin_command, "COMMAND", tmp_path / "etcd-admin")
+    monkeypatch.setattr(admin_command, "PLACE", tmp_path / "etc" / "admin.json")
+    admin_command.ensure(charm, admin_command.Place(()))
+    done = subprocess.run(
+        [str(tmp_path / "etcd-admin"), "backup", "list"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.stderr.startswith("etcd-admin: "), done.stderr
+    assert not poison.exists(), poison.read_text()
+
+
+def test_given_a_charm_when_a_service_runs_its_module_then_python_is_isolated(tmp_path):
+    command = host.charm_python(tmp_path, "keeper")
+    assert command[:2] == [f"{tmp_path}/venv/bin/python", "-I"]
+    assert command[2:] == [f"{tmp_path}/src/launch.py", "keeper"]
