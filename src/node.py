@@ -175,6 +175,7 @@ class Node:
 
     def keep_configured(self) -> None:
         """Write the configuration of an etcd that was started here; a full disk leaves it be."""
+        self.root.guard()
         if self.root.stamp() is None:
             return
         host.await_install()

@@ -4,6 +4,9 @@ Layout: `current/` is live, `prepared/<token>/` is built ahead of adoption, and
 `kept/<utc>-g<generation>-<token8>/` was set aside. Each holds `etcd/` (etcd's `--data-dir`) and
 `stamp.json`, which says which generation it belongs to. Every swap is one rename inside the root,
 flushed to disk; a crash leaves either the old or the new name.
+
+All of it is root's but `etcd/`: etcd's user can pass through to `current/etcd` and change nothing
+else. What is in an `etcd/` is handled as somebody else's: no link there is followed.
 """
 
 from __future__ import annotations
@@ -11,10 +14,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import errno
 import json
 import os
 import pathlib
-import shutil
+import stat
 import struct
 from typing import Any
 
@@ -24,6 +28,11 @@ from etcd import errors, files
 _STAMP = "stamp.json"
 _KEPT = "kept.json"
 _PART = ".part"
+_ETCD = "etcd"
+_PASSED = 0o710  # root's, passed through by etcd's group
+_OURS = 0o700
+_WORK = ("fetched", "backup")
+"""Folders of the root in which root works: what is in them is made anew."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +108,7 @@ class Root:
         self.path = path
         self.owner = owner
         self.current = path / "current"
-        self.etcd_dir = self.current / "etcd"
+        self.etcd_dir = self.current / _ETCD
         self._current_part = path / f"current{_PART}"
         self.prepared_dir = path / "prepared"
         self.kept_dir = path / "kept"
@@ -109,22 +118,99 @@ class Root:
 
         What a crash left unfinished is removed: one thing at a time is made here.
         """
-        changed = False
+        changed = self.guard()
         for folder in (self.path, self.prepared_dir, self.kept_dir):
             if not folder.is_dir():
-                folder.mkdir(mode=0o700, parents=True)
-                files.chown(folder, self.owner)
+                folder.mkdir(mode=_OURS, parents=True)
                 files.fsync(folder.parent)
                 changed = True
-        details = self.path.stat()
-        if details.st_mode & 0o7777 != 0o700:
-            self.path.chmod(0o700)
-            changed = True
-        files.chown(self.path, self.owner)
+        changed = self.guard() or changed
         for leftover in (self._current_part, *_folders(self.prepared_dir)):
-            if leftover.suffix == _PART and leftover.exists():
-                shutil.rmtree(leftover)
+            if leftover.suffix == _PART:
+                files.remove(leftover)
         return changed
+
+    def guard(self) -> bool:
+        """Take what is not etcd's to change; True when something was.
+
+        Earlier revisions gave all of the root to etcd's user, and so does the distribution's
+        package whenever it is configured: what that user may have put there is not believed.
+
+        Raises:
+            errors.DataError: the current data is a link, or no directory.
+        """
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            return False
+        try:
+            changed = self._seize(descriptor, _PASSED)
+            for name in (*_WORK, self._current_part.name):
+                if (details := _lstat(name, descriptor)) and not _is_ours(details):
+                    changed = files.remove(self.path / name)
+            for folder in (self.prepared_dir, self.kept_dir):
+                changed = self._take_all(folder, descriptor) or changed
+            details = _lstat(self.current.name, descriptor)
+            if details and not stat.S_ISDIR(details.st_mode):
+                raise errors.DataError(
+                    f"{self.current} is a link, or no directory, and was left alone: find out who "
+                    "made it, and remove it"
+                )
+            return (bool(details) and self._take(self.current, descriptor)) or changed
+        finally:
+            os.close(descriptor)
+
+    def _take_all(self, folder: pathlib.Path, root: int) -> bool:
+        """Take a folder of the root with the data in it."""
+        details = _lstat(folder.name, root)
+        if details is None:
+            return False
+        if not stat.S_ISDIR(details.st_mode):
+            return files.remove(folder)
+        with files.folder(folder.name, root) as descriptor:
+            if not self._seize(descriptor, _OURS):
+                return False
+            for name in os.listdir(descriptor):
+                entry = _lstat(name, descriptor)
+                if entry and stat.S_ISDIR(entry.st_mode):
+                    self._take(folder / name, descriptor)
+                else:
+                    files.remove(folder / name)
+        return True
+
+    def _take(self, path: pathlib.Path, parent: int) -> bool:
+        """Take stamped data but for `etcd/`; True when it was another's.
+
+        Files are written anew: somebody may still have the old ones open.
+        """
+        with files.folder(path.name, parent) as descriptor:
+            if not self._seize(descriptor, _PASSED):
+                return False
+            for name in os.listdir(descriptor):
+                entry = _lstat(name, descriptor)
+                if name == _ETCD and entry and stat.S_ISDIR(entry.st_mode):
+                    continue
+                text = ""
+                with contextlib.suppress(OSError, ValueError):
+                    text = files.read(path / name)
+                files.remove(path / name)
+                if text:
+                    files.write(path / name, text, 0o600)
+        return True
+
+    def _seize(self, descriptor: int, mode: int) -> bool:
+        """Make an open directory ours, and etcd's group's to pass where `mode` says so."""
+        details = os.fstat(descriptor)
+        uid, gid = os.geteuid(), files.ids(self.owner)[1] if mode == _PASSED else -1
+        if (
+            details.st_uid == uid
+            and details.st_mode & 0o7777 == mode
+            and gid in (-1, details.st_gid)
+        ):
+            return False
+        os.fchown(descriptor, uid, gid)
+        os.fchmod(descriptor, mode)
+        return True
 
     def stamp(self) -> Stamp | None:
         """Stamp of the current data, None without current data.
@@ -140,7 +226,7 @@ class Root:
         """Replace the current data's stamp; True when it differs."""
         if not self.current.is_dir():
             raise errors.DataError(f"there is no current data in {self.path} to stamp")
-        return files.write(self.current / _STAMP, stamp.to_json(), 0o600, self.owner)
+        return files.write(self.current / _STAMP, stamp.to_json(), 0o600)
 
     def new_current(self, stamp: Stamp) -> pathlib.Path:
         """An empty, stamped `current/`; answers etcd's directory in it.
@@ -151,7 +237,7 @@ class Root:
             errors.DataError: there is current data.
         """
         if self.current.is_dir() and self._untouched():
-            shutil.rmtree(self.current)
+            files.remove(self.current)
         self._refuse_current()
         part = self._fresh(self._current_part, stamp)
         files.rename(part, self.current)
@@ -176,14 +262,14 @@ class Root:
             )
         other.set_aside("this unit's own data moved here")
         part = other._current_part
-        shutil.copytree(self.current, part)
-        files.chown_tree(part, other.owner)
-        files.fsync_tree(part)
+        files.copy_tree(self.current, part)
+        other._give(part)
         files.rename(part, other.current)
 
     def forget(self) -> None:
         """Delete the current data: there is a copy of it in another root."""
-        shutil.rmtree(self.current, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            files.remove(self.current)
 
     def prepared(self) -> tuple[str, ...]:
         """Tokens of complete prepared data."""
@@ -196,28 +282,23 @@ class Root:
         `prepare_done` completes the folder, `discard` gives it up.
         """
         part = self._fresh(self._part(stamp.token), stamp)
-        (part / "etcd").rmdir()
+        (part / _ETCD).rmdir()
         return part
 
     def prepare_done(self, token: str) -> None:
         """Complete prepared data: owner, flush, and its final name in one rename."""
         part, final = self._part(token), self.prepared_dir / token
-        if final.exists():
-            shutil.rmtree(final)
-        files.chown_tree(part, self.owner)
-        files.fsync_tree(part)
+        files.remove(final)
+        self._give(part)
         files.rename(part, final)
 
     def discard(self, token: str) -> bool:
         """Remove prepared data, complete or not; True when there was some."""
-        found = False
-        for path in (self.prepared_dir / token, self._part(token)):
-            if path.exists():
-                shutil.rmtree(path)
-                found = True
-        if found:
+        self.guard()
+        found = [files.remove(path) for path in (self.prepared_dir / token, self._part(token))]
+        if any(found):
             files.fsync(self.prepared_dir)
-        return found
+        return any(found)
 
     def set_aside(self, reason: str) -> pathlib.Path | None:
         """Rename `current/` into `kept/`; answers where it is, None without current data.
@@ -225,6 +306,7 @@ class Root:
         Args:
             reason: why, for people who find it.
         """
+        self.ensure()
         if not self.current.is_dir():
             return None
         try:
@@ -233,10 +315,9 @@ class Root:
             stamp = None
         now = datetime.datetime.now(datetime.timezone.utc)
         note = {"at": now.isoformat(timespec="seconds"), "reason": reason}
-        files.write(self.current / _KEPT, json.dumps(note), 0o600, self.owner)
+        files.write(self.current / _KEPT, json.dumps(note), 0o600)
         label = f"g{stamp.generation}-{stamp.token[:8]}" if stamp else "g0-unknown"
         name = f"{now:%Y%m%dT%H%M%S}.{now.microsecond:06d}Z-{label}"
-        self.ensure()
         files.rename(self.current, self.kept_dir / name)
         return self.kept_dir / name
 
@@ -263,7 +344,7 @@ class Root:
         for path in sorted(_folders(self.kept_dir), reverse=True):
             note: dict[str, Any] = {}
             with contextlib.suppress(OSError, ValueError):
-                note = json.loads((path / _KEPT).read_text())
+                note = json.loads(files.read(path / _KEPT))
             stamp = None
             with contextlib.suppress(errors.DataError):
                 stamp = _read_stamp(path)
@@ -274,7 +355,8 @@ class Root:
         """Delete kept data for good."""
         if kept.path.parent != self.kept_dir:
             raise errors.DataError(f"{kept.path} is not kept data of {self.path}")
-        shutil.rmtree(kept.path, ignore_errors=False)
+        self.guard()
+        files.remove(kept.path)
         files.fsync(self.kept_dir)
 
     def move(self, kept: Kept, directory: pathlib.Path) -> pathlib.Path:
@@ -285,24 +367,37 @@ class Root:
         Raises:
             errors.DataError: the directory cannot be written to.
         """
-        target = directory / kept.path.name
-        part = directory / f"{kept.path.name}.part"
+        self.guard()
         try:
-            directory.mkdir(parents=True, exist_ok=True)
-            if part.exists():
-                shutil.rmtree(part)
-            if not target.exists():
-                shutil.copytree(kept.path, part, symlinks=True)
-                files.chown_tree(part, self.owner)
-                files.fsync_tree(part)
-                files.rename(part, target)
+            with files.reached(directory, create=True) as there:
+                self._copy_out(kept.path, there)
         except OSError as error:
             raise errors.DataError(
                 f"the replaced data cannot be moved to {directory}: {error.strerror}; "
                 f"it stays in {kept.path}"
             ) from error
         self.drop(kept)
-        return target
+        return directory / kept.path.name
+
+    def _copy_out(self, source: pathlib.Path, there: int) -> None:
+        """Copy kept data into an open directory, which others may be able to change.
+
+        Raises:
+            OSError: it is not there now, whole.
+        """
+        name, part = source.name, f"{source.name}{_PART}"
+        if (found := _lstat(name, there)) and _is_ours(found):
+            return  # the hook that copied it died before it could remove the original
+        files.remove(files.through(there) / part)
+        files.copy_tree(source, part, target_fd=there)
+        with files.folder(part, there) as made:
+            files.give_tree(_ETCD, self.owner, made)
+            files.give_tree(part, None, there)
+            os.rename(part, name, src_dir_fd=there, dst_dir_fd=there)
+            found = _lstat(name, there)
+            if found is None or found.st_ino != os.fstat(made).st_ino:
+                raise OSError(errno.EBUSY, "somebody changes the directory meanwhile", name)
+        os.fsync(there)
 
     def free_bytes(self) -> int:
         """Bytes that etcd may still write."""
@@ -312,10 +407,10 @@ class Root:
     def used_bytes(self) -> int:
         """Bytes that the current data takes."""
         return sum(
-            pathlib.Path(folder, name).stat().st_blocks * 512
-            for folder, _, names in os.walk(self.current)
+            details.st_blocks * 512
+            for _, _, names, descriptor in os.fwalk(self.current)
             for name in names
-            if pathlib.Path(folder, name).exists()
+            if (details := _lstat(name, descriptor))
         )
 
     def disk(self, broken: str = "", facts: bool = False) -> view.Disk:
@@ -348,7 +443,11 @@ class Root:
 
         It makes an empty database before it asks the members whether it may join them.
         """
-        written = [path for path in self.etcd_dir.rglob("*") if path.is_file()]
+        written = [
+            pathlib.Path(folder, name)
+            for folder, _, names in os.walk(self.etcd_dir)
+            for name in names
+        ]
         database = self.etcd_dir / "member" / "snap" / "db"
         return not written or (written == [database] and _is_empty(database))
 
@@ -360,6 +459,7 @@ class Root:
             raise errors.DataError(f"there is data in {self.current} already; it was left alone")
 
     def _promote(self, source: pathlib.Path | None, token: str) -> bool:
+        self.guard()
         stamp = self.stamp()
         if stamp is not None and stamp.token == token:
             return False
@@ -373,12 +473,18 @@ class Root:
 
     def _fresh(self, part: pathlib.Path, stamp: Stamp) -> pathlib.Path:
         self.ensure()
-        (part / "etcd").mkdir(mode=0o700, parents=True)
-        part.chmod(0o700)
-        files.write(part / _STAMP, stamp.to_json(), 0o600, self.owner)
-        files.chown_tree(part, self.owner)
-        files.fsync_tree(part)
+        (part / _ETCD).mkdir(mode=_OURS, parents=True)
+        files.write(part / _STAMP, stamp.to_json(), 0o600)
+        self._give(part)
         return part
+
+    def _give(self, part: pathlib.Path) -> None:
+        """Let etcd pass into data and change what it runs on, and flush all of it."""
+        with files.folder(part) as descriptor:
+            self._seize(descriptor, _PASSED)
+            if _lstat(_ETCD, descriptor):
+                files.give_tree(_ETCD, self.owner, descriptor)
+        files.fsync_tree(part)
 
 
 def has_data(data_dir: pathlib.Path) -> bool:
@@ -403,10 +509,12 @@ def _is_empty(database: pathlib.Path) -> bool:
     from etcd import bolt
 
     try:
+        if not stat.S_ISREG(database.lstat().st_mode):
+            return False
         with bolt.File(database) as file:
             return bolt.revision(file) <= 1
     except (OSError, ValueError):
-        return database.stat().st_size == 0
+        return database.lstat().st_size == 0
 
 
 def disk_facts(data_dir: pathlib.Path) -> view.DiskFacts | None:
@@ -452,10 +560,22 @@ def disk_facts(data_dir: pathlib.Path) -> view.DiskFacts | None:
 
 def _read_stamp(folder: pathlib.Path) -> Stamp:
     try:
-        return Stamp.from_json((folder / _STAMP).read_text())
+        return Stamp.from_json(files.read(folder / _STAMP))
     except (OSError, ValueError) as error:
         raise errors.DataError(f"the data in {folder} has no readable stamp") from error
 
 
 def _folders(path: pathlib.Path) -> list[pathlib.Path]:
-    return [p for p in path.iterdir() if p.is_dir()] if path.is_dir() else []
+    there = path.is_dir() and not path.is_symlink()
+    return [p for p in path.iterdir() if p.is_dir() and not p.is_symlink()] if there else []
+
+
+def _lstat(name: str, directory: int) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def _is_ours(details: os.stat_result) -> bool:
+    return stat.S_ISDIR(details.st_mode) and details.st_uid == os.geteuid()

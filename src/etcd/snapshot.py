@@ -259,7 +259,7 @@ def salvage(data_dir: pathlib.Path, workdir: pathlib.Path, timeout: float = 600.
     target = workdir / "salvage.db"
     try:
         folder.mkdir(mode=0o700)
-        shutil.copytree(data_dir, folder / "data")
+        files.copy_tree(data_dir, folder / "data")
         try:
             wal.commit_tail(folder / "data")
         except ValueError as error:
