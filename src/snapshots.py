@@ -7,9 +7,11 @@ import dataclasses
 import datetime
 import os
 import pathlib
+import pwd
 import secrets
 import shutil
 import socket
+import tempfile
 import time
 from typing import TYPE_CHECKING
 
@@ -18,15 +20,17 @@ from backup import refusals, restore
 from backup import share as shares
 from cluster import generation as generations
 from cluster import reading
-from etcd import data, errors, service, snapshot
+from etcd import data, errors, files, service, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     import node as node_
+    from etcd import client as clients
 
 SHARE_SECONDS = 3600  # how long founders may take to fetch a shared file
 MARGIN = 64 * 1024**2  # bytes that must stay free
+_PERSON = "ubuntu"  # whom juju scp and juju ssh log in as
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,28 +55,63 @@ def take(node: node_.Node, target: str) -> snapshot.SnapshotInfo:
     directory = pathlib.Path(target)
     if not directory.is_absolute():
         raise errors.TargetError(f"target {target!r} is not an absolute path: nothing was written")
+    now = datetime.datetime.now(datetime.timezone.utc)
+    name = f"{node.member}-{now:%Y%m%dT%H%M%S.%fZ}.db"
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with node.client() as client:
+        with files.reached(directory, create=True) as there, node.client() as client:
             need = client.status().db_size + MARGIN
-            free = host.free_bytes(directory)
+            free = host.free_bytes(files.through(there))
             if free < need:
                 raise errors.TargetError(
                     f"{directory} has {free} bytes free and the snapshot needs {need}: nothing "
                     "was written; make room or choose another target"
                 )
-            now = datetime.datetime.now(datetime.timezone.utc)
-            path = directory / f"{node.member}-{now:%Y%m%dT%H%M%S.%fZ}.db"
-            taken = client.snapshot(path)
+            with _unreachable(there) as own:
+                info = _taken(client, files.through(own) / name, directory / name)
+                files.give(name, _owner(there), own)
+                os.rename(name, name, src_dir_fd=own, dst_dir_fd=there)
+            os.fsync(there)
     except OSError as error:
         raise errors.TargetError(
             f"{directory} cannot be written: {error.strerror}; nothing was kept there"
         ) from error
-    info = snapshot.verify(path, sha256=taken.sha256)
-    if target.startswith("/home/ubuntu"):
-        with contextlib.suppress(LookupError):  # no such user: root keeps the file
-            shutil.chown(path, "ubuntu", "ubuntu")
     return info
+
+
+def _taken(
+    client: clients.Client, path: pathlib.Path, shown: pathlib.Path
+) -> snapshot.SnapshotInfo:
+    """A verified snapshot at `path`, which is called `shown` in all that is said of it."""
+    try:
+        taken = client.snapshot(path)
+        info = snapshot.verify(path, sha256=taken.sha256)
+    except errors.EtcdError as error:
+        error.args = tuple(str(each).replace(str(path), str(shown)) for each in error.args)
+        raise
+    return dataclasses.replace(info, path=shown)
+
+
+@contextlib.contextmanager
+def _unreachable(there: int) -> Generator[int]:
+    """A directory of ours in an open one, which its owner can rename and remove, but not enter."""
+    name = f".snapshot-{secrets.token_hex(8)}"
+    os.mkdir(name, 0o700, dir_fd=there)
+    with files.folder(name, there) as own:
+        try:
+            yield own
+        finally:
+            for left in os.listdir(own):
+                os.unlink(left, dir_fd=own)
+            with contextlib.suppress(OSError):  # somebody moved it: it is empty
+                os.rmdir(name, dir_fd=there)
+
+
+def _owner(there: int) -> str | None:
+    """The person whose home an open directory is in, to whom a snapshot there is given."""
+    with contextlib.suppress(KeyError):  # no such user: root keeps the file
+        home = pathlib.Path(pwd.getpwnam(_PERSON).pw_dir)
+        return _PERSON if files.path_of(there).is_relative_to(home) else None
+    return None
 
 
 def propose_file(
@@ -182,11 +221,11 @@ def check_keep(node: node_.Node, keep: str) -> None:
     if not directory.is_absolute():
         raise errors.TargetError(f"target {keep!r} is not an absolute path: nothing was changed")
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        probe = directory / f".probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-        free = host.free_bytes(directory)
+        with (
+            files.reached(directory, create=True) as there,
+            tempfile.TemporaryFile(dir=files.through(there)),  # it has no name
+        ):
+            free = host.free_bytes(files.through(there))
     except OSError as error:
         raise errors.TargetError(
             f"target {keep} cannot be written: {error.strerror}; nothing was changed"

@@ -10,7 +10,7 @@ import pathlib
 import shutil
 import tempfile
 import time
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from backup import aside, packing
 from backup import catalog as catalogs
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from cluster import view
     from etcd import client as clients
 
-LOCK = pathlib.Path("/run/lock/etcd-member.lock")
+LOCK = pathlib.Path("/run/etcd-charm/member.lock")
+"""In a directory of root's: nobody else can hold it, or lead it elsewhere."""
 _MARGIN = 64 << 20  # bytes to leave free on the disk
 _TRIES = 5  # for a follower that lags behind the leader
 _EVERY = 5.0  # seconds between two words on progress
@@ -55,12 +56,15 @@ def member_alone(path: pathlib.Path = LOCK, wait: float = 0.0) -> Generator[bool
         path: the lock's file, one for each unit.
         wait: seconds to wait for it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
         until = time.monotonic() + wait
-        while not (had := _locked(file)) and time.monotonic() < until:
+        while not (had := _locked(descriptor)) and time.monotonic() < until:
             time.sleep(0.2)
         yield had
+    finally:
+        os.close(descriptor)
 
 
 def alone_on(
@@ -79,7 +83,7 @@ def alone_on(
     return alone
 
 
-def _locked(file: IO[str] | int) -> bool:
+def _locked(file: int) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
