@@ -146,5 +146,5 @@ class Keyring:
             usage = authority.Usage.CLIENT if name == "client" else authority.Usage.BOTH
             pair = signer.sign(common_name, sans, usage)
             self._disk.publish(name, pair.cert, pair.key, ca)
-        elif held[2] != ca:
+        else:
             self._disk.publish(name, held[0], held[1], ca)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ import pathlib
 import pwd
 import re
 import shutil
+import stat
 from typing import TYPE_CHECKING, Any
 
 from tls import certificate
@@ -23,15 +25,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 ROOT = pathlib.Path("/etc/etcd/tls")
+ADMIN = "client"  # the name of the administrator's pair
 _NAME = re.compile(r"[a-z]+")
 
 
 class Store:
     """The certificates under one root.
 
+    All of them are the caller's: who could change them could lead root elsewhere with a link.
+
     Args:
         root: holds `<name>` (a symbolic link) and `<name>-<n>` (what it points to).
-        owner: user that gets the files, and its group, None to leave them with the caller.
+        owner: user whose group may read them, but the administrator's; None for nobody.
     """
 
     def __init__(self, root: pathlib.Path = ROOT, owner: str | None = "etcd"):
@@ -49,13 +54,13 @@ class Store:
         try:
             # Resolved once, so that the three files are of one publication.
             at = self.path(name).resolve(strict=True)
-            return (
-                (at / "cert.pem").read_bytes(),
-                (at / "key.pem").read_bytes(),
-                (at / "ca.pem").read_bytes(),
-            )
+            return (_read(at / "cert.pem"), _read(at / "key.pem"), _read(at / "ca.pem"))
         except FileNotFoundError:
             return None
+        except OSError as error:
+            if error.errno == errno.ELOOP:  # of an earlier revision, which gave them away
+                return None
+            raise
 
     def holds(self, name: str, cert: bytes, key: bytes) -> bool:
         """Whether exactly this certificate and key are published."""
@@ -91,19 +96,20 @@ class Store:
             CertificateError: it is not a certificate, or it does not chain to `ca`.
         """
         path = self.path(name)
-        if self.read(name) == (cert, key, ca):
+        if self.read(name) == (cert, key, ca) and self._is_kept(name):
             return False
         facts = certificate.parse(cert, ca)
         self._root.mkdir(mode=0o755, parents=True, exist_ok=True)
         number = max((n for n, _ in self._versions(name)), default=0) + 1
         target = self._root / f"{name}-{number}"
-        target.mkdir(mode=0o750)
+        target.mkdir(mode=0o700)
         record = {**dataclasses.asdict(facts), "digest": _digest(cert, key, ca)}
-        _write(target / "cert.pem", cert, 0o640)
-        _write(target / "ca.pem", ca, 0o640)
-        _write(target / "key.pem", key, 0o600)
-        _write(target / "facts.json", json.dumps(record, sort_keys=True).encode(), 0o640)
-        self._give(target)
+        _write(target / "cert.pem", cert)
+        _write(target / "ca.pem", ca)
+        _write(target / "key.pem", key)
+        _write(target / "facts.json", json.dumps(record, sort_keys=True).encode())
+        if (readers := self._readers(name)) is not None:
+            self._show(target, readers)
         _sync(target)
         link = self._root / f".{name}.new"
         with contextlib.suppress(FileNotFoundError):
@@ -168,22 +174,43 @@ class Store:
             if path.name not in keep:
                 shutil.rmtree(path)
 
-    def _give(self, directory: pathlib.Path) -> None:
-        if self._owner is None:
-            return
-        person = pwd.getpwnam(self._owner)
+    def _readers(self, name: str) -> int | None:
+        """The group that may read a published pair, None for nobody.
+
+        etcd needs what it serves with; the administrator's key would make its user etcd's root.
+        """
+        if self._owner is None or name == ADMIN:
+            return None
+        return pwd.getpwnam(self._owner).pw_gid
+
+    def _is_kept(self, name: str) -> bool:
+        """Whether the published directory is ours alone, and its readers those that need it."""
+        details, readers = self.path(name).stat(), self._readers(name)
+        mode = stat.S_IMODE(details.st_mode)
+        expected = (os.geteuid(), 0o700 if readers is None else 0o750)
+        return (details.st_uid, mode) == expected and readers in (None, details.st_gid)
+
+    @staticmethod
+    def _show(directory: pathlib.Path, readers: int) -> None:
+        """Let a group read a directory of ours and its files."""
         for path in (*directory.iterdir(), directory):
-            os.chown(path, person.pw_uid, person.pw_gid)
+            os.chown(path, -1, readers)
+            path.chmod(0o750 if path == directory else 0o640)
 
 
 def _digest(cert: bytes, key: bytes, ca: bytes) -> str:
     return hashlib.sha256(b"\0".join((cert, key, ca))).hexdigest()
 
 
-def _write(path: pathlib.Path, content: bytes, mode: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+def _read(path: pathlib.Path) -> bytes:
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+        return file.read()
+
+
+def _write(path: pathlib.Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, mode)
+        os.fchmod(descriptor, 0o600)
         file.write(content)
         file.flush()
         os.fsync(descriptor)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import functools
 import os
 import pathlib
+import pwd
 import subprocess
 import sys
 import threading
@@ -85,20 +86,43 @@ def test_given_a_key_when_published_then_only_its_owner_may_read_it(disk):
     publish(disk)
     at = disk.path("peer")
     modes = {path.name: path.stat().st_mode & 0o777 for path in at.iterdir()}
-    assert modes == {
-        "cert.pem": 0o640,
-        "ca.pem": 0o640,
-        "key.pem": 0o600,
-        "facts.json": 0o640,
-    }
-    assert at.stat().st_mode & 0o777 == 0o750
+    assert set(modes.values()) == {0o600} and len(modes) == 4
+    assert at.stat().st_mode & 0o777 == 0o700
+
+
+def shown(disk: store.Store, name: str) -> set[tuple[int, int, int]]:
+    at = disk.path(name)
+    found = (path.stat() for path in (at, *at.iterdir()))
+    return {(each.st_uid, each.st_gid, each.st_mode & 0o777) for each in found}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_given_an_owner_when_published_then_the_files_are_its(tmp_path):
-    disk = store.Store(tmp_path / "tls", owner="nobody")
+def test_given_an_owner_when_published_then_it_reads_what_it_serves_with_and_changes_nothing(
+    tmp_path,
+):
+    disk, group = store.Store(tmp_path / "tls", owner="nobody"), pwd.getpwnam("nobody").pw_gid
     publish(disk)
-    assert {path.owner() for path in disk.path("peer").iterdir()} == {"nobody"}
+    assert shown(disk, "peer") == {(0, group, 0o750), (0, group, 0o640)}
+    publish(disk, name=store.ADMIN)
+    assert shown(disk, store.ADMIN) == {(0, 0, 0o700), (0, 0, 0o600)}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("name", ["peer", store.ADMIN])
+def test_given_pairs_that_an_earlier_revision_gave_away_when_published_then_taken_back(
+    tmp_path, name
+):
+    disk = store.Store(tmp_path / "tls", owner="nobody")
+    publish(disk, name=name)
+    person, at = pwd.getpwnam("nobody"), disk.path(name).resolve()
+    for path in (at, *at.iterdir()):
+        os.chown(path, person.pw_uid, person.pw_gid)
+    (tmp_path / "secret").write_text("root's")
+    (at / "ca.pem").unlink()
+    (at / "ca.pem").symlink_to(tmp_path / "secret")
+    assert disk.read(name) is None and disk.load(name) is None
+    assert publish(disk, name=name) and not publish(disk, name=name)
+    assert {uid for uid, _, _ in shown(disk, name)} == {0}
 
 
 def test_given_a_key_of_nobody_when_published_then_what_was_there_stays(disk):
