@@ -16,6 +16,7 @@ import clients
 import settings
 import snapshots
 from backup import create, manual, refusals
+from cluster import reading
 from etcd import errors, membership, report, upkeep
 from relations import peers
 from tls import bundle
@@ -142,6 +143,8 @@ class Actions(ops.Object):
         )
         self._charm.peers.set_proposal(proposal)
         self._charm.peers.set_state("withdrawn", "")
+        waits = f"preparing the restore: 0 of {len(proposal.founders)} units ready"
+        node.say(waits)  # who waits for active again must not find it still
         detail = dict(proposal.detail)
         brought = [_BROUGHT[word] for word in detail["carries"].split(",") if word]
         return {
@@ -202,11 +205,12 @@ class Actions(ops.Object):
         node = self._charm.node()
         with node.client() as online:
             member = membership.find(online.members().members, which)
-            unit = next((u for u in node.peers.units() if u.member_id == member.id), None)
+            units = node.peers.units()
+            unit = next((u for u in units if reading.is_member_of(member, u)), None)
             if unit is not None and unit.alive:
                 raise RefusedError(
-                    f"{which} was not removed: {unit.name} stands behind it and would join again; "
-                    f"run juju remove-unit {unit.name}"
+                    f"{which} was not removed: it is the member of {unit.name}, which would join "
+                    f"again; run `juju remove-unit {unit.name}`"
                 )
             membership.remove(online, which)
         return {"removed": {"name": member.name, "id": f"{member.id:x}"}}

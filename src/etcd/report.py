@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from etcd import answers, client, errors
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 
     from cluster import view
     from etcd import upkeep
+
+
+_KEY = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
+"""What Juju takes as part of a key of an action's results."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +94,16 @@ class Health:
         found = next((m for m in self.members if m.id == member_id), None)
         return found.name if found and found.name else f"{member_id:x}"
 
+    def _labels(self) -> list[str]:
+        """A key for each endpoint: its member's name where that can be one, else its number."""
+        names = {url: m.name for m in self.members for url in m.client_urls}
+        found: list[str] = []
+        for number, endpoint in enumerate(self.endpoints):
+            name = names.get(endpoint.endpoint, "")
+            usable = _KEY.fullmatch(name) and name not in found
+            found.append(name if usable else f"number-{number}")
+        return found
+
     def words(self) -> str:
         """For people: what is well, what is not, in a few lines."""
         voters = [m for m in self.members if not m.learner]
@@ -141,14 +156,14 @@ class Health:
             "alarms": ",".join(f"{a.kind}:{self.name(a.member_id)}" for a in self.alarms)
             or "none",
         }
-        by_endpoint = {url: m for m in self.members for url in m.client_urls}
-        for endpoint in self.endpoints:
-            member = by_endpoint.get(endpoint.endpoint)
-            label = member.name if member and member.name else endpoint.endpoint
+        versions = {s.endpoint: s.version for s in self.statuses}
+        for endpoint, label in zip(self.endpoints, self._labels(), strict=True):
             found[f"endpoint.{label}.url"] = endpoint.endpoint
             found[f"endpoint.{label}.health"] = "healthy" if endpoint.healthy else endpoint.reason
             if endpoint.healthy:
                 found[f"endpoint.{label}.latency-ms"] = f"{endpoint.latency * 1000:.1f}"
+            if version := versions.get(endpoint.endpoint):
+                found[f"endpoint.{label}.version"] = version
         for name, days in self.certificate_days.items():
             found[f"certificate-days.{name}"] = str(days)
         if self.problem:

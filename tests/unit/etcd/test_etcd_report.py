@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+
+import pytest
 
 from cluster import view
 from etcd import answers, report
@@ -53,6 +56,17 @@ def test_given_trouble_when_told_then_each_is_named():
     assert "alarm NOSPACE on etcd-1" in sick.words()
     assert sick.keys()["alarms"] == "NOSPACE:etcd-1"
     assert sick.keys()["problem"] == "no leader"
+
+
+@pytest.mark.parametrize("names", [(), ("", "", ""), ("By_Hand", "a.b", "https://x"), ("a", "a")])
+def test_given_any_names_or_no_member_when_told_then_every_key_is_one_that_juju_takes(names):
+    members = tuple(
+        dataclasses.replace(member, name=name)
+        for member, name in zip(MEMBERS, names, strict=False)
+    )
+    keys = dataclasses.replace(HEALTHY, members=members).keys()
+    assert all(re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", key) for key in keys), keys
+    assert sum(key.endswith(".url") for key in keys) == len(HEALTHY.endpoints)
 
 
 def test_given_a_learner_or_nobody_when_judged_then_it_is_not_healthy():
