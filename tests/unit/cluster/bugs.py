@@ -176,7 +176,8 @@ class _World(simulator.World):
 
 FOCUS = {
     "lets a leaving unit take the quorum along": ("remove", "add", "kill", "heal", "revive"),
-    "asks Juju once and etcd often": ("add", "add", "pause", "heal", "wait", "force_remove"),
+    "asks Juju once and etcd often": ("add", "add", "pause", "heal"),
+    "commits before everybody is ready": ("restore", "kill", "revive", "force_remove"),
     "takes silence for loss": ("force_remove", "kill", "add", "restore", "wait", "revive"),
     "trusts its own eyes alone": ("restore", "isolate", "pause", "cut", "heal", "wait"),
     "stops a corrupt voter before removing it": ("alarm", "alarm", "kill", "wipe", "heal"),
