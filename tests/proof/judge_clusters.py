@@ -17,8 +17,6 @@ from proof.judge_verdicts import Finding, Verdict
 
 WRITES = (records.Kind.PUT, records.Kind.CAS, records.Kind.DELETE)
 READS = (records.Kind.GET, records.Kind.LIST)
-FOUNDING = ("restore", "recover")
-"""What announcements of a new cluster begin with."""
 
 
 class View(typing.NamedTuple):
@@ -119,8 +117,9 @@ class Cluster:
 
     @property
     def lowest(self) -> int:
-        """The lowest revision that anybody saw."""
-        return min(revision for _, revision in self.answers)
+        """The lowest revision that anybody saw of a store that was filled: a new member's is at 1
+        until it has the data, and etcd tells 0 where it cancels a watch."""
+        return min((revision for _, revision in self.answers if revision > 1), default=1)
 
     @property
     def highest(self) -> int:
@@ -243,7 +242,7 @@ def announced(facts: Facts, before: float) -> list[records.Announcement]:
             a
             for a in facts.history.announcements
             if not a.failed
-            and a.action.startswith(FOUNDING)
+            and (a.revision or a.lost is not None)
             and a.at < before
             and not any(a is each for each in used)
         ),

@@ -67,7 +67,7 @@ class Bounds:
         quiet: before the end, in which every member that answers is of one cluster.
     """
 
-    deaf: float = 15.0
+    deaf: float = 10.0
     accepted: float = 5.0
     before: float = 20.0
     after: float = 5.0
