@@ -126,18 +126,18 @@ def run_case(case: cases.Case, charm: pathlib.Path) -> page.Row:
 
 def run_pairs(pairs: list[matrix.Pair], charm: pathlib.Path) -> Iterator[page.Row]:
     """Run pairs, several on one cluster while all of them are clear."""
-    left = list(pairs)
+    left = sorted(pairs, key=lambda pair: matrix.ACTIONS[pair.action].fresh)
     while left:
         with model() as juju:
             one = lab.Lab(juju, charm, say)
-            matrix.deploy(one)
+            matrix.deploy(one, left)
             while left:
                 pair = left.pop(0)
                 say(f"\n== pair {pair}")
                 label = page.Label(pair.action, pair.fault, pair.moment)
                 row = judged(one, label, lambda: matrix.play(one, pair))  # noqa: B023
                 yield row
-                if row.findings or not matrix.ready_again(one):
+                if row.findings or not matrix.ready_again(one, pair):
                     break
 
 

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import pathlib
-import subprocess
-import sys
-import tempfile
 import time
 from typing import TYPE_CHECKING
 
@@ -37,19 +33,10 @@ class Case:
     run: Callable[[labs.Lab], None]
 
 
-@functools.cache
-def companion() -> pathlib.Path:
-    """A small charm whose unit shares the machine with etcd's, so that Juju keeps it."""
-    charms = labs.TESTS / "charms"
-    target = pathlib.Path(tempfile.mkdtemp()) / "easyrsa.charm"
-    argv = [sys.executable, str(charms / "pack.py"), str(charms / "easyrsa"), str(target)]
-    subprocess.run(argv, check=True, timeout=60, capture_output=True)
-    return target
-
-
 def split_brain(lab: labs.Lab, hurt: str, undo: str) -> None:
     """The machines of units that were removed by force come back with their majority."""
-    lab.deploy(3, beside=companion())
+    lab.deploy(3)
+    lab.share_machine(*lab.units())
     lab.begin()
     survivor = lab.cluster.leader()
     gone = lab.others(survivor)
@@ -101,8 +88,9 @@ def same_revisions(lab: labs.Lab) -> None:
 
 def total_loss_twice(lab: labs.Lab) -> None:
     """Every machine is lost twice, and there is one backup."""
-    lab.serve_backups()
+    address = lab.serve_backups()
     lab.deploy(3, backup_interval="0", recover_total_loss=True)
+    lab.use_backups(address)
     lab.begin()
     lab.pass_time(5)
     made = lab.run("create-backup")["backup"]

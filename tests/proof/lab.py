@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import json
 import pathlib
 import shlex
+import subprocess
 import sys
 import tempfile
 import threading
@@ -22,6 +24,7 @@ sys.path[:0] = [str(TESTS / "integration" / "charm"), str(TESTS / "faults")]
 import bucket  # noqa: E402 - from the directories above
 import cluster_under_test  # noqa: E402
 import steps  # noqa: E402
+import test_clock  # noqa: E402
 
 from proof import records  # noqa: E402
 from proof.traffic import clients, run, wire  # noqa: E402
@@ -94,22 +97,17 @@ class Lab:
 
     # -- getting ready
 
-    def deploy(self, units: int = 3, *, beside: pathlib.Path | None = None, **config: Any) -> None:
+    def deploy(self, units: int = 3, **config: Any) -> None:
         """Deploy so many units and wait until they are healthy.
 
         Args:
             units: how many.
-            beside: a charm whose units share the machines, so that these stay when etcd goes.
             config: of the application; underscores are dashes.
         """
         named = {key.replace("_", "-"): value for key, value in config.items()}
         self.juju.deploy(self.charm, "etcd", num_units=units, config=named)
         self.cluster.wait_healthy(units, timeout=420)
         self._look()
-        if beside is not None:
-            on = [self.places[unit].machine for unit in self.units()]
-            self.juju.deploy(beside, "beside", num_units=units, to=on)
-            self.juju.wait(lambda s: jubilant.all_agents_idle(s, "beside"), timeout=300)
 
     def begin(self) -> None:
         """Let the traffic begin."""
@@ -198,7 +196,9 @@ class Lab:
         try:
             yield
         finally:
-            self.traffic.record(records.Fault(at, name, target, time.monotonic(), text))
+            if self._traffic is not None:
+                fault = records.Fault(at, name, target, time.monotonic(), text)
+                self._traffic.record(fault)
 
     def chaos(self, verb: str, *units: str, undo: str = "", **options: str) -> None:
         """Hurt the machines of units; `undo` is done at the end, or by `heal`."""
@@ -260,7 +260,7 @@ class Lab:
             at = time.monotonic()
             try:
                 results = self.cluster.run(action, unit, wait=240, **params).results
-            except (jubilant.TaskError, ValueError) as error:
+            except (jubilant.TaskError, TimeoutError, ValueError) as error:
                 task = getattr(error, "task", None)
                 text = task.message if task else str(error)
                 self.traffic.record(records.Announcement(at, action, unit, failed=True, text=text))
@@ -318,12 +318,18 @@ class Lab:
         with self.acting("remove-unit --force", ",".join(units)):
             self.cluster.remove_dead(*units)
 
-    def settle(self, count: int, timeout: float = 240) -> bool:
-        """Wait until so many units are healthy; a complaint when they are not."""
+    def healthy(self, count: int, timeout: float) -> bool:
+        """Whether so many units become healthy in time."""
         self.say(f"waiting until {count} units are healthy")
         try:
             self.cluster.wait_healthy(count, timeout)
         except (TimeoutError, AssertionError, jubilant.CLIError, jubilant.WaitError):
+            return False
+        return True
+
+    def settle(self, count: int, timeout: float = 240) -> bool:
+        """Wait until so many units are healthy; a complaint when they are not."""
+        if not self.healthy(count, timeout):
             told = {name: u.workload_status.message for name, u in self.cluster.units().items()}
             self.complain(f"{count} units are not healthy within {timeout:g} s: {told}")
             return False
@@ -434,7 +440,50 @@ class Lab:
         ]
         return probes[-1].cluster_id if probes else 0
 
-    def serve_backups(self) -> None:
-        """Give the application a remote for its backups."""
-        _, address = bucket.serve(self.juju)
+    # -- what some runs need
+
+    def serve_backups(self) -> str:
+        """Let a machine of its own serve a bucket, before anything else is deployed."""
+        return bucket.serve(self.juju)[1]
+
+    def use_backups(self, address: str) -> None:
+        """Let the application's backups go there."""
         bucket.use(self.juju, address)
+
+        def takes() -> bool:
+            told = self.cluster.shell(self.units()[0], "cat /etc/etcd/remote.json", ok=False)
+            return "vault" in told
+
+        cluster_under_test.eventually(takes)
+
+    def share_machine(self, *units: str) -> None:
+        """Let a small charm share the machines of units, so that they stay when etcd goes."""
+        self.juju.deploy(companion(), "beside", num_units=len(units), to=self.machines(*units))
+        self.juju.wait(lambda s: jubilant.all_agents_idle(s, "beside"), timeout=300)
+
+    def shift_clock(self, unit: str) -> None:
+        """Let the clock of a unit's hooks and keeper be an hour ahead."""
+        with tempfile.TemporaryDirectory() as folder:
+            library = f"{folder}/clock.so"
+            source = str(TESTS / "faults" / "clock.c")
+            subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+            self.juju.scp(library, f"{unit}:/tmp/clock.so")
+        with self.acting("clock off by an hour", unit):
+            install = f"install -m 755 /tmp/clock.so {test_clock.LIBRARY}"
+            self.cluster.shell(unit, install)
+            test_clock.shift(self.cluster, unit, 1 / 24)
+        self.after(lambda: test_clock.mend(self.cluster, unit))
+
+    def learn(self) -> None:
+        """Learn where the units are, while nothing is recorded yet."""
+        self._look()
+
+
+@functools.cache
+def companion() -> pathlib.Path:
+    """A small charm whose unit can share the machine with etcd's."""
+    charms = TESTS / "charms"
+    target = pathlib.Path(tempfile.mkdtemp()) / "easyrsa.charm"
+    argv = [sys.executable, str(charms / "pack.py"), str(charms / "easyrsa"), str(target)]
+    subprocess.run(argv, check=True, timeout=60, capture_output=True)
+    return target

@@ -16,7 +16,7 @@ UNITS = 3
 DRAWN = 12
 """Pairs that a seed draws unless told."""
 FIXED_SEED = 1
-FIXED = 14
+FIXED = 15
 """Pairs of the fixed set: with the cases it takes less than an hour on two cores."""
 BEFORE = "before"
 SETTLES = 420.0
@@ -33,12 +33,16 @@ class Action:
             `leader`, `other`, or `new` for a unit that comes.
         do: begins it.
         units: how many there are afterwards, more or less than before.
+        fresh: it begins with an empty model, and its traffic when it has ended.
+        first: what has to be there before it, and before the fault.
     """
 
     name: str
     steps: tuple[tuple[str, str], ...]
     do: Callable[[Round], None]
     units: int = 0
+    fresh: bool = False
+    first: Callable[[Round], None] = lambda it: None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,11 +53,13 @@ class Fault:
         name: in the table.
         do: hurts a unit's machine; `heal` ends it.
         seconds: that it lasts, drawn between these.
+        units: how many there are afterwards, more or less than before.
     """
 
     name: str
     do: Callable[[Round], None]
     seconds: tuple[int, int] = (10, 40)
+    units: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,8 +97,10 @@ class Round:
         self.lab = lab
         self.chance = random.Random(pair.seed)
         self.leader = lab.cluster.leader()
-        self.hit = self.chance.choice(lab.units())
+        asked = pair.moment == BEFORE and pair.action.startswith("restore")  # who is to answer
+        self.hit = self.chance.choice(lab.others(self.leader) if asked else lab.units())
         self.snapshot: dict[str, str] = {}
+        self.backup: dict[str, str] = {}
         self.known = set(lab.units())
 
     @property
@@ -118,8 +126,43 @@ def _remove_by_force(it: Round) -> None:
         it.lab.juju.cli("remove-unit", "--force", "--no-wait", "--no-prompt", unit)
 
 
+def _take_snapshot(it: Round) -> None:
+    it.snapshot = it.lab.run("snapshot", it.leader)["snapshot"]
+
+
 def _restore_path(it: Round) -> None:
     it.lab.run("restore", lost=True, path=it.snapshot["path"])
+
+
+def _take_backup(it: Round) -> None:
+    it.backup = it.lab.run("create-backup")["backup"]
+
+
+def _restore_backup(it: Round) -> None:
+    it.lab.run("restore", lost=True, backup_id=it.backup["id"])
+
+
+def _create_backup(it: Round) -> None:
+    it.lab.run("create-backup", it.spared)
+
+
+def _lose_majority(it: Round) -> None:
+    gone = it.lab.others(it.leader)
+    it.hit = it.leader
+    it.lab.chaos("kill", *gone)
+    it.lab.remove_by_force(*gone)
+    words = "no status advises recover to the survivor of a lost majority"
+    it.lab.expect(words, lambda: it.lab.cluster.says(it.leader, "recover", 5), 180)
+
+
+def _recover(it: Round) -> None:
+    it.lab.recover(it.leader)
+
+
+def _peer_port(it: Round) -> None:
+    port = it.chance.randrange(2390, 2990)
+    with it.lab.acting("config", text=f"peer-port={port}"):
+        it.lab.juju.config("etcd", {"peer-port": port})
 
 
 def _snapshot(it: Round) -> None:
@@ -163,6 +206,19 @@ def _slow(it: Round) -> None:
     it.lab.after(lambda: it.lab.chaos("slow-disk", it.hit, iops="0"))
 
 
+def _clock(it: Round) -> None:
+    it.lab.shift_clock(it.hit)
+
+
+def _comes_back(it: Round) -> None:
+    it.lab.chaos("kill", it.hit, undo="start")
+    it.lab.remove_by_force(it.hit)
+
+
+def _nothing(it: Round) -> None:
+    it.lab.say(f"the hook of {it.hit} stays where it is")
+
+
 def _keeper(it: Round) -> None:
     with it.lab.acting("kill the keeper", it.hit):
         it.lab.cluster.shell(it.hit, "systemctl kill -s KILL etcd-keeper", ok=False)
@@ -178,19 +234,29 @@ _RESTORE = tuple(
     (("leader" if name == "Commit" else "other"), name)
     for name in ("Prepare", "Commit", "Stop", "SetAside", "Adopt", "Start")
 )
+_RECOVER = tuple(("leader", name) for name in ("Prepare", "Commit", "SetAside", "Adopt", "Start"))
+_TURN = (("leader", "Grant"),)
 
 ACTIONS = {
     action.name: action
     for action in (
+        Action("deploy", (("leader", "Commit"), ("other", "Found")), lambda _: None, fresh=True),
         Action("add-unit", _JOIN, _add_unit, 1),
         Action("remove-unit", (), _remove_unit, -1),
         Action("remove-unit --force", (), _remove_by_force, -1),
-        Action("restore", _RESTORE, _restore_path),
-        Action("snapshot", (), _snapshot),
-        Action("config", (("leader", "Grant"),), _config),
+        Action("restore path", _RESTORE, _restore_path, first=_take_snapshot),
+        Action("restore backup", _RESTORE, _restore_backup, first=_take_backup),
+        Action("recover", _RECOVER, _recover, 1 - UNITS, first=_lose_majority),
+        Action("config", _TURN, _config),
+        Action("peer-port", (("other", "UpdateMember"), *_TURN), _peer_port),
         Action("refresh", (), _refresh),
+        Action("snapshot", (), _snapshot),
+        Action("create-backup", (), _create_backup),
     )
 }
+"""All actions; rotation of certificates and of authorities is to come."""
+HELD = "hook held"
+COMES_BACK = "removed machine comes back"
 FAULTS = {
     fault.name: fault
     for fault in (
@@ -200,10 +266,21 @@ FAULTS = {
         Fault("one-way cut", _one_way),
         Fault("disk full", _full),
         Fault("slow disk", _slow),
+        Fault("clock off by an hour", _clock),
+        Fault(HELD, _nothing, (30, 60)),
+        Fault(COMES_BACK, _comes_back, units=-1),
         Fault("keeper killed", _keeper),
         Fault("etcd killed", _etcd),
     )
 }
+_NOT_TOGETHER = {
+    ("deploy", COMES_BACK),  # nothing to come back to
+    ("deploy", "clock off by an hour"),  # its hooks are already under way
+    ("recover", COMES_BACK),  # no unit is left
+    ("remove-unit", COMES_BACK),  # one of three is left, and the operator lost the quorum himself
+    ("remove-unit --force", COMES_BACK),
+}
+_BACKUPS = ("restore backup", "create-backup")
 
 
 def everything() -> list[tuple[str, str, str]]:
@@ -213,6 +290,7 @@ def everything() -> list[tuple[str, str, str]]:
         for action in ACTIONS.values()
         for fault in FAULTS
         for moment in (BEFORE, *(f"after {step}" for _, step in action.steps))
+        if (action.name, fault) not in _NOT_TOGETHER and (fault, moment) != (HELD, BEFORE)
     ]
 
 
@@ -237,20 +315,33 @@ def fixed() -> list[Pair]:
     return draw(FIXED_SEED, FIXED)
 
 
-def deploy(lab: labs.Lab) -> None:
-    """What every pair begins with."""
-    lab.deploy(UNITS)
+def deploy(lab: labs.Lab, pairs: list[Pair]) -> None:
+    """What these pairs begin with."""
+    if ACTIONS[pairs[0].action].fresh:
+        return
+    if any(pair.action in _BACKUPS for pair in pairs):
+        address = lab.serve_backups()
+        lab.deploy(UNITS, backup_interval="0")
+        lab.use_backups(address)
+    else:
+        lab.deploy(UNITS)
 
 
 def play(lab: labs.Lab, pair: Pair) -> None:
     """Play one pair: the action, the fault at its moment, the end of the fault, all healthy."""
     action, fault = ACTIONS[pair.action], FAULTS[pair.fault]
+    if action.fresh:
+        _found(lab, pair)
+        return
     lab.begin()
     it = Round(lab, pair)
-    if action.do is _restore_path:
-        it.snapshot = lab.run("snapshot", it.leader)["snapshot"]
+    if fault.name == COMES_BACK:
+        lab.share_machine(it.hit)
+    action.first(it)
     lab.pass_time(4)
-    count = len(lab.units()) + action.units
+    count = len(lab.units()) + action.units + fault.units
+    if pair.action == "recover":
+        count = 1
     if pair.moment == BEFORE:
         fault.do(it)
         action.do(it)
@@ -260,6 +351,32 @@ def play(lab: labs.Lab, pair: Pair) -> None:
     lab.heal()
     lab.settle(count, SETTLES)
     lab.pass_time(3)
+
+
+def _found(lab: labs.Lab, pair: Pair) -> None:
+    """A fault while the first cluster is founded: the traffic comes after it."""
+    action, fault = ACTIONS[pair.action], FAULTS[pair.fault]
+    lab.say("deploy")
+    lab.juju.deploy(lab.charm, "etcd", num_units=UNITS)
+    lab.within(60, lambda: len(lab.units()) == UNITS, 0.3)
+    lab.within(120, lambda: all(lab.charm_is_on(unit) for unit in lab.units()), 0.3)
+    lab.learn()
+    it = Round(lab, pair)
+    if pair.moment != BEFORE:
+        step = pair.moment.removeprefix("after ")
+        whose = next(who for who, name in action.steps if name == step)
+        it.hit = it.leader if whose == "leader" else lab.others(it.leader)[0]
+        lab.hold(it.hit, pair.moment)
+        if not lab.await_held(it.hit, pair.moment, 150):
+            lab.say(f"no hook of {it.hit} came to the moment {pair.moment}: the fault comes now")
+    fault.do(it)
+    if fault.name != HELD:
+        lab.release_later(it.hit)
+    lab.pass_time(it.chance.randint(*fault.seconds))
+    lab.heal()
+    if lab.settle(UNITS, SETTLES):
+        lab.begin()
+        lab.pass_time(10)
 
 
 def _in_the_middle(it: Round, action: Action, fault: Fault, step: str) -> None:
@@ -277,7 +394,8 @@ def _in_the_middle(it: Round, action: Action, fault: Fault, step: str) -> None:
     it.hit = unit
     if lab.await_held(unit, boundary, 150):
         fault.do(it)
-        lab.release_later(unit)
+        if fault.name != HELD:
+            lab.release_later(unit)
     else:
         lab.say(f"no hook of {unit} came to the moment {boundary}: the fault comes now")
         fault.do(it)
@@ -294,8 +412,10 @@ def _the_new_one(it: Round) -> str:
     return unit
 
 
-def ready_again(lab: labs.Lab) -> bool:
+def ready_again(lab: labs.Lab, pair: Pair) -> bool:
     """Whether the cluster can take another pair: as many units as at first, healthy."""
+    if ACTIONS[pair.action].fresh or FAULTS[pair.fault].name == COMES_BACK:
+        return False
     have = lab.units()
     more = UNITS - len(have)
     began = time.monotonic()
@@ -303,6 +423,7 @@ def ready_again(lab: labs.Lab) -> bool:
         lab.juju.add_unit("etcd", num_units=more)
     elif more < 0:
         lab.juju.remove_unit(*have[more:])
-    healthy = lab.settle(UNITS, SETTLES)
+    if not lab.healthy(UNITS, SETTLES):
+        return False
     lab.say(f"{UNITS} units again after {time.monotonic() - began:.0f} s")
-    return healthy
+    return True
