@@ -72,36 +72,73 @@ class _Names:
         self.clusters = {c.id: c for c in facts.clusters}
         self._missing: dict[tuple[int, str], Finding] = {}
         self._back: dict[str, Finding] = {}
+        for its in changes.values():
+            its.sort(key=lambda o: o.invoked)
+        self._coming = sorted(changes, key=lambda name: -changes[name][0].invoked)
+        self._open: dict[int, set[str]] = {c.id: set() for c in facts.clusters}
+        self._present: dict[int, set[str]] = {c.id: set() for c in facts.clusters}
+        self._absent: dict[int, set[str]] = {c.id: set() for c in facts.clusters}
 
     def findings(self) -> list[Finding]:
         return [*self._missing.values(), *self._back.values()]
 
     def look(self, listed: records.Operation) -> None:
+        """Judge one list; lists come in the order in which they were sent."""
         assert listed.header is not None
         names = set(listed.names)
         cluster = self.clusters[listed.header.cluster_id]
+        self._forgive(names, cluster)
+        while self._coming and self.changes[self._coming[-1]][0].invoked <= listed.invoked:
+            name = self._coming.pop()
+            for its in self._open.values():
+                its.add(name)
+        wanted, unwanted = self._present[cluster.id], self._absent[cluster.id]
+        missing, back = wanted - names, unwanted & names
+        for name in list(self._open[cluster.id]):
+            want = self._wanted(self.changes[name], listed, cluster)
+            if want is True and name not in names:
+                missing.add(name)
+            if want is False and name in names:
+                back.add(name)
+            if self._settled(self.changes[name], listed):
+                self._open[cluster.id].remove(name)
+                if want is not None:
+                    (wanted if want else unwanted).add(name)
+        self._say(listed, cluster, missing, back)
+
+    def _forgive(self, names: set[str], cluster: Cluster) -> None:
+        """A list of leases that lacks or still has one was only old if a later one differs."""
+        if self.sort.verdict is Verdict.LEASE:
+            for name in names:
+                self._missing.pop((cluster.id, name), None)
+            for name in self._back.keys() - names:
+                del self._back[name]
+
+    def _say(
+        self, listed: records.Operation, cluster: Cluster, missing: set[str], back: set[str]
+    ) -> None:
         at = listed.answered or listed.invoked
         source = f"{listed.client} asked {listed.endpoint} at {listed.invoked:.3f}"
-        for name, changes in self.changes.items():
-            if changes[0].invoked > at:
-                continue
-            there = name in names
-            if self.sort.verdict is Verdict.LEASE:  # an earlier list was only old
-                if there:
-                    self._missing.pop((cluster.id, name), None)
-                else:
-                    self._back.pop(name, None)
-            wanted = self._wanted(changes, listed, cluster)
-            if wanted is None or wanted is there:
-                continue
-            word = self.sort.word
-            if wanted:
-                sentence = f"{word} {name} was acknowledged and is not in cluster {cluster}"
-                finding = Finding(self.sort.verdict, sentence, at, (source,))
-                self._missing.setdefault((cluster.id, name), finding)
-            else:
-                sentence = f"{word} {name} was removed and is in cluster {cluster} again"
-                self._back.setdefault(name, Finding(self.sort.verdict, sentence, at, (source,)))
+        for name in sorted(missing):
+            sentence = f"{self.sort.word} {name} was acknowledged and is not in cluster {cluster}"
+            finding = Finding(self.sort.verdict, sentence, at, (source,))
+            self._missing.setdefault((cluster.id, name), finding)
+        for name in sorted(back):
+            sentence = (
+                f"{self.sort.word} {name} was removed and is in cluster {cluster} all the same"
+            )
+            self._back.setdefault(name, Finding(self.sort.verdict, sentence, at, (source,)))
+
+    def _settled(self, changes: list[records.Operation], listed: records.Operation) -> bool:
+        """Whether all later lists of this cluster have to show the same of a name."""
+        lease = self.sort.verdict is Verdict.LEASE
+        return all(
+            o.outcome is not records.Outcome.UNKNOWN
+            and o.answered is not None
+            and o.answered < listed.invoked
+            and (not lease or (o.kind is self.sort.add and self._expires(o, listed)))
+            for o in changes
+        )
 
     def _wanted(
         self, changes: list[records.Operation], listed: records.Operation, cluster: Cluster
