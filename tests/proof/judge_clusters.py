@@ -337,15 +337,8 @@ class _Finder:
 
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
-        self.home: dict[str, tuple[Cluster, int]] = {}
         self.said: set[str] = set()
-        for cluster in facts.clusters:
-            for revision, write in cluster.writes.items():
-                if write.operation is not None:
-                    self.home[write.operation.value] = (cluster, revision)
-            for o in cluster.acks:
-                assert o.header is not None
-                self.home.setdefault(o.value, (cluster, o.header.revision))
+        self.home = {o.value: cluster for cluster in facts.clusters for o in cluster.acks}
 
     def run(self) -> None:
         for cluster in self.facts.clusters:
@@ -357,14 +350,10 @@ class _Finder:
     def _see(self, cluster: Cluster, kv: records.KV, view: View) -> None:
         operation = self.facts.by_value.get(kv.value)
         trouble = _impossible(operation, kv)
-        home = self.home.get(kv.value)
-        if trouble is None and operation is not None and home is None:
-            home = self._find(cluster, kv, operation, view)
-        if trouble is None and home is not None and home[1] != kv.mod_revision:
-            trouble = Verdict.CONTENT, f"is at revision {home[1]} and at {kv.mod_revision}"
         if trouble is None:
-            if home is not None:
-                _complete(home[0], kv)
+            if operation is not None and kv.value not in self.home:
+                self._find(cluster, kv, operation, view)
+            _complete(self.home[kv.value], kv)
         elif kv.value not in self.said:
             self.said.add(kv.value)
             verdict, why = trouble
@@ -373,16 +362,14 @@ class _Finder:
 
     def _find(
         self, cluster: Cluster, kv: records.KV, operation: records.Operation, view: View
-    ) -> tuple[Cluster, int]:
+    ) -> None:
         """A write without an answer took effect: let it take part."""
         revision = kv.mod_revision
-        home = cluster
         if cluster.place and revision <= cluster.floor:
-            home = self.facts.parent_of(cluster.place, revision)
-        self.home[kv.value] = (home, revision)
+            cluster = self.facts.parent_of(cluster.place, revision)
+        self.home[kv.value] = cluster
         self.facts.found.add(kv.value)
-        _add(self.facts, home, revision, _changes(operation, revision), operation, view.at)
-        return home, revision
+        _add(self.facts, cluster, revision, _changes(operation, revision), operation, view.at)
 
 
 def _impossible(operation: records.Operation | None, kv: records.KV) -> tuple[Verdict, str] | None:

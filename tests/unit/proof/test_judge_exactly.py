@@ -95,6 +95,34 @@ def test_given_a_put_without_an_answer_when_a_version_is_left_out_then_that_may_
     assert verdicts(one, *found) == {Verdict.CONTENT}
 
 
+def test_given_a_key_that_was_made_anew_when_no_revision_is_left_for_its_deletion_then_found() -> (
+    None
+):
+    one, again = put(0.0, 2, "1"), put(1.5, 0, "3")
+    assert verdicts(one, UNSEEN, again, read(2.0, 5, kv("3", 4))) == set()
+    assert verdicts(one, UNSEEN, again, read(2.0, 5, kv("3", 3))) == {Verdict.CONTENT}
+
+
+def test_given_a_key_without_a_lease_when_an_event_says_that_it_went_then_found() -> None:
+    one = put(0.0, 2, "1")
+    gone = told(3.0, records.Event(kv("", 3), deleted=True, prev=kv("1", 2)))
+    assert verdicts(one, watch(1.0, created=True, revision=2), gone) == {Verdict.INVENTED}
+    leased = dataclasses.replace(one, lease=7)
+    was = dataclasses.replace(kv("1", 2), lease=7)
+    gone = told(3.0, records.Event(kv("", 3), deleted=True, prev=was))
+    assert verdicts(leased, watch(1.0, created=True, revision=2), gone) == set()
+
+
+def test_given_a_cas_when_its_prev_kv_does_not_fit_its_compare_then_found() -> None:
+    one = put(0.0, 2, "1")
+    cas = op(Kind.CAS, 1.0, 3, value="2", expected=2, prev=kv("1", 2))
+    assert verdicts(one, cas) == set()
+    assert verdicts(one, dataclasses.replace(cas, prev=None)) == {
+        Verdict.COMPARE,
+        Verdict.PREVIOUS,
+    }
+
+
 def test_given_operations_at_one_time_when_revisions_are_not_in_their_order_then_fine() -> None:
     assert verdicts(put(0.0, 3, "1", kv("2", 2)), put(0.05, 2, "2")) == set()
     assert Verdict.STALE in verdicts(put(0.0, 3, "1", kv("2", 2)), put(0.15, 2, "2"))
@@ -135,6 +163,14 @@ def test_given_a_recovery_when_the_survivor_holds_more_than_it_said_then_fine() 
     assert verdicts(*BEFORE, said(10.0, action="recover"), more) == set()
     less = read(20.0, 1000, kv("1", 2), cluster=B)
     assert Verdict.BASIS in verdicts(*BEFORE, said(10.0, action="recover"), less)
+
+
+def test_given_a_write_that_only_the_new_cluster_shows_when_the_old_was_read_then_found() -> None:
+    its = put(0.0, 2, "1"), put(0.5, 0, "2"), put(0.6, 4, "3", None, key="/p/b"), said(10.0)
+    shown = read(20.0, 1000, kv("2", 3, version=2, created=2), cluster=B)
+    assert verdicts(*its, shown) == set()
+    read_before = op(Kind.GET, 1.0, 4, kvs=(kv("1", 2),))
+    assert verdicts(*its, read_before, shown) == {Verdict.CONTENT}
 
 
 def test_given_writes_of_the_new_cluster_when_it_is_read_then_its_basis_shows_through() -> None:
