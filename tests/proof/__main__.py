@@ -2,42 +2,19 @@
 
 `PROOF` may hold, in any order: `seed N` (pairs drawn by that seed instead of the fixed set),
 `pairs N` (how many), `case NAME` (that case only; may be repeated), `cases` (all cases, no pairs),
-`list`, and `--charm FILE`.
+`lanes N` (how many runs at the same time), `list`, and `--charm FILE`.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import os
 import pathlib
 import subprocess
 import sys
-import time
-import traceback
-import warnings
-from typing import TYPE_CHECKING
 
-import jubilant
-
-from proof import cases, lab, matrix, page
-from proof.judge import judge
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-HOME = ROOT / "build" / "home"
-OUT = ROOT / "build" / "proof"
-
-
-def _environment() -> None:
-    """Let `juju` be minijuju, with the home that the other suites have."""
-    os.environ.setdefault("MINIJUJU_HOME", str(HOME))
-    found = (str(ROOT / "build/bin"), str(pathlib.Path(sys.executable).parent))
-    os.environ["PATH"] = ":".join([*found, os.environ["PATH"]])
-    warnings.simplefilter("ignore")
+from proof import cases, matrix, page, runner
 
 
 @dataclasses.dataclass
@@ -49,12 +26,14 @@ class Wish:
         pairs: of the matrix.
         whole: it is the fixed set, whose table becomes the page.
         charm: the charm under test.
+        lanes: runs at the same time.
     """
 
     cases: list[str]
     pairs: list[matrix.Pair]
     whole: bool
     charm: pathlib.Path
+    lanes: int = runner.LANES
 
 
 def wish(words: list[str]) -> Wish:
@@ -63,17 +42,14 @@ def wish(words: list[str]) -> Wish:
     parser.add_argument("--charm", type=pathlib.Path)
     options, rest = parser.parse_known_args(words)
     named: list[str] = []
-    seed: int | None = None
-    count = matrix.DRAWN
+    numbers: dict[str, int] = {}
     only_cases = False
     while rest:
         word = rest.pop(0)
         if word == "case" and rest:
             named.append(rest.pop(0))
-        elif word == "seed" and rest:
-            seed = int(rest.pop(0))
-        elif word == "pairs" and rest:
-            count = int(rest.pop(0))
+        elif word in ("seed", "pairs", "lanes") and rest and rest[0].isdigit():
+            numbers[word] = int(rest.pop(0))
         elif word == "cases":
             only_cases = True
         elif word == "list":
@@ -84,109 +60,54 @@ def wish(words: list[str]) -> Wish:
     unknown = [name for name in named if name not in cases.CASES]
     if unknown:
         parser.error(f"no case {unknown[0]}: choose of {', '.join(cases.CASES)}")
-    charm = options.charm or next(iter(sorted(ROOT.glob("etcd_*.charm"))), None)
+    charm = options.charm or next(iter(sorted(runner.ROOT.glob("etcd_*.charm"))), None)
     if charm is None or not charm.exists():
         parser.error("the charm is not packed: run make pack, or name one with --charm FILE")
-    if named:
-        return Wish(named, [], False, charm.absolute())
-    if seed is not None:
-        return Wish([], matrix.draw(seed, count), False, charm.absolute())
-    if only_cases:
-        return Wish(list(cases.CASES), [], False, charm.absolute())
-    return Wish(list(cases.CASES), matrix.fixed(), True, charm.absolute())
+    charm, lanes = charm.absolute(), numbers.pop("lanes", runner.LANES)
+    if named or only_cases:
+        return Wish(named or list(cases.CASES), [], False, charm, lanes)
+    if numbers:
+        seed, count = numbers.get("seed", matrix.FIXED_SEED), numbers.get("pairs", matrix.DRAWN)
+        return Wish([], matrix.draw(seed, count), False, charm, lanes)
+    return Wish(list(cases.CASES), matrix.fixed(), True, charm, lanes)
 
 
 def _list() -> None:
     for case in cases.CASES.values():
-        say(f"case {case.name}: {case.promise}")
+        print(f"case {case.name}: {case.promise}")
     for pair in matrix.fixed():
-        say(f"pair {pair}")
+        print(f"pair {pair}")
 
 
-def say(text: str) -> None:
-    """Tell the reader."""
-    print(text, flush=True)
-
-
-@contextlib.contextmanager
-def model() -> Iterator[jubilant.Juju]:
-    """A model of a case's own; destroyed at the end."""
-    with jubilant.temp_model() as juju:
-        juju.wait_timeout = 300
-        yield juju
-
-
-def run_case(case: cases.Case, charm: pathlib.Path) -> page.Row:
-    """Run one case in a model of its own, and judge it."""
-    say(f"\n== case {case.name}: {case.promise}")
-    with model() as juju:
-        one = lab.Lab(juju, charm, say)
-        return judged(one, page.Label(case.name, "", ""), lambda: case.run(one))
-
-
-def run_pairs(pairs: list[matrix.Pair], charm: pathlib.Path) -> Iterator[page.Row]:
-    """Run pairs, several on one cluster while all of them are clear."""
-    left = sorted(pairs, key=lambda pair: matrix.ACTIONS[pair.action].fresh)
-    while left:
-        with model() as juju:
-            one = lab.Lab(juju, charm, say)
-            matrix.deploy(one, left)
-            while left:
-                pair = left.pop(0)
-                say(f"\n== pair {pair}")
-                label = page.Label(pair.action, pair.fault, pair.moment)
-                row = judged(one, label, lambda: matrix.play(one, pair))  # noqa: B023
-                yield row
-                if row.findings or not matrix.ready_again(one, pair):
-                    break
-
-
-def judged(one: lab.Lab, label: page.Label, act: Callable[[], None]) -> page.Row:
-    """Do it, end the traffic, judge what was recorded and keep it."""
-    begun = time.monotonic()
-    try:
-        act()
-    except Exception as error:  # a finding of its own: the rest is judged all the same
-        traceback.print_exc()
-        one.complain(f"the run broke off: {type(error).__name__}: {error}"[:500])
-    if not one.began:
-        return page.Row(label, tuple(one.complaints), page.NOTHING, time.monotonic() - begun)
-    history = one.end()
-    OUT.mkdir(parents=True, exist_ok=True)
-    file = OUT / f"{label.slug}.jsonl"
-    with file.open("w") as lines:
-        lines.writelines(history.lines())
-    judgement = judge(history)
-    found = [f"{f.verdict.value}: {f.sentence}" for f in judgement.findings]
-    found += [f"unsettled: {words}" for words in one.complaints]
-    row = page.Row(label, tuple(found), judgement.figures, time.monotonic() - begun)
-    for words in found:
-        say(f"FINDING {words}"[:600])
-    say(f"{row.verdict}; {row.words} (history: {file.relative_to(ROOT)})")
-    return row
+def _place(wanted: Wish, row: page.Row) -> int:
+    """Where a row stands: cases first, pairs as they were drawn."""
+    shown = [page.Label(name, "", "") for name in wanted.cases]
+    shown += [page.Label(pair.action, pair.fault, pair.moment) for pair in wanted.pairs]
+    return shown.index(row.label)
 
 
 def main() -> int:
     """Run from the command line; 1 when anything was found."""
-    _environment()
+    runner.environment()
     wanted = wish(sys.argv[1:])
-    say(f"the charm under test is {wanted.charm}")
+    print(f"the charm under test is {wanted.charm}", flush=True)
     for pair in wanted.pairs:
-        say(f"drawn: {pair}")
+        print(f"drawn: {pair}", flush=True)
     rows: list[page.Row] = []
     try:
-        rows += [run_case(cases.CASES[name], wanted.charm) for name in wanted.cases]
-        for row in run_pairs(wanted.pairs, wanted.charm):
-            rows.append(row)
+        rows.extend(
+            runner.run(runner.jobs(wanted.cases, wanted.pairs), wanted.charm, wanted.lanes)
+        )
     finally:
-        if HOME.exists():
+        if pathlib.Path(os.environ["MINIJUJU_HOME"]).exists():
             subprocess.run(["minijuju", "down"], check=False, timeout=600, capture_output=True)
+        rows.sort(key=lambda row: _place(wanted, row))
         if rows:
-            say("\n" + page.table(rows))
-            OUT.mkdir(parents=True, exist_ok=True)
-            (OUT / "table.md").write_text(page.markdown(rows))
+            print("\n" + page.table(rows), flush=True)
+            runner.OUT.mkdir(parents=True, exist_ok=True)
+            (runner.OUT / "table.md").write_text(page.markdown(rows))
     if wanted.whole:
-        page.write(ROOT / "docs", rows)
+        page.write(runner.ROOT / "docs", rows)
     return 1 if any(row.findings for row in rows) else 0
 
 

@@ -246,20 +246,21 @@ class Lab:
         with self.acting("release", unit):
             steps.release(self.cluster, unit)
 
-    def run(self, action: str, unit: str = "", lost: bool = False, **params: Any) -> Any:
+    def run(self, action: str, where: str = "", *, lost: bool = False, **params: Any) -> Any:
         """Run an action, and record what it announced; None when it refused.
 
         Args:
             action: its name.
-            unit: where; by default the leader.
+            where: the unit; by default the leader.
             lost: what is younger than the revision that it names is lost.
-            params: of the action.
+            params: of the action; underscores are dashes.
         """
-        unit = unit or self.cluster.leader()
-        with self.acting(action, unit, " ".join(f"{k}={v}" for k, v in params.items())):
+        unit = where or self.cluster.leader()
+        named = {key.replace("_", "-"): value for key, value in params.items()}
+        with self.acting(action, unit, " ".join(f"{k}={v}" for k, v in named.items())):
             at = time.monotonic()
             try:
-                results = self.cluster.run(action, unit, wait=240, **params).results
+                results = self.juju.run(unit, action, named, wait=240).results
             except (jubilant.TaskError, TimeoutError, ValueError) as error:
                 task = getattr(error, "task", None)
                 text = task.message if task else str(error)
