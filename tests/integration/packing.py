@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import importlib.metadata
+import pathlib
+import platform
+import shutil
+import subprocess
 import zipfile
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 if TYPE_CHECKING:
-    import pathlib
     from collections.abc import Iterable, Mapping
 
+ROOT = pathlib.Path(__file__).parents[2]
 EXECUTABLE = 0o100755
 PLAIN = 0o100644
 
@@ -37,12 +41,39 @@ def vendored(names: Iterable[str] = OPS) -> dict[str, str]:
     return found
 
 
+def libraries(group: str, target: pathlib.Path, python: str) -> dict[str, bytes]:
+    """The packages of a dependency group, from the package index, as a charm carries them.
+
+    Args:
+        group: its name in pyproject.toml; uv.lock says which files exactly.
+        target: an empty directory to install them in.
+        python: the version of Python that the machines have.
+    """
+    uv = [shutil.which("uv") or str(ROOT / "build/tools/bin/uv"), "--quiet", "--project", ROOT]
+    wanted = target.with_suffix(".txt")
+    export = ["export", "--frozen", "--no-emit-project", "--only-group", group, "-o", wanted]
+    fits = [
+        "--python-version",
+        python,
+        "--python-platform",
+        f"{platform.machine()}-manylinux_2_28",
+    ]
+    install = ["pip", "install", "--target", target, "--require-hashes", *fits, "-r", wanted]
+    for command in (export, install):
+        subprocess.run([*uv, *command], check=True, timeout=300)
+    return {
+        f"venv/{path.relative_to(target)}": path.read_bytes()
+        for path in sorted(target.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
 def pack(
     source: pathlib.Path,
     target: pathlib.Path,
     *,
     name: str = "",
-    files: Mapping[str, str] | None = None,
+    files: Mapping[str, str | bytes] | None = None,
     without: Iterable[str] = (),
     metadata: Mapping[str, Any] | None = None,
 ) -> pathlib.Path:
@@ -61,7 +92,8 @@ def pack(
         for path in sorted(source.rglob("*"))
         if path.is_file() and "__pycache__" not in path.parts
     }
-    contents.update({path: text.encode() for path, text in (files or {}).items()})
+    for path, content in (files or {}).items():
+        contents[path] = content.encode() if isinstance(content, str) else content
     described = yaml.safe_load(contents["metadata.yaml"])
     for key, value in {**(metadata or {}), **({"name": name} if name else {})}.items():
         described[key] = value
