@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import jubilant
 import pytest
 
-from integration import packing
+from integration import entering, packing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,6 +33,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--juju-binary",
         default=os.environ.get("JUJU_BINARY"),
         help="the juju to test with; by default this project's minijuju",
+    )
+    parser.addoption(
+        "--agent-version",
+        default=os.environ.get("JUJU_AGENT_VERSION", ""),
+        help="which Juju minijuju is to be, such as 4.0",
     )
 
 
@@ -76,6 +81,24 @@ def on_minijuju(juju_binary: pathlib.Path) -> bool:
         timeout=60,
     )
     return json.loads(told.stdout).get("git-commit") == "minijuju"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _agent_version(
+    pytestconfig: pytest.Config, juju_binary: pathlib.Path, on_minijuju: bool
+) -> None:
+    """Be the Juju that was asked for, in all models that are not told otherwise."""
+    version = pytestconfig.getoption("--agent-version")
+    if version and on_minijuju:
+        command = [juju_binary, "bootstrap", "--agent-version", version]
+        subprocess.run(command, check=True, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def juju(juju: jubilant.Juju, on_minijuju: bool) -> jubilant.Juju:
+    """pytest-jubilant's model, into whose machines the tests may go."""
+    entering.admit(juju, on_minijuju)
+    return juju
 
 
 @pytest.fixture(autouse=True)

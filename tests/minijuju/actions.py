@@ -116,6 +116,19 @@ def _number_problems(schema: dict[str, Any], value: float, path: str) -> list[st
     return found
 
 
+def misfits(state: store.ModelState, schema: dict[str, Any], params: dict[str, Any]) -> list[str]:
+    """Why parameters do not fit an action's schema, as this Juju has it."""
+    found = [
+        f'(root).{name} : must be of type object, given "map{sorted(params[name])}"'
+        for name, spec in (schema.get("properties") or {}).items()
+        if isinstance(params.get(name), dict) and (spec or {}).get("type") == "object"
+    ]
+    if found and not state.behaviour.object_parameters:
+        return found
+    default = {"additionalProperties": state.behaviour.additional_properties}
+    return problems(default | schema, params)
+
+
 # -- queueing
 
 
@@ -164,9 +177,10 @@ def _task(
     if declared is None:
         raise errors.JujuError(f'action "{action}" not defined on unit "{unit.name}"')
     filled = with_defaults(declared.schema, params)
-    wrong = problems(declared.schema, filled)
-    if wrong:
-        raise errors.JujuError(f"validation failed: {'; '.join(wrong)}")
+    if state.behaviour.checks_parameters:
+        wrong = misfits(state, declared.schema, filled)
+        if wrong:
+            raise errors.JujuError(f"validation failed: {'; '.join(wrong)}")
     task = add_task(state, operation, unit.name, action, filled)
     task.parallel, task.execution_group = declared.parallel, declared.execution_group
     return task
@@ -209,9 +223,20 @@ def perform(owner: agent.Agent, identity: str) -> None:
                 owner.agent_status("executing", f"running {what}")
         if task.name == EXEC:
             _perform_command(owner, identity)
+        elif wrong := _wrong_parameters(owner, task):
+            with owner.store.transaction():
+                _record(owner, identity, "failed", f"validation failed: {wrong}", {})
         else:
             _perform_action(owner, identity)
     owner.host.told()
+
+
+def _wrong_parameters(owner: agent.Agent, task: records.Task) -> str:
+    """Why a unit refuses a task whose parameters nobody has checked; "" when they fit."""
+    if owner.state.behaviour.checks_parameters:
+        return ""
+    declared = relations.running(owner.state, owner.unit).actions[task.name]
+    return "; ".join(misfits(owner.state, declared.schema, task.params))
 
 
 def _perform_command(owner: agent.Agent, identity: str) -> None:
@@ -225,7 +250,7 @@ def _perform_command(owner: agent.Agent, identity: str) -> None:
         task = owner.state.tasks[identity]
         task.results = _results({}, code, out, err)
         aborted = task.status == "aborting"
-        finish(task, "aborted" if aborted else "completed")
+        finish(task, owner.state.behaviour.cancelled if aborted else "completed")
 
 
 def _perform_action(owner: agent.Agent, identity: str) -> None:
@@ -260,7 +285,7 @@ def _record(
 ) -> None:
     task = owner.state.tasks[identity]
     if task.status == "aborting":
-        status, message = "aborted", ""
+        status, message = owner.state.behaviour.cancelled, ""
     task.results = results
     finish(task, status, message)
 

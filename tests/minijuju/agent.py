@@ -263,6 +263,7 @@ class Agent(threading.Thread):
             for task in self.state.tasks:
                 if task.receiver == unit.name and task.status in ("running", "aborting"):
                     actions.finish(task, "failed", "action terminated")
+            self._forget_peers()
             if unit.state.step == "pending":
                 self._failed(unit.state.hook)
             elif unit.state.deployed:
@@ -272,6 +273,16 @@ class Agent(threading.Thread):
                 self.agent_status("executing")
             self.ready = True
         self.host.told()
+
+    def _forget_peers(self) -> None:
+        """Leave out peers that are gone, where no hook has told or will tell of them."""
+        if self.state.behaviour.peer_departed:
+            return
+        for number, mine in self.unit.state.relations.items():
+            relation = self.state.relations.get(number)
+            if relation and relation.peer:
+                there = relations.members(self.state, relation, self.unit)
+                mine.members = {unit: seen for unit, seen in mine.members.items() if unit in there}
 
     def _deploy(self, *, upgrade: bool) -> None:
         with self.store.lock:
@@ -497,7 +508,7 @@ class Agent(threading.Thread):
         unit = self.unit
         for relation in self.state.relations_of(unit.application):
             endpoint = relation.endpoint(unit.application).name
-            wanted = relations.addresses(self.host.address(unit, endpoint))
+            wanted = relations.addresses(self.state, self.host.address(unit, endpoint))
             bag = relation.units.get(unit.name)
             if (
                 bag

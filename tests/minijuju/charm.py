@@ -324,8 +324,9 @@ def _actions(directory: pathlib.Path) -> dict[str, ActionMeta]:
             "title": name,
             "description": spec.get("description", ""),
             "properties": spec.get("params") or {},
-            "additionalProperties": spec.get("additionalProperties", True),
         }
+        if "additionalProperties" in spec:
+            schema["additionalProperties"] = spec["additionalProperties"]
         if spec.get("required"):
             schema["required"] = list(spec["required"])
         found[name] = ActionMeta(

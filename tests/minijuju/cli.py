@@ -37,9 +37,9 @@ VERBS: dict[str, tuple[str, str]] = {
     "attach-resource": ("applications.attach_resource", _MODEL),
     "attach-storage": ("applications.attach_storage", _MODEL),
     "bootstrap": (
-        "models.refused",
-        "no-switch bootstrap-base= bootstrap-constraints=* config=* constraints=* credential= "
-        "force model-default=* storage-pool=* to= metadata-source=",
+        "models.bootstrap",
+        "no-switch agent-version= bootstrap-base= bootstrap-constraints=* config=* constraints=* "
+        "credential= force model-default=* storage-pool=* to= metadata-source=",
     ),
     "cancel-task": ("tasks.cancel_task", f"{_MODEL} {_SHOW}"),
     "chaos": ("models.chaos", f"{_MODEL} from= to= leave-mib= iops="),

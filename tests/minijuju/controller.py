@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from minijuju import (
     actions,
+    behaviour,
     controller_machines,
     controller_secrets,
     deployment,
@@ -69,6 +70,23 @@ class Controller(controller_machines.MachineVerbs, controller_secrets.SecretVerb
             params = {k: v for k, v in params.items() if k not in ("fds", "caller")}
         return method(**params)
 
+    def bootstrap(self, version: str = "") -> str:
+        """Choose which Juju models made from now on are; returns its whole version."""
+        if version:
+            self.store.setting("agent-version", self._named(version))
+        return behaviour.of(self._version()).version
+
+    def _version(self) -> str:
+        return self.store.setting("agent-version") or behaviour.DEFAULT
+
+    @staticmethod
+    def _named(version: str) -> str:
+        try:
+            return behaviour.of(version).name
+        except KeyError:
+            known = " or ".join(behaviour.BEHAVIOURS)
+            raise errors.JujuError(f'no agent version "{version}": minijuju is {known}') from None
+
     # -- models
 
     def state(self, model: str) -> store.ModelState:
@@ -91,7 +109,9 @@ class Controller(controller_machines.MachineVerbs, controller_secrets.SecretVerb
                     f'failed to create new model: model "{name}" for admin already exists'
                 )
             record = records.Model(name, str(uuid.uuid4()))
-            record.config = {key: self._typed(key, text) for key, text in (config or {}).items()}
+            options = dict(config or {})
+            record.agent_version = self._named(options.pop("agent-version", "") or self._version())
+            record.config = {key: self._typed(key, text) for key, text in options.items()}
             self.store.new_model(record)
         if switch:
             self.store.setting("current-model", name)
@@ -168,6 +188,7 @@ class Controller(controller_machines.MachineVerbs, controller_secrets.SecretVerb
         }
         for key, value in state.model.config.items():
             merged[key] = {"Value": value, "Source": "model"}
+        merged["agent-version"] = {"Value": state.behaviour.version, "Source": "model"}
         merged["name"] = {"Value": state.name, "Source": "model"}
         merged["uuid"] = {"Value": state.uuid, "Source": "model"}
         return dict(sorted(merged.items()))

@@ -112,8 +112,17 @@ class MachineVerbs:
         found = self.manager.hosts.get((state.uuid, name))
         return bool(found and found.looked)
 
+    def ssh_keys(self, model: str, add: list[str], remove: list[str]) -> None:
+        """Add keys that may enter the model's machines, and remove others (by their comment)."""
+        state = self.state(model)
+        with self.store.transaction(quiet=True):
+            kept = [key for key in state.model.ssh_keys if not {key, *key.split()} & {*remove}]
+            state.model.ssh_keys = [*kept, *add]
+
     def _reachable(self, state: store.ModelState, target: str) -> machine.Machine:
         found: Any = self._host(state, target)
+        if state.behaviour.key_needed and not state.model.ssh_keys:
+            raise errors.JujuError(f"ubuntu@{target}: Permission denied (publickey).", 255)
         if not found.reachable:
             raise errors.JujuError(f"opening connection to {target}: machine is not reachable")
         return found.machine

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from minijuju import store
 
 DEFAULT_BASE = "ubuntu@24.04"
-JUJU = (3, 6, 14)
 
 
 def upload_charm(state: store.ModelState, home: pathlib.Path, path: str) -> records.Charm:
@@ -88,7 +87,8 @@ def deploy(
     name = application or meta.name
     check_name(state, name)
     if not options.get("force"):
-        charm.check_assumes(meta.raw, JUJU)
+        version = [int(part) for part in state.behaviour.version.split(".")]
+        charm.check_assumes(meta.raw, tuple(version))
     storage.check(meta, options.get("storage") or {})
     given = storage.detached(state, options.get("attach_storage") or [])
     if meta.subordinate and num_units not in (None, 0):
@@ -265,6 +265,12 @@ def _check_refresh(
         raise errors.JujuError(
             f'cannot refresh "{application.name}": charm name "{meta.name}" does not match '
             f'"{old.name}"'
+        )
+    bound = {*meta.endpoints, *meta.extra_bindings}
+    if bound - {*old.endpoints, *old.extra_bindings} and not state.behaviour.new_endpoints:
+        raise errors.JujuError(
+            f'setting application "{application.name}" charm: one or more of the provided '
+            f'endpoints "{", ".join(sorted({*bound, "juju-info"}))}" do not exist'
         )
     if old.subordinate != meta.subordinate:
         raise errors.JujuError("cannot change an application's subordinacy")

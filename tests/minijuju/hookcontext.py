@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from minijuju import charm, store
 
-VERSION = "3.6.14"
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin"
 AGENTS = "/var/lib/juju/agents"
 TOOLS = "/var/lib/juju/tools"
@@ -228,11 +227,9 @@ class Context:
             "JUJU_MACHINE_ID": unit.machine,
             "JUJU_PRINCIPAL_UNIT": unit.principal,
             "JUJU_AVAILABILITY_ZONE": "",
-            "JUJU_VERSION": VERSION,
+            "JUJU_VERSION": self.state.behaviour.version,
             "CLOUD_API_VERSION": "",
-            "JUJU_SLA": "unsupported",
-            "JUJU_METER_STATUS": "AMBER",
-            "JUJU_METER_INFO": "not set",
+            **dict(self.state.behaviour.variables),
             "JUJU_CHARM_HTTP_PROXY": config.get("juju-http-proxy", ""),
             "JUJU_CHARM_HTTPS_PROXY": config.get("juju-https-proxy", ""),
             "JUJU_CHARM_FTP_PROXY": config.get("juju-ftp-proxy", ""),
@@ -310,7 +307,8 @@ class Context:
     def _flush_ports(self) -> None:
         ports = self.ports()
         for verb, port in self.buffer.ports:
-            for other in self.state.units_on(self.unit.machine) if verb == "open" else ():
+            alone = verb == "close" or self.state.behaviour.shared_ports
+            for other in () if alone else self.state.units_on(self.unit.machine):
                 for taken in other.ports if other.name != self.unit_name else ():
                     if _overlaps(port, taken):
                         raise errors.JujuError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from typing import TYPE_CHECKING, Any
@@ -233,7 +234,7 @@ def network_get(call: toolkit.Call) -> Any:
         call.relation()
     meta = call.context.meta
     if meta.endpoint(name) is None and name not in meta.extra_bindings:
-        raise errors.JujuError(f'undefined for unit charm: endpoint "{name}" not valid')
+        raise errors.JujuError(call.context.state.behaviour.no_network.format(name))
     form = call.flag("format") or "smart"
     info = call.services.network(call.context, name, legacy=form != "json")
     short = {
@@ -406,7 +407,9 @@ def resource_get(call: toolkit.Call) -> toolkit.Plain:
 def state_get(call: toolkit.Call) -> Any:
     """The charm's own stored state."""
     values = call.context.charm_state()
-    return values if call.word(0) in ("", "-") else values.get(call.word(0))
+    if call.word(0) not in ("", "-"):
+        return values.get(call.word(0))
+    return values or json.loads(call.context.state.behaviour.no_state)
 
 
 @toolkit.tool("state-set", values="file")

@@ -266,7 +266,7 @@ class Host:
             part.rename(target)
         own = self.path(f"{hookcontext.TOOLS}/machine-{self.id}")
         own.mkdir(exist_ok=True)
-        version = f"{hookcontext.VERSION}-ubuntu-{system.architecture()}"
+        version = f"{self.state.behaviour.version}-ubuntu-{system.architecture()}"
         (own / "downloaded-tools.txt").write_text(f'{{"version":"{version}"}}\n')
         if not (own / "jujud").is_symlink():
             (own / "jujud").symlink_to(f"{PROGRAMS_INSIDE}/jujud")

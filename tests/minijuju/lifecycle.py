@@ -14,9 +14,6 @@ from minijuju import leases, records, relations, storage
 if TYPE_CHECKING:
     from minijuju import store
 
-FORCE_SECONDS = 60.0
-"""How long `--force` leaves an agent to tear down normally (Juju 3.6: one minute)."""
-
 
 def destroy_unit(
     state: store.ModelState,
@@ -28,8 +25,9 @@ def destroy_unit(
 ) -> None:
     """Set a unit dying; its subordinates die with it."""
     unit.destroy_storage = unit.destroy_storage or destroy_storage
-    if force and unit.force_at is None:
-        unit.force_at = time.time() + (0 if no_wait else FORCE_SECONDS)
+    if force:
+        at = time.time() + (0 if no_wait else state.behaviour.force_seconds)
+        unit.force_at = at if unit.force_at is None else min(at, unit.force_at)
     for subordinate in state.subordinates_of(unit.name):
         destroy_unit(state, subordinate, force=force, no_wait=no_wait)
     if unit.life == records.ALIVE:

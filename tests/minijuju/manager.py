@@ -163,6 +163,7 @@ class Manager:
         if not record.address:
             with self.store.transaction():
                 state.machines[name].address = str(address)
+                state.machines[name].gateway = str(net.gateway)
         directory = self.directory(state) / "machines" / name
         if record.status.current == "running" and (directory / "machine.json").exists():
             return machine.Machine.load(directory)

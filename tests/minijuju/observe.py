@@ -37,6 +37,7 @@ def observe(
         dying=unit.life != records.ALIVE,
         application_dying=application.life != records.ALIVE,
         leader=leases.leads(state, unit),
+        leader_settings=state.behaviour.leader_settings,
         resolved=unit.resolved,
         upgrade=upgrade and unit.state.deployed,
         force_upgrade=application.force_units,
@@ -79,4 +80,5 @@ def _relation(
         members=relations.members(state, relation, unit),
         app_version=relation.apps[other.application].version,
         in_scope=bool(bag and bag.in_scope),
+        tells_departed=not relation.peer or state.behaviour.peer_departed,
     )

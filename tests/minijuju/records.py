@@ -39,6 +39,9 @@ class Model:
     constraints: dict[str, str] = dataclasses.field(default_factory=dict)
     spaces: dict[str, str] = dataclasses.field(default_factory=dict)
     """Subnet to its space, for those that are not in `alpha`."""
+    agent_version: str = ""
+    """Which Juju this is, by its name in `behaviour`."""
+    ssh_keys: list[str] = dataclasses.field(default_factory=list)
     sequences: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def next(self, sequence: str) -> int:
@@ -205,6 +208,7 @@ class MachineRecord:
     hostname: str
     instance_id: str
     address: str = ""
+    gateway: str = ""
     base: str = "ubuntu@24.04"
     life: str = ALIVE
     created: float = dataclasses.field(default_factory=time.time)

@@ -78,7 +78,7 @@ def match(state: store.ModelState, first: str, second: str) -> tuple[list[record
     explicit = [f for f in found if not (f[0].implicit or f[1].implicit)]
     found = explicit or found
     if not found:
-        raise errors.JujuError("no relations found")
+        raise errors.JujuError(state.behaviour.no_match)
     if len(found) > 1:
         choices = ", ".join(sorted(f'"{_text(a)} {_text(b)}"' for a, b, _ in found))
         raise errors.JujuError(f'ambiguous relation: "{first} {second}" could refer to {choices}')
@@ -96,7 +96,7 @@ def match(state: store.ModelState, first: str, second: str) -> tuple[list[record
 def _candidates(state: store.ModelState, word: str) -> list[tuple[records.Endpoint, str]]:
     name, _, endpoint = word.partition(":")
     if name not in state.applications:
-        raise errors.JujuError(f'application "{name}" not found')
+        raise errors.JujuError(state.behaviour.no_application.format(name, word))
     if state.applications[name].life != records.ALIVE:
         raise errors.JujuError(f'application "{name}" is not alive')
     described = meta(state, name)
@@ -187,7 +187,7 @@ def enter(
     bag = relation.units.setdefault(unit.name, records.Bag())
     if bag.in_scope:
         return
-    bag.data, bag.in_scope = addresses(address), True
+    bag.data, bag.in_scope = addresses(state, address), True
     bag.version += 1
     if relation.scope == "container" and not unit.principal:
         other = state.applications[relation.other(unit.application).application]
@@ -196,13 +196,10 @@ def enter(
             add_subordinate(state, other, unit)
 
 
-def addresses(address: str) -> dict[str, str]:
+def addresses(state: store.ModelState, address: str) -> dict[str, str]:
     """The keys that the controller itself puts into a unit's bag."""
-    return {
-        "egress-subnets": spaces.egress(address),
-        "ingress-address": address,
-        "private-address": address,
-    }
+    known = {"egress-subnets": spaces.egress(address), "ingress-address": address}
+    return known | ({"private-address": address} if state.behaviour.private_address else {})
 
 
 def add_subordinate(
@@ -297,7 +294,8 @@ def read(
     """A bag as `unit` may read it; `target` is a unit or an application."""
     mine = unit.application
     if "/" not in target:
-        if target == mine and not relation.peer and not leader:
+        mayread = relation.peer or leader or state.behaviour.own_app_bag
+        if target == mine and not mayread:
             raise errors.JujuError("permission denied")
         if target not in relation.apps:
             raise errors.JujuError("permission denied")

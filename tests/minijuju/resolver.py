@@ -34,6 +34,8 @@ class RemoteRelation:
     """Bag version by unit in scope on the other side (for peers: the other units)."""
     app_version: int = 0
     in_scope: bool = False
+    tells_departed: bool = True
+    """Whether units hear of a unit that is gone; without, they keep it until they restart."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Remote:
     dying: bool = False
     application_dying: bool = False
     leader: bool = False
+    leader_settings: bool = True
+    """Whether there is a `leader-settings-changed`."""
     resolved: str = ""
     upgrade: bool = False
     force_upgrade: bool = False
@@ -155,7 +159,7 @@ def _leadership(local: records.AgentState, remote: Remote) -> Iterator[Operation
         return
     if remote.leader and not local.leader:
         yield _hook("leader-elected")
-    if not remote.leader and not local.leader_settings_seen:
+    if remote.leader_settings and not remote.leader and not local.leader_settings_seen:
         yield _hook("leader-settings-changed")
 
 
@@ -253,7 +257,8 @@ def _relation(
     members = {} if leaving else relation.members
     if mine.changed_pending:
         yield _relation_hook(relation, "changed", mine.changed_pending)
-    for unit in sorted(set(mine.members) - set(members)):
+    told = leaving or relation.tells_departed
+    for unit in sorted(set(mine.members) - set(members)) if told else ():
         own = remote.dying or remote.application_dying
         yield _relation_hook(relation, "departed", unit, departing=name if own else unit)
     if leaving:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+import uuid
 from typing import TYPE_CHECKING
 
 from minijuju import charm, errors, records, relations
@@ -102,7 +103,10 @@ def _place(
 ) -> None:
     number = instance.id.rsplit("/", 1)[1]
     if not declared.location:
-        location = f"/var/lib/juju/storage/{instance.name}/{number}"
+        place = f"{instance.name}/{number}"
+        if state.behaviour.storage_by_uuid:
+            place = str(uuid.uuid5(uuid.UUID(state.uuid), instance.id))
+        location = f"/var/lib/juju/storage/{place}"
     elif declared.multiple:
         location = f"{declared.location}/{instance.name}/{number}"
     else:
@@ -180,7 +184,7 @@ def detach(
     if not instance.owner:
         return
     unit = state.units[instance.owner]
-    if not instance.detachable:
+    if not instance.detachable and not state.behaviour.detaches_rootfs:
         raise errors.JujuError(
             f"cannot detach storage {instance.id}: storage is non-detachable (bound to machine "
             f"{instance.machine})"

@@ -17,7 +17,7 @@ import types
 import typing
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from minijuju import records
+from minijuju import behaviour, records
 
 if TYPE_CHECKING:
     import pathlib
@@ -167,6 +167,11 @@ class ModelState:
     def model(self) -> records.Model:
         """The model's own record."""
         return self.store.models[self.uuid]
+
+    @property
+    def behaviour(self) -> behaviour.Behaviour:
+        """Which Juju the model is."""
+        return behaviour.of(self.model.agent_version)
 
     @property
     def name(self) -> str:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from minijuju import store
 
-VERSION = "3.6.14"
 CONTROLLER = "minijuju"
 CLOUD = "localhost"
 REGION = "localhost"
@@ -90,7 +89,7 @@ def status(state: store.ModelState, controller: Any = None) -> dict[str, Any]:
             "controller": CONTROLLER,
             "cloud": CLOUD,
             "region": REGION,
-            "version": VERSION,
+            "version": state.behaviour.version,
             "model-status": {
                 "current": "available" if state.model.life == records.ALIVE else "destroying",
                 "since": moment(state.model.created),
@@ -103,6 +102,8 @@ def status(state: store.ModelState, controller: Any = None) -> dict[str, Any]:
             for application in state.applications
         },
     }
+    for field in state.behaviour.status_lacks:
+        shown["model"].pop(field, None)
     if len(state.storage):
         shown["storage"] = storage(state)
     shown["controller"] = {"timestamp": moment(time.time())[12:]}
@@ -111,13 +112,15 @@ def status(state: store.ModelState, controller: Any = None) -> dict[str, Any]:
 
 def machines(state: store.ModelState, controller: Any = None) -> dict[str, Any]:
     """The ``machines`` of the status."""
-    return {machine.id: _machine_status(machine) for machine in state.machines}
+    return {machine.id: _machine_status(state, machine) for machine in state.machines}
 
 
-def _machine_status(machine: records.MachineRecord) -> dict[str, Any]:
+def _machine_status(state: store.ModelState, machine: records.MachineRecord) -> dict[str, Any]:
+    lacks = state.behaviour.status_lacks
+    version = "" if "agent-version-of-machines" in lacks else state.behaviour.version
     addresses = [machine.address] if machine.address else []
     shown: dict[str, Any] = {
-        "juju-status": _shown(machine.agent, version=VERSION, life=_life(machine.life)),
+        "juju-status": _shown(machine.agent, version=version, life=_life(machine.life)),
         "hostname": machine.hostname,
         "dns-name": machine.address,
         "ip-addresses": addresses,
@@ -130,17 +133,25 @@ def _machine_status(machine: records.MachineRecord) -> dict[str, Any]:
             "host0": {
                 "ip-addresses": addresses,
                 "mac-address": "",
+                "gateway": machine.gateway,
                 "is-up": machine.agent.current == "started",
                 "space": "alpha",
             }
         },
-        "constraints": " ".join(f"{key}={value}" for key, value in machine.constraints.items()),
+        "constraints": " ".join(
+            f"{key}={value}"
+            for key, value in {"arch": system.architecture(), **machine.constraints}.items()
+        ),
         "hardware": f"arch={system.architecture()} cores={os.cpu_count() or 1} "
         "virt-type=container",
     }
     if not addresses:
         del shown["network-interfaces"]
-    return {key: value for key, value in shown.items() if value not in ("", [])}
+    if state.behaviour.status_life:
+        shown["life"] = machine.life
+    return {
+        key: value for key, value in shown.items() if value not in ("", []) and key not in lacks
+    }
 
 
 def _life(life: str) -> str:
@@ -164,7 +175,7 @@ def _application_status(
         "charm-rev": charm.revision,
         "charm-version": _charm_version(charm.directory),
         "exposed": application.exposed,
-        "life": _life(application.life),
+        "life": application.life if state.behaviour.status_life else _life(application.life),
         "application-status": _shown(application_state(state, application)),
         "relations": _relations(state, application.name),
         "subordinate-to": _principals(state, application),
@@ -172,7 +183,7 @@ def _application_status(
         if application.subordinate
         else {unit.name: _unit_status(state, unit) for unit in units},
         "version": version,
-        "endpoint-bindings": _bindings(application, metadata),
+        "endpoint-bindings": _bindings(state, application, metadata),
     }
     return {key: value for key, value in shown.items() if value not in ("", [], {})}
 
@@ -183,8 +194,11 @@ def _charm_version(directory: str) -> str:
     return file.read_text().strip() if file.exists() else ""
 
 
-def _bindings(application: records.Application, metadata: dict[str, Any]) -> dict[str, str]:
-    names = [
+def _bindings(
+    state: store.ModelState, application: records.Application, metadata: dict[str, Any]
+) -> dict[str, str]:
+    implicit = ["juju-info"] if state.behaviour.binds_juju_info else []
+    names = implicit + [
         name
         for section in ("provides", "requires", "peers", "extra-bindings")
         for name in metadata.get(section) or {}
@@ -273,8 +287,8 @@ def _unit_status(state: store.ModelState, unit: records.Unit) -> dict[str, Any]:
     machine = state.machines.get(unit.machine)
     shown: dict[str, Any] = {
         "workload-status": _shown(workload_state(state, unit)),
-        "juju-status": _shown(_agent_state(state, unit), version=VERSION),
-        "life": _life(unit.life),
+        "juju-status": _shown(_agent_state(state, unit), version=state.behaviour.version),
+        "life": unit.life if state.behaviour.status_life else _life(unit.life),
         "leader": application.lease.holder == unit.name,
         "upgrading-from": unit.charm_url
         if unit.charm_url and unit.charm_url != application.charm_url
@@ -323,7 +337,7 @@ def storage(state: store.ModelState, controller: Any = None) -> dict[str, Any]:
             "kind": instance.kind,
             "life": _life(instance.life) or records.ALIVE,
             "status": {"current": current, "since": moment(instance.since)},
-            "persistent": instance.detachable,
+            "persistent": instance.detachable and state.behaviour.persistent,
         }
         filesystem: dict[str, Any] = {
             "provider-id": instance.id,
@@ -501,7 +515,7 @@ def _model(state: store.ModelState) -> dict[str, Any]:
         "life": model.life,
         "status": {"current": "available", "since": moment(model.created)},
         "machines": {machine.id: {"cores": os.cpu_count() or 1} for machine in state.machines},
-        "agent-version": VERSION,
+        "agent-version": state.behaviour.version,
     }
 
 
@@ -626,7 +640,7 @@ def show_application(
             "exposed": record.exposed,
             "remote": False,
             "life": record.life,
-            "endpoint-bindings": _bindings(record, metadata),
+            "endpoint-bindings": _bindings(state, record, metadata),
             "units": {
                 unit.name: _one_unit(state, unit, app=True) for unit in state.units_of(name)
             },

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import jubilant
 import pytest
 
+from integration import entering
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -39,13 +41,14 @@ def easyrsa_charm(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 @pytest.fixture
-def juju_model(juju_binary: pathlib.Path) -> Callable[[], contextlib.AbstractContextManager]:
+def juju_model(on_minijuju: bool) -> Callable[[], contextlib.AbstractContextManager]:
     """A model of a test's own: `with juju_model() as juju`; destroyed at the end."""
 
     @contextlib.contextmanager
     def model() -> Iterator[jubilant.Juju]:
         with jubilant.temp_model() as juju:
             juju.wait_timeout = 300
+            entering.admit(juju, on_minijuju)
             yield juju
 
     return model

@@ -27,6 +27,12 @@ def probe(pack_charm: Callable[..., pathlib.Path], charms: pathlib.Path) -> path
 
 
 @pytest.fixture(scope="session")
+def next_probe(pack_charm: Callable[..., pathlib.Path], charms: pathlib.Path) -> pathlib.Path:
+    """A later version of the probe: a file less, and no endpoint more."""
+    return pack_charm(charms / "probe", files={"version-of-probe": "2\n"})
+
+
+@pytest.fixture(scope="session")
 def second_probe(pack_charm: Callable[..., pathlib.Path], charms: pathlib.Path) -> pathlib.Path:
     """A later version of the probe: a file less, an endpoint more."""
     return pack_charm(

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import jubilant
 import pytest
 
+from minijuju import behaviour
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
@@ -136,6 +138,7 @@ class Prober:
     def __init__(self, juju: jubilant.Juju, on_minijuju: bool) -> None:
         self.juju = juju
         self.on_minijuju = on_minijuju
+        self.behaviour = behaviour.of(juju.status().model.version)
         self._known: dict[str, Event] = {}
 
     # -- reading

@@ -16,6 +16,8 @@ APP = "lead"
 LEASE_SECONDS = 6
 """The lease's term on minijuju; 60 s elsewhere."""
 ELECTION_SECONDS = 180
+RELEASE_SECONDS = 55
+"""A lease that is given up is taken within this, a lease that runs out is not (60 s)."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -69,7 +71,7 @@ def test_trap_12_given_a_leader_when_removed_then_it_leads_to_its_end_and_then_a
     assert all(event.leader for event in teardown)
     assert elected.unit != old
     assert elected.begin > (teardown[-1].end or 0)
-    assert elected.begin - (teardown[-1].end or 0) < 30
+    assert elected.begin - (teardown[-1].end or 0) < RELEASE_SECONDS
     prober.settle()
     assert prober.leader(APP) == elected.unit
 
@@ -167,7 +169,7 @@ def test_trap_35_given_a_dead_machine_when_its_unit_is_removed_then_only_force_e
     assert prober.events(APP, after=mark) == []
     prober.juju.cli("remove-unit", "--no-prompt", "--force", "--no-wait", dead)
     prober.gone(dead, timeout=ELECTION_SECONDS)
-    for unit in prober.units(APP):
+    for unit in prober.units(APP) if prober.behaviour.peer_departed else ():
         departed = prober.expect(unit, "mates-relation-departed", mark)
         assert departed.env["JUJU_REMOTE_UNIT"] == departed.env["JUJU_DEPARTING_UNIT"] == dead
     assert prober.events(dead, after=mark) == []

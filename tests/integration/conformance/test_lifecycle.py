@@ -13,6 +13,7 @@ import pytest
 
 from integration import packing
 from integration.conformance import prober as probers
+from minijuju import behaviour
 
 if TYPE_CHECKING:
     import pathlib
@@ -34,7 +35,9 @@ ALWAYS = {
     *("LANG", "TERM"),
 }
 """Variables of every dispatch."""
-SOMETIMES = {"JUJU_SLA", "JUJU_METER_STATUS", "JUJU_METER_INFO", "no_proxy", "NO_PROXY"}
+SOMETIMES = {"no_proxy", "NO_PROXY"}.union(
+    *(dict(juju.variables) for juju in behaviour.BEHAVIOURS.values())
+)
 """What some versions or configurations add."""
 
 
@@ -255,12 +258,12 @@ def test_trap_44_given_same_config_when_set_then_no_hook_but_a_resource_upgrades
 
 
 def test_trap_20_given_a_new_revision_when_refreshed_then_files_merge_and_start_is_not_run(
-    prober: probers.Prober, second_probe: pathlib.Path
+    prober: probers.Prober, next_probe: pathlib.Path
 ) -> None:
     prober.shell(UNIT, f"echo mine > {CHARM_DIR}/left-by-hand")
     mark = prober.mark()
     before = prober.juju.status().apps[APP].charm_rev
-    prober.juju.refresh(APP, path=second_probe)
+    prober.juju.refresh(APP, path=next_probe)
     prober.expect(UNIT, "config-changed", mark)
     prober.settle()
     events = prober.events(UNIT, after=mark)

@@ -110,9 +110,12 @@ def test_given_an_endpoint_with_a_limit_when_exceeded_then_refused(
 def test_given_unknown_names_when_used_then_refused(prober: probers.Prober) -> None:
     with probers.refused() as text:
         prober.juju.integrate("one:source", "nobody:sink")
-    assert 'application "nobody" not found' in text[0]
+    assert prober.behaviour.no_application.format("nobody", "nobody:sink") in text[0]
     with probers.refused():
         prober.juju.integrate("one:nothing", "two:sink")
+    with probers.refused() as text:
+        prober.juju.integrate("one:source", "two:solo")
+    assert prober.behaviour.no_match in text[0]
     with probers.refused():
         prober.juju.remove_relation("one:source", "two:sink")
     with probers.refused() as text:
@@ -246,6 +249,33 @@ def test_given_a_subordinate_when_deployed_with_units_then_refused(
     assert prober.juju.status().apps["aside"].units == {}
     with probers.refused():
         prober.juju.add_unit("aside")
+
+
+@pytest.mark.minijuju  # elsewhere these work
+@pytest.mark.parametrize(
+    "line",
+    [
+        "deploy postgresql",
+        "deploy ./bundle.yaml --overlay more.yaml",
+        "offer one:source",
+        "consume admin/other.one",
+        "add-cloud mist",
+        "add-credential mist",
+        "suspend-relation 1",
+        "retry-provisioning 0",
+        "set-constraints one mem=1G",
+        "add-machine lxd:0",
+        "add-unit one --to zone=here",
+    ],
+)
+def test_given_what_minijuju_lacks_when_asked_for_then_one_sentence_refuses(
+    prober: probers.Prober, line: str
+) -> None:
+    with_model = not line.startswith(("offer", "add-cloud", "add-credential"))
+    with probers.refused() as text:
+        prober.juju.cli(*line.split(), include_model=with_model)
+    assert text[0].startswith("ERROR ")
+    assert text[0].count("\n") == 1
 
 
 def test_given_model_settings_when_changed_then_they_show(prober: probers.Prober) -> None:

@@ -224,7 +224,8 @@ def test_given_a_own_app_bag_when_read_then_only_the_leader_may_except_among_pee
     words = ("relation-get", "--format=json", "--app")
     assert prober.ask(leader, *words, "-r", source, "-", NEAR)["greeting"] == "hello"
     code, _, error = prober.tool(other, *words, "-r", source, "-", NEAR)
-    assert (code, "permission denied" in error) == (1, True)
+    if not prober.behaviour.own_app_bag:
+        assert (code, "permission denied" in error) == (1, True)
     assert prober.ask(other, *words, "-r", mates, "-", NEAR)["told"] == "everyone"
     code, _, error = prober.tool(other, "relation-set", "--app", "-r", mates, "a=b")
     assert (code, error.strip()) == (1, "ERROR cannot write relation settings")
@@ -251,6 +252,8 @@ def test_trap_18_given_a_stopped_agent_when_data_changed_often_then_it_learns_th
 def test_trap_39_given_a_new_endpoint_when_not_yet_upgraded_then_its_hooks_wait(
     prober: probers.Prober, second_probe: pathlib.Path
 ) -> None:
+    if not prober.behaviour.new_endpoints:
+        pytest.skip("this Juju refuses a charm with a new endpoint")
     stuck, *_ = prober.others(FAR, prober.leader(FAR))
     prober.plan_in(stuck, config_changed=[{"exit": 1}])
     prober.juju.config(FAR, {"text": "thirty-nine"})
@@ -322,9 +325,12 @@ def test_trap_10_given_a_removed_unit_when_it_tears_down_then_peers_learn_last_o
         if event.name == "source-relation-departed":
             assert event.begin > ends["sink-relation-broken"]
     for survivor in prober.units(FAR):
-        (departed,) = [
+        told = [
             event for event in _of(events, survivor, "mates") if event.name.endswith("departed")
         ]
+        if not told and not prober.behaviour.peer_departed:
+            continue
+        (departed,) = told
         assert departed.begin > ends["remove"]
         assert departed.remote["ingress-address"]
 
@@ -418,7 +424,7 @@ def test_given_relations_when_related_wrongly_then_the_command_line_refuses(
     assert "already exists" in text[0]
     with probers.refused() as text:
         prober.juju.integrate(f"{NEAR}:single", f"{FAR}:sink")
-    assert "no relations found" in text[0]
+    assert prober.behaviour.no_match in text[0]
     with probers.refused() as text:
         prober.juju.integrate(NEAR, FAR)
     assert "ambiguous relation" in text[0]

@@ -47,7 +47,7 @@ def test_trap_27_given_no_relation_when_asked_then_network_goal_and_address_answ
     assert prober.tool(UNIT, "unit-get", "private-address")[1].strip() == address
     assert prober.juju.show_unit(UNIT).public_address
     code, _, error = prober.tool(UNIT, "network-get", "--format=json", "nowhere")
-    assert (code, 'endpoint "nowhere" not valid' in error) == (1, True)
+    assert (code, prober.behaviour.no_network.format("nowhere") in error) == (1, True)
     goal = prober.ask(UNIT, "goal-state", "--format=json")
     assert set(goal) == {"units", "relations"}
     assert set(goal["units"]) == {UNIT}
@@ -148,6 +148,7 @@ def test_trap_31_given_a_script_that_fails_when_run_then_exit_1_with_the_results
 def test_trap_31_given_bad_parameters_when_run_then_nothing_is_scheduled(
     prober: probers.Prober, action: str, params: dict[str, object] | None
 ) -> None:
+    """Where they are checked in the unit alone, the script is not run either."""
     mark = prober.mark()
     with pytest.raises((ValueError, jubilant.TaskError)):
         prober.juju.run(UNIT, action, params)
@@ -157,6 +158,7 @@ def test_trap_31_given_bad_parameters_when_run_then_nothing_is_scheduled(
 def test_trap_32_given_results_when_shown_then_text_nested_by_dots_and_log_has_times(
     prober: probers.Prober,
 ) -> None:
+    nested = {"nested": {"deep": [1, True, "x"]}} if prober.behaviour.object_parameters else {}
     task = prober.juju.run(
         UNIT,
         "do",
@@ -170,7 +172,7 @@ def test_trap_32_given_results_when_shown_then_text_nested_by_dots_and_log_has_t
                     ["action-get", "--format=json"],
                 ]
             ),
-            "nested": {"deep": [1, True, "x"]},
+            **nested,
         },
     )
     assert task.results["outer"] == {"inner": "1", "other": "two"}
@@ -180,7 +182,7 @@ def test_trap_32_given_results_when_shown_then_text_nested_by_dots_and_log_has_t
     assert calls[3]["code"] != 0
     params = json.loads(calls[4]["out"])
     assert params["fallback"] == "from-the-schema"
-    assert params["nested"] == {"deep": [1, True, "x"]}
+    assert params.items() >= nested.items()
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d.* half way", task.log[0])
 
 
@@ -292,7 +294,7 @@ def test_given_charm_state_when_the_script_fails_then_what_it_set_is_not_kept(
         prober.do(UNIT, ["state-set", "kept=two"], {"exit": 1})
     assert prober.ask(UNIT, "state-get", "--format=json", "kept") == "one"
     calls = prober.do(UNIT, ["state-delete", "kept"], ["state-get", "--format=json"])
-    assert json.loads(calls[1]["out"]) == {}
+    assert json.loads(calls[1]["out"]) == json.loads(prober.behaviour.no_state)
 
 
 def test_given_a_task_when_cancelled_then_it_ends_and_the_next_runs(
@@ -309,7 +311,7 @@ def test_given_a_task_when_cancelled_then_it_ends_and_the_next_runs(
         json.loads(prober.juju.cli("show-task", one, "--format", "json"))["status"]
         for one in (task, waiting)
     ]
-    assert shown[0] in ("aborted", "failed", "cancelled")
+    assert shown[0] in (prober.behaviour.cancelled, "failed", "cancelled")
     assert shown[1] == "cancelled"
     assert len(prober.names(UNIT, after=mark)) == 2
 
@@ -342,9 +344,12 @@ def test_trap_43_given_two_units_on_a_machine_when_used_then_they_share_it(
     prober.shell(UNIT, "echo common > /srv/common")
     assert prober.shell(MATE, "cat /srv/common").strip() == "common"
     prober.do(UNIT, ["open-port", "7000"])
-    with pytest.raises(jubilant.TaskError):
+    if prober.behaviour.shared_ports:
         prober.do(MATE, ["open-port", "7000"])
-    assert "7000/tcp" not in prober.units()[MATE].open_ports
+    else:
+        with pytest.raises(jubilant.TaskError):
+            prober.do(MATE, ["open-port", "7000"])
+        assert "7000/tcp" not in prober.units()[MATE].open_ports
     prober.do(STRANGER, ["open-port", "7000"])
 
 

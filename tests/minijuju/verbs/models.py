@@ -10,12 +10,12 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
-from minijuju import argv, context, daemon, errors, formats
+from minijuju import argv, behaviour, context, daemon, errors, formats
 
 if TYPE_CHECKING:
     import pathlib
 
-VERSION = "3.6.14"
+CLIENT_VERSION = behaviour.of(behaviour.DEFAULT).version
 GIT_COMMIT = "minijuju"
 OWN_FILES = ("models", "storage", "state.db*", "daemon.log", "lock", "pid", "socket")
 """What a controller makes in its home."""
@@ -165,6 +165,7 @@ def models(ctx: context.Context) -> int:
 def controllers(ctx: context.Context) -> int:
     """``controllers``."""
     current = ctx.plain("switch", model="")
+    version = ctx.plain("bootstrap")
     entry = {
         "current-model": f"admin/{current}" if current else "",
         "user": "admin",
@@ -172,11 +173,11 @@ def controllers(ctx: context.Context) -> int:
         "uuid": "6d696e69-6a75-4a75-8000-000000000000",
         "cloud": "localhost",
         "region": "localhost",
-        "agent-version": VERSION,
+        "agent-version": version,
     }
     data = {"controllers": {"minijuju": entry}, "current-controller": "minijuju"}
     header = ["Controller", "Model", "User", "Access", "Cloud/Region", "Version"]
-    row = ["minijuju*", current or "-", "admin", "superuser", "localhost/localhost", VERSION]
+    row = ["minijuju*", current or "-", "admin", "superuser", "localhost/localhost", version]
     return ctx.emit(data, formats.table(header, [row]), "tabular")
 
 
@@ -192,7 +193,7 @@ def version(ctx: context.Context) -> int:
     """``version [--all]``."""
     from minijuju import system
 
-    text = f"{VERSION}-ubuntu-{system.architecture()}"
+    text = f"{CLIENT_VERSION}-ubuntu-{system.architecture()}"
     if not ctx.flags.on("all"):
         form = ctx.flags.text("format", "smart")
         print(json.dumps(text) if form == "json" else text)
@@ -208,8 +209,19 @@ def version(ctx: context.Context) -> int:
 
 
 def ssh_key(ctx: context.Context) -> int:
-    """``add-ssh-key`` and ``remove-ssh-key``: machines are entered without keys."""
+    """``add-ssh-key`` and ``remove-ssh-key``; without any, Juju 4 lets nobody in."""
     ctx.at_least(1, "keys")
+    adding = ctx.verb == "add-ssh-key"
+    ctx.call("ssh-keys", add=ctx.words if adding else [], remove=[] if adding else ctx.words)
+    return 0
+
+
+def bootstrap(ctx: context.Context) -> int:
+    """``bootstrap [CLOUD [CONTROLLER]] --agent-version 3.6|4.0``: the Juju of new models."""
+    ctx.at_most(2)
+    require_host()
+    version = ctx.plain("bootstrap", version=ctx.flags.text("agent-version"))
+    context.say(f"New models of this controller are Juju {version}")
     return 0
 
 
