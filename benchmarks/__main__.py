@@ -16,6 +16,7 @@ from benchmarks import (
     gaps,
     hooks,
     joining,
+    minijuju_speed,
     restoring,
     returning,
 )
@@ -34,6 +35,8 @@ BENCHES: dict[str, Callable[[], Iterator[bench.Figure]]] = {
     "h": backing_up.measure,
     "i": returning.measure,
     "j": returning.measure,
+    "k": minijuju_speed.measure,
+    "l": minijuju_speed.measure,
 }
 
 
