@@ -16,7 +16,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "integration" / "char
 
 from integration.charm.conftest import easyrsa_charm, etcd_charm, juju_model  # noqa: F401
 from integration.conftest import *  # noqa: F403
-from integration.conftest import _skip_elsewhere  # noqa: F401
+from integration.conftest import _agent_version, _skip_elsewhere  # noqa: F401
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ pytest-jubilant's own; here we put the chosen binary on PATH under the name ``ju
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 import shutil
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import jubilant
 import pytest
 
-from integration import entering, packing
+from integration import entering, hurting, packing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,14 +72,7 @@ def _scripts() -> str:
 @pytest.fixture(scope="session")
 def on_minijuju(juju_binary: pathlib.Path) -> bool:
     """Whether the Juju under test is minijuju."""
-    told = subprocess.run(
-        [juju_binary, "version", "--all", "--format", "json"],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    return json.loads(told.stdout).get("git-commit") == "minijuju"
+    return hurting.on_minijuju()
 
 
 @pytest.fixture(scope="session", autouse=True)

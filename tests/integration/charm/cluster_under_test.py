@@ -16,6 +16,8 @@ from typing import Any
 import jubilant
 import load as load_
 
+from integration import hurting
+
 TLS = "/etc/etcd/tls/client"
 ETCDCTL = (
     "ETCDCTL_API=3 etcdctl --dial-timeout=3s --command-timeout=8s "
@@ -209,16 +211,16 @@ class Cluster:
         return [f"https://{known[unit].public_address}:2379" for unit in units or known]
 
     def kill(self, *units: str) -> None:
-        """Cut the power of the units' machines (minijuju only)."""
+        """Cut the power of the units' machines."""
         self._chaos("kill", *units)
 
     def start(self, *units: str) -> None:
-        """Give the units' machines their power back (minijuju only)."""
+        """Give the units' machines their power back."""
         self._chaos("start", *units)
 
     def _chaos(self, verb: str, *units: str) -> None:
         known = self.units()
-        self.juju.cli("chaos", verb, *(known[unit].machine for unit in units))
+        hurting.hurt(self.juju, verb, *(known[unit].machine for unit in units))
 
     def remove_dead(self, *units: str) -> None:
         """Tell Juju that the machines of these units do not come back, and wait until it knows."""

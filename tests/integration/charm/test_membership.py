@@ -38,7 +38,6 @@ def test_given_one_unit_when_it_grows_and_shrinks_then_no_acknowledged_write_is_
     assert cluster.failed_hooks() == []
 
 
-@pytest.mark.minijuju
 def test_given_a_dead_machine_when_its_unit_is_forced_out_then_a_new_one_replaces_it(
     cluster: Cluster, tmp_path: pathlib.Path
 ):
@@ -113,7 +112,6 @@ def test_given_every_etcd_is_killed_at_once_when_they_are_back_then_nothing_is_l
     cluster.check(3, load)
 
 
-@pytest.mark.minijuju
 def test_given_all_machines_lose_power_when_they_are_up_again_then_the_cluster_is_as_it_was(
     cluster: Cluster, tmp_path: pathlib.Path
 ):
@@ -127,7 +125,6 @@ def test_given_all_machines_lose_power_when_they_are_up_again_then_the_cluster_i
     assert {member["ID"] for member in cluster.members(cluster.leader())["members"]} == before
 
 
-@pytest.mark.minijuju
 def test_given_the_majority_gone_when_recover_is_run_then_the_loss_is_the_announced_one(
     cluster: Cluster, tmp_path: pathlib.Path
 ):

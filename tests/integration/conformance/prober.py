@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jubilant
 import pytest
 
+from integration import hurting
 from minijuju import behaviour
 
 if TYPE_CHECKING:
@@ -296,6 +297,22 @@ class Prober:
         """Run a shell command as root in a unit's or machine's machine, outside any hook."""
         return self.juju.cli("ssh", target, "sudo", "bash", "-c", f"'{command}'")
 
+    @staticmethod
+    def gate(name: str) -> str:
+        """A step that waits until `open` is called."""
+        return f"until [ -e /run/probe-{name} ]; do sleep 0.1; done"
+
+    def open(self, unit: str, name: str) -> None:
+        """Let a unit pass a gate, as soon as its machine can be entered."""
+
+        def passed() -> bool:
+            with contextlib.suppress(jubilant.CLIError):
+                self.shell(unit, f"touch /run/probe-{name}")
+                return True
+            return False
+
+        self.until(passed, f"{unit} can be entered", BOOT_PATIENCE)
+
     def machine(self, unit: str) -> str:
         """The machine of a unit."""
         return self.units()[unit].machine
@@ -303,19 +320,8 @@ class Prober:
     # -- hurting
 
     def chaos(self, action: str, machine: str) -> None:
-        """Kill, start, pause, resume or reboot a machine: by minijuju, or by lxc."""
-        if self.on_minijuju:
-            self.juju.cli("chaos", action, machine)
-            return
-        instance = self.juju.status().machines[machine].instance_id
-        words = {
-            "kill": ("stop", "--force"),
-            "start": ("start",),
-            "pause": ("pause",),
-            "resume": ("start",),
-            "reboot": ("restart",),
-        }[action]
-        subprocess.run(["lxc", *words, instance], check=True, timeout=120)
+        """Kill, start, pause, resume or reboot a machine."""
+        hurting.hurt(self.juju, action, machine)
 
 
 def _idle(status: jubilant.Status) -> bool:

@@ -98,7 +98,7 @@ def test_trap_13_given_leadership_lost_within_a_hook_when_it_ends_then_its_app_w
     relation = _mates(prober, old)
     steps = [
         ["relation-set", "--app", "-r", relation, "stolen=yes"],
-        {"sleep": 4},
+        prober.gate("thirteen"),
         ["is-leader", "--format=json"],
     ]
     prober.plan_in(old, config_changed=steps)
@@ -112,6 +112,7 @@ def test_trap_13_given_leadership_lost_within_a_hook_when_it_ends_then_its_app_w
         assert elected.unit != old
     finally:
         prober.chaos("resume", machine)
+    prober.open(old, "thirteen")
     first = prober.expect(old, "config-changed", mark)
     assert first.leader
     assert first.calls[0]["code"] == 0
