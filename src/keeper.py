@@ -44,6 +44,7 @@ _SWEEP = 3600.0  # seconds between two looks for what broken uploads left
 _PAUSE = 60.0  # seconds at most between two looks while nothing answers
 _WRITE = 15.0  # seconds after which numbers that always move are written down
 _VACANT = 4 * TTL  # seconds without a holder after which the leader takes it as well
+_SKEW = 60.0  # seconds that another unit's clock may be ahead
 _RECONNECT = 3600.0  # seconds after which certificates are read anew
 _ERRORS = (errors.EtcdError, refusals.RemoteError, OSError)
 
@@ -110,6 +111,9 @@ class Keeper:
             return min(wait, _PAUSE)
         except ValueError as error:
             self._say(now, role="blind", error=str(error))
+        except Exception as error:  # a loop that died could not tell
+            log.exception("unexpected")
+            self._fail(now, f"the keeper failed ({error!r}): see `journalctl -u etcd-keeper`")
         return _LOOK
 
     def close(self) -> None:
@@ -233,9 +237,13 @@ class Keeper:
         )
 
     def _newest(self) -> catalogs.Manifest | None:
-        """The newest backup of the cluster as it is now, not of what it was restored from."""
+        """The newest backup of the cluster as it is now, not of what it was restored from.
+
+        One from the future would let none be due until then.
+        """
+        latest = time.time() + _SKEW
         mine = (m for m in self._listing.manifests if m.cluster_id == self._cluster)
-        return next(mine, None)
+        return next((m for m in mine if m.taken_at <= latest), None)
 
     # Working, as the holder
 

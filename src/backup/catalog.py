@@ -19,6 +19,7 @@ import tempfile
 import time
 from typing import TYPE_CHECKING, Any, cast
 
+import outside
 from backup import refusals
 from backup import remote as remotes
 
@@ -29,10 +30,16 @@ FORMAT = 1
 SNAPSHOTS = "snapshots"
 SUFFIXES = {"": ".db", "zstd": ".db.zst", "gzip": ".db.gz"}
 LEFTOVER = 86400.0  # seconds after which a file without a manifest is no upload under way
-_ID = re.compile(r"\d{8}T\d{6}Z-g\d+-r\d+-[0-9a-f]{6}")
+_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-g[0-9]{1,20}-r[0-9]{1,20}-[0-9a-f]{6}")
+_NAMED = "????????T??????Z-g*-r*-??????.json"  # as rclone writes a pattern
+_LARGEST = 256 * 1024  # bytes of a manifest: a thousand members' names
+_LATEST = 32503680000.0  # seconds since the epoch: the year 3000
+_LONGEST = 100 * 86400.0  # seconds that taking a backup may last
+_MOST = 1 << 64  # above any number in it
+_TOLD = 50  # problems that are told one by one
 # rclone writes `.partial` first where a store can rename.
 _FILE = re.compile(
-    rf"({_ID.pattern})(\.db|\.db\.zst|\.db\.gz|\.json|\.[a-z.]+\.[0-9a-z]+\.partial)"
+    rf"({_ID.pattern})(\.db|\.db\.zst|\.db\.gz|\.json|\.[a-z.]{{1,20}}\.[0-9a-z]{{1,20}}\.partial)"
 )
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
@@ -106,18 +113,13 @@ class Manifest:
         Raises:
             ValueError: it is none, or a newer format's, in one sentence.
         """
-        try:
-            raw: Any = json.loads(text)
-        except ValueError as error:
-            raise ValueError("it is not JSON") from error
-        if not isinstance(raw, dict):
-            raise ValueError("it is not a manifest")
-        values = cast("dict[str, Any]", raw)
+        values = outside.json_object(text, _LARGEST, depth=4)
         if values.get("format") != FORMAT:
-            raise ValueError(f"its format {values.get('format')!r} is not the {FORMAT} known here")
+            named = repr(values.get("format"))[:40]
+            raise ValueError(f"its format {named} is not the {FORMAT} known here")
         try:
             manifest = cls(**{field.name: _field(values, field) for field in _FIELDS})
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (KeyError, ValueError) as error:
             raise ValueError(f"it lacks or garbles {error}") from error
         problem = _wrong(manifest)
         if problem:
@@ -126,6 +128,7 @@ class Manifest:
 
 
 _FIELDS = dataclasses.fields(Manifest)
+_LIMITS = {"taken_at": _LATEST, "proven_at": _LATEST, "duration": _LONGEST}
 
 
 def _field(values: Mapping[str, Any], field: dataclasses.Field[Any]) -> Any:
@@ -134,19 +137,36 @@ def _field(values: Mapping[str, Any], field: dataclasses.Field[Any]) -> Any:
     if name not in values and field.default is not dataclasses.MISSING:
         return field.default
     value = values[name]
-    try:
-        if name == "cluster_id":
-            return int(str(value), 16)
-        if name == "members":
-            return tuple(str(member) for member in value)
-        if name == "proven_at":
-            return None if value is None else float(value)
-        kind = {"int": int, "float": float, "str": str}[str(field.type)]
-        if isinstance(value, bool) or (kind is str) != isinstance(value, str):
-            raise ValueError(name)
-        return kind(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(name) from error
+    if name == "cluster_id":
+        if isinstance(value, str) and re.fullmatch(r"[0-9a-f]{1,16}", value):
+            return int(value, 16)
+    elif name == "members":
+        if isinstance(value, list):
+            return tuple(_text(name, member) for member in cast("list[Any]", value))
+    elif name == "proven_at":
+        return None if value is None else _number(name, value, float)
+    elif field.type == "str":
+        return _text(name, value)
+    else:
+        return _number(name, value, int if field.type == "int" else float)
+    raise ValueError(name)
+
+
+def _text(name: str, value: Any) -> str:
+    if isinstance(value, str) and len(value) <= 256 and value.isprintable():
+        return value
+    raise ValueError(name)
+
+
+def _number(name: str, value: Any, kind: type[int] | type[float]) -> int | float:
+    """A number that fits into what it is for."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole and (kind is int or not isinstance(value, float)):
+        raise ValueError(name)
+    least = -1 if name == "hash_compacted" else 0  # etcd's word for never
+    if not least <= value < _LIMITS.get(name, _MOST):
+        raise ValueError(name)
+    return kind(value)
 
 
 def _wrong(manifest: Manifest) -> str:
@@ -159,8 +179,6 @@ def _wrong(manifest: Manifest) -> str:
         return "it names a file that is not its own"
     if not _SHA256.fullmatch(manifest.sha256) or not _SHA256.fullmatch(manifest.stored_sha256):
         return "its sha256 is none"
-    if min(manifest.size, manifest.stored_size, manifest.revision, manifest.generation) < 0:
-        return "it has a negative size, revision or generation"
     return ""
 
 
@@ -261,7 +279,7 @@ def judge(entries: Iterable[remotes.Entry], texts: Mapping[str, str], now: float
     for name in sorted(there):
         match = _FILE.fullmatch(name)
         if not match:
-            problems.append(f"{name} is not a backup's: left alone")
+            problems.append(f"{outside.printable(name, 80)} is not a backup's: left alone")
         elif match[2] == ".json":
             try:
                 manifests.append(_listed(name, there, texts))
@@ -282,6 +300,8 @@ def judge(entries: Iterable[remotes.Entry], texts: Mapping[str, str], now: float
         else:
             problems.append(f"{name} has no manifest yet: an upload is under way, or broke off")
     manifests.sort(key=lambda m: (m.taken_at, m.id), reverse=True)
+    if len(problems) > _TOLD:
+        problems[_TOLD:] = [f"{len(problems) - _TOLD} more objects are not as they should be"]
     return Listing(tuple(manifests), tuple(problems), tuple(leftovers))
 
 
@@ -340,11 +360,11 @@ class Catalog:
         with tempfile.TemporaryDirectory(prefix="etcd-catalog-") as scratch:
             folder = self._cache or pathlib.Path(scratch)
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._snapshots.mirror("*.json", folder)
+            self._snapshots.mirror(_NAMED, folder, _LARGEST)
             names = {entry.name for entry in entries}
             texts: dict[str, str] = {}
-            for path in folder.glob("*.json"):
-                if path.name in names:
+            for path in folder.iterdir():
+                if path.name in names and path.stat().st_size <= _LARGEST:
                     texts[path.name] = path.read_text(errors="replace")
                 else:
                     path.unlink(missing_ok=True)
@@ -417,7 +437,8 @@ class Catalog:
                 refusals.Kind.NOT_FOUND, f"{wanted[:80]!r} is not the id of a backup"
             )
         try:
-            text = self._snapshots.get_bytes(f"{wanted}.json").decode(errors="replace")
+            found = self._snapshots.get_bytes(f"{wanted}.json", _LARGEST + 1)
+            text = found.decode(errors="replace")
             return Manifest.from_json(text)
         except ValueError as error:
             raise refusals.RemoteError(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import enum
-import json
 import re
 from typing import Any, cast
+
+import outside
 
 
 class Kind(enum.Enum):
@@ -140,6 +141,7 @@ def _reason(message: str) -> str:
         r"https response error StatusCode: \d+, RequestID: \S*, HostID: \S*,", "", message
     )
     message = re.sub(r"\s+(status code: \d+, )?request id: .*$", "", message)
+    message = outside.printable(message, len(message))
     return message if len(message) <= 240 else "... " + message[-236:]
 
 
@@ -148,12 +150,13 @@ def heard(line: str) -> tuple[int | None, str]:
     if not line.startswith("{"):
         return None, line.strip()
     try:
-        raw = cast("dict[str, Any]", json.loads(line))
-    except ValueError:
+        raw = outside.json_object(line)
+    except outside.OutsideError:
         return None, line.strip()
     stats = raw.get("stats")
     if isinstance(stats, dict):
-        return int(cast("dict[str, Any]", stats).get("bytes") or 0), ""
+        moved = cast("dict[str, Any]", stats).get("bytes")
+        return moved if isinstance(moved, int) else 0, ""
     if raw.get("level") in ("info", "debug"):
         return None, ""
     return None, str(raw.get("msg", "")).strip()

@@ -13,21 +13,21 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import json
 import os
 import re
 import secrets
 import selectors
-import subprocess
 import time
 from collections.abc import Callable, Generator
 from typing import IO, TYPE_CHECKING, Any, cast
 
+import outside
 import processes
 from backup import destination, refusals
 
 if TYPE_CHECKING:
     import pathlib
+    import subprocess
 
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all or 0 when unknown), about once a second."""
@@ -37,6 +37,10 @@ _STALL = 300.0  # seconds without one byte moved, after which a transfer is give
 _CONNECT = "15s"
 _IDLE = "60s"
 _LIMIT = 1 << 20
+_LISTING = 64 << 20  # bytes of a listing: some 300,000 objects
+_ENTRIES = 500_000
+_SAID = 64 * 1024  # bytes of rclone's last words
+_PATIENCE = 5  # objects that do not end
 _ATTEMPTS = 4  # connections for one download
 
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
@@ -244,8 +248,11 @@ class Remote:
             if progress:
                 progress(done, size or 0)
 
+        command = ["cat", "--offset", str(offset)]
+        if size is not None:  # one byte more shows that it is longer
+            command += ["--count", str(size - offset + 1)]
         self._transfer(
-            ["cat", "--offset", str(offset), self._path(name)],
+            [*command, self._path(name)],
             stdout=target.fileno(),
             moved=moved,
             tell=tell,
@@ -284,46 +291,66 @@ class Remote:
         command = ["lsjson", "--recursive", "--files-only", "--no-mimetype"]
         command += ["--use-server-modtime", self._path(prefix)]
         try:
-            raw = self._run(command, timeout=_SHORT * 4)
+            raw = self._run(command, timeout=_SHORT * 4, limit=_LISTING)
         except refusals.RemoteError as error:
             if error.kind is refusals.Kind.NOT_FOUND:
                 return ()
             raise
         try:
-            listed = cast("list[dict[str, Any]]", json.loads(raw))
-            return tuple(
-                sorted(
-                    (
-                        Entry(str(e["Path"]), int(e["Size"]), _seconds(str(e.get("ModTime", ""))))
-                        for e in listed
-                    ),
-                    key=lambda entry: entry.name,
-                )
-            )
-        except (KeyError, TypeError, ValueError) as error:
+            listed = outside.json_list(raw, _ENTRIES, _LISTING)
+            found = (_entry(e) for e in listed)
+            return tuple(sorted((e for e in found if e), key=lambda entry: entry.name))
+        except outside.OutsideError as error:
             raise refusals.RemoteError(
-                refusals.Kind.OTHER, f"the listing of {self.words} cannot be understood"
+                refusals.Kind.OTHER, f"the listing of {self.words} cannot be understood: {error}"
             ) from error
 
-    def mirror(self, pattern: str, local: pathlib.Path) -> None:
+    def mirror(self, pattern: str, local: pathlib.Path, largest: int) -> None:
         """Copy small objects directly in this folder to a local one, only those that changed.
 
         What cannot be read is not there afterwards, and is no error as long as others were.
 
         Args:
-            pattern: which names, such as `*.json`; at most 256 KiB each.
+            pattern: which names, such as `*.json`.
             local: where to; objects that are gone from the remote stay here.
+            largest: bytes; larger ones are left out, and so are those that do not end there.
 
         Raises:
             RemoteError: what is wrong, in one sentence.
         """
-        command = ["copy", "--include", f"/{pattern}", "--max-depth", "1", "--max-size", "256Ki"]
-        command += ["--checksum", "--transfers", "8", "--checkers", "8"]
+        endless: list[str] = []
+        while len(endless) < _PATIENCE:
+            longer = self._mirror(
+                self._mirroring(pattern, local, largest, endless), local, largest
+            )
+            if not longer:
+                return
+            endless.append(longer)
+        raise refusals.RemoteError(
+            refusals.Kind.CORRUPT, f"{self.words} sends objects that do not end"
+        )
+
+    def _mirror(self, command: list[str], local: pathlib.Path, largest: int) -> str:
+        """Copy once; the name of an object that did not end, "" for none."""
         try:
-            self._run([*command, self._path(""), str(local.absolute())], timeout=_SHORT * 4)
+            self._run(command, timeout=_SHORT * 4, check=lambda: _refuse_endless(local, largest))
+        except _EndlessError as error:
+            return error.name
         except refusals.RemoteError as error:
-            if error.kind not in (refusals.Kind.NOT_FOUND, refusals.Kind.CORRUPT):
+            lost = error.passing or not any(local.iterdir())
+            if lost and error.kind not in (refusals.Kind.NOT_FOUND, refusals.Kind.CORRUPT):
                 raise
+        return ""
+
+    def _mirroring(
+        self, pattern: str, local: pathlib.Path, largest: int, without: list[str]
+    ) -> list[str]:
+        command = ["copy", "--max-depth", "1", "--max-size", str(largest), "--checksum"]
+        command += ["--transfers", "8", "--checkers", "8"]
+        for name in without:
+            command += ["--filter", f"- /{name}"]
+        command += ["--filter", f"+ /{pattern}", "--filter", "- *"]
+        return [*command, self._path(""), str(local.absolute())]
 
     def delete(self, name: str) -> bool:
         """Delete one object; False when there was none.
@@ -364,27 +391,80 @@ class Remote:
         return _join(self.settings.path, name)
 
     def _run(
-        self, arguments: list[str], data: bytes | None = None, timeout: float = _SHORT
+        self,
+        arguments: list[str],
+        data: bytes = b"",
+        timeout: float = _SHORT,
+        limit: int = _LIMIT,
+        check: Callable[[], None] | None = None,
     ) -> bytes:
-        """Run rclone to its end and return what it printed."""
+        """Run rclone to its end and return what it printed, at most `limit` bytes.
+
+        Args:
+            arguments: what to do.
+            data: its standard input.
+            timeout: seconds.
+            limit: more is an error.
+            check: called several times a second; what it raises ends rclone.
+        """
         with self._prepared(arguments) as (command, descriptors, environment):
+            with _memory("input", data) as stdin:
+                os.lseek(stdin, 0, os.SEEK_SET)
+                try:
+                    process = processes.start(
+                        command,
+                        stdin=stdin,
+                        stdout=processes.PIPE,
+                        stderr=processes.PIPE,
+                        environment=environment,
+                        descriptors=descriptors,
+                    )
+                except OSError as error:
+                    raise self._no_tool(error) from error
             try:
-                done = processes.run_bytes(
-                    command,
-                    timeout,
-                    data=data or b"",
-                    environment=environment,
-                    descriptors=descriptors,
-                )
-            except subprocess.TimeoutExpired as error:
+                out, said = self._read(process, time.monotonic() + timeout, limit, check)
+                code = process.wait(timeout=30)
+            except TimeoutError as error:
                 raise refusals.RemoteError(
                     refusals.Kind.TIMEOUT, f"{self.words} did not answer within {timeout:.0f} s"
                 ) from error
-            except OSError as error:
-                raise self._no_tool(error) from error
-        if done.returncode:
-            raise self._refusal(done.returncode, done.stderr.decode(errors="replace"))
-        return done.stdout
+            finally:
+                _end(process)
+        if code:
+            raise self._refusal(code, said.decode(errors="replace"))
+        return out
+
+    def _read(
+        self,
+        process: subprocess.Popen[bytes],
+        until: float,
+        limit: int,
+        check: Callable[[], None] | None,
+    ) -> tuple[bytes, bytes]:
+        """Standard output, and the end of standard error, until both are closed."""
+        assert process.stdout and process.stderr  # noqa: S101
+        out, said = bytearray(), b""
+        with selectors.DefaultSelector() as selector:
+            for stream in (process.stdout, process.stderr):
+                selector.register(stream, selectors.EVENT_READ)
+            while selector.get_map():
+                for key, _ in selector.select(timeout=0.2):
+                    chunk = os.read(key.fd, 65536)
+                    if not chunk:
+                        selector.unregister(key.fileobj)
+                    elif key.fileobj is process.stderr:
+                        said = (said + chunk)[-_SAID:]
+                    else:
+                        out += chunk
+                if len(out) > limit:
+                    raise refusals.RemoteError(
+                        refusals.Kind.CORRUPT, f"{self.words} answers with more than {limit} bytes"
+                    )
+                if check:
+                    check()
+                if time.monotonic() > until:
+                    raise TimeoutError
+        return bytes(out), said
 
     def _transfer(
         self,
@@ -410,11 +490,7 @@ class Remote:
                 said = self._watch(process, moved, tell)
                 code = process.wait(timeout=30)
             finally:
-                if process.poll() is None:
-                    process.kill()
-                    process.wait()
-                if process.stderr:
-                    process.stderr.close()
+                _end(process)
         if code:
             raise self._refusal(code, said)
 
@@ -437,6 +513,7 @@ class Remote:
                     if not chunk:
                         return last
                     *lines, pending = (pending + chunk).split(b"\n")
+                    pending = pending[-_SAID:]
                     for line in lines:
                         stats, words = refusals.heard(line.decode(errors="replace"))
                         counted = counted if stats is None else stats
@@ -459,7 +536,7 @@ class Remote:
         """The command, the descriptors it inherits and its environment."""
         settings = self.settings
         with contextlib.ExitStack() as stack:
-            config = stack.enter_context(_memory("rclone", settings.config))
+            config = stack.enter_context(_memory("rclone", settings.config.encode()))
             descriptors = [config]
             command = [str(self._binary or rclone()), "--config", f"/proc/self/fd/{config}"]
             # Nothing is ever written there: the folder need not exist.
@@ -471,7 +548,7 @@ class Remote:
             if settings.bandwidth:
                 command += ["--bwlimit", settings.bandwidth]
             if settings.ca:
-                ca = stack.enter_context(_memory("ca", settings.ca + "\n"))
+                ca = stack.enter_context(_memory("ca", settings.ca.encode() + b"\n"))
                 descriptors.append(ca)
                 command += ["--ca-cert", f"/proc/self/fd/{ca}"]
             if self._client:
@@ -507,14 +584,62 @@ def _join(path: str, name: str) -> str:
     return path + name if path.endswith((":", "/")) else f"{path}/{name}"
 
 
+def _entry(raw: Any) -> Entry | None:
+    """One object of a listing, None when that can be none."""
+    if not isinstance(raw, dict):
+        return None
+    found = cast("dict[str, Any]", raw)
+    name, size = found.get("Path"), found.get("Size")
+    if not isinstance(name, str) or not isinstance(size, int) or not 0 < len(name) <= 4096:
+        return None
+    return Entry(name, size, _seconds(str(found.get("ModTime", ""))))
+
+
 def _seconds(stamp: str) -> float:
-    """RFC 3339, with up to nine digits after the point, as seconds since the epoch."""
-    match = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)", stamp)
+    """RFC 3339, with up to nine digits after the point, as seconds since the epoch; 0 if none."""
+    match = re.fullmatch(
+        r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]{1,9})?"
+        r"(Z|[+-][0-9]{2}:[0-9]{2})",
+        stamp,
+    )
     if not match:
         return 0.0
     zone = "+00:00" if match[3] == "Z" else match[3]
-    whole = datetime.datetime.fromisoformat(match[1] + zone).timestamp()
+    try:
+        whole = datetime.datetime.fromisoformat(match[1] + zone).timestamp()
+    except (ValueError, OverflowError):
+        return 0.0
     return whole + float(match[2] or 0)
+
+
+class _EndlessError(Exception):
+    """An object is longer than the remote's listing said.
+
+    Attributes:
+        name: its name.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+def _refuse_endless(folder: pathlib.Path, largest: int) -> None:
+    """Look whether a file that is being written grew beyond `largest` bytes, and remove it."""
+    with contextlib.suppress(FileNotFoundError):
+        for path in folder.iterdir():
+            if path.stat().st_size > largest:
+                path.unlink(missing_ok=True)
+                raise _EndlessError(re.sub(r"\.[0-9a-z]+\.partial$", "", path.name))
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+    for stream in (process.stdout, process.stderr):
+        if stream:
+            stream.close()
 
 
 def _environment(settings: destination.Settings) -> dict[str, str]:
@@ -532,12 +657,12 @@ def _environment(settings: destination.Settings) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _memory(name: str, text: str) -> Generator[int]:
+def _memory(name: str, content: bytes) -> Generator[int]:
     """A file in memory, gone with the processes that hold it."""
     descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
     try:
         with os.fdopen(os.dup(descriptor), "wb") as file:
-            file.write(text.encode())
+            file.write(content)
         yield descriptor
     finally:
         os.close(descriptor)
