@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import time
 import types
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import processes
 from etcd import errors, files, service
@@ -38,9 +38,7 @@ _PROBLEM = MEMORY / "install-problem"  # why etcd could not be installed
 _BEGUN = pathlib.Path("/var/lib/etcd-charm/installing")  # it outlives a reboot
 _INSTALL_WAIT = 900.0  # seconds that a hook waits for packages
 _PROGRAMS = ("etcd", "etcdctl", "etcdutl")
-_REQUIRED = ("etcd", "etcdctl")
 _TOOLS = ("rclone", "zstd")
-_LARGEST_PROGRAM = 512 * 1024 * 1024  # bytes; releases have 15 to 30 MiB
 _MARK = "release.sha256"
 
 write_file = files.write
@@ -251,7 +249,9 @@ def _install_release(tarball: pathlib.Path) -> bool:
     RELEASES.mkdir(parents=True, exist_ok=True)
     working = pathlib.Path(tempfile.mkdtemp(dir=RELEASES, prefix=".etcd-"))
     try:
-        unpack_release(tarball, working)
+        from etcd import release  # costly, and most hooks install nothing
+
+        release.unpack(tarball, working)
         try:
             version = service.version(working / "etcd")
         except errors.ToolError as error:
@@ -276,51 +276,6 @@ def _install_release(tarball: pathlib.Path) -> bool:
     _switch(service.INSTALLED, target)
     _link_commands()
     return True
-
-
-def unpack_release(tarball: pathlib.Path, folder: pathlib.Path) -> None:
-    """Unpack etcd's programs, and nothing else, from a release into a folder.
-
-    Only regular files called `etcd`, `etcdctl` or `etcdutl` are read; no path of the archive is
-    used, so it cannot write anywhere else.
-
-    Raises:
-        errors.InstallError: it is not a release of etcd.
-    """
-    import tarfile  # costly, and most hooks install nothing
-
-    found: set[str] = set()
-    try:
-        with tarfile.open(tarball, "r:*") as archive:
-            for entry in archive:
-                name = pathlib.PurePosixPath(entry.name).name
-                if name not in _PROGRAMS or not entry.isfile() or name in found:
-                    continue
-                if not 0 < entry.size <= _LARGEST_PROGRAM:
-                    raise errors.InstallError(
-                        f"the etcd resource holds a {name} of {entry.size} bytes, which is none; "
-                        "nothing was changed"
-                    )
-                content = archive.extractfile(entry)
-                if content is not None:
-                    _write_program(content, folder / name)
-                    found.add(name)
-    except (tarfile.TarError, EOFError, ValueError) as error:
-        raise errors.InstallError(
-            "the etcd resource is not a tar archive, or is damaged; nothing was changed"
-        ) from error
-    missing = [name for name in _REQUIRED if name not in found]
-    if missing:
-        raise errors.InstallError(
-            f"the etcd resource is not an etcd release: it has no {' and no '.join(missing)}; "
-            "nothing was changed"
-        )
-
-
-def _write_program(content: IO[bytes], path: pathlib.Path) -> None:
-    with path.open("wb") as file:
-        shutil.copyfileobj(content, file, 1024 * 1024)
-    path.chmod(0o755)
 
 
 def _link_commands() -> None:

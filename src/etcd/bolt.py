@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import mmap
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from etcd import wire
 
@@ -26,12 +26,24 @@ _PAGE = struct.Struct("<QHHI")
 _META = struct.Struct("<IIIIQQQQQQ")
 _BRANCH_ELEMENT = struct.Struct("<IIQ")
 _LEAF_ELEMENT = struct.Struct("<IIII")
+_ROOT = struct.Struct("<Q")
 _BRANCH, _LEAF, _BUCKET = 1, 2, 1
 _DEPTH = 40
 
 
 class FormatError(ValueError):
     """The file is not a bbolt file, or its pages contradict each other."""
+
+
+def _unpack(form: struct.Struct, data: mmap.mmap | bytes, at: int) -> tuple[Any, ...]:
+    """What stands at an offset.
+
+    Raises:
+        FormatError: it is outside the data.
+    """
+    if not 0 <= at <= len(data) - form.size:
+        raise FormatError("the file ends before one of its pages")
+    return form.unpack_from(data, at)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,13 +103,13 @@ class File:
 
     def bucket(self, name: bytes) -> Bucket | None:
         """The top-level bucket `name`, None when there is none."""
-        found = self._seek(self.meta.root * self.meta.page_size, name)
+        found = self._seek(self._page_offset(self.meta.root), name)
         if found is None or not found[0] & _BUCKET:
             return None
         at, size = found[2]
         if size < 16:
             raise FormatError("a bucket header is too short")
-        (root,) = struct.unpack_from("<Q", self._map, at)
+        (root,) = _unpack(_ROOT, self._map, at)
         return Bucket(at + 16 if root == 0 else self._page_offset(root))
 
     def get(self, bucket: Bucket | None, key: bytes) -> bytes | None:
@@ -126,25 +138,26 @@ class File:
         raise FormatError("the tree is too deep")
 
     def items(self, bucket: Bucket | None) -> Iterator[tuple[bytes, bytes]]:
-        """All keys with their values in order."""
+        """All keys with their values in order; each page is read once, as it is in a tree."""
         if bucket is not None:
-            yield from self._items(bucket.offset, 0)
+            yield from self._items(bucket.offset, set(), 0)
 
-    def _items(self, offset: int, depth: int) -> Iterator[tuple[bytes, bytes]]:
-        if depth > _DEPTH:
-            raise FormatError("the tree is too deep")
+    def _items(self, offset: int, seen: set[int], depth: int) -> Iterator[tuple[bytes, bytes]]:
+        if offset in seen or depth > _DEPTH:
+            raise FormatError("the tree is too deep, or has a page twice")
+        seen.add(offset)
         flags, count = self._header(offset)
         for index in range(count):
             if flags & _LEAF:
                 _, key, value = self._leaf(offset, index)
                 yield self._slice(*key), self._slice(*value)
             else:
-                yield from self._items(self._branch(offset, index)[1], depth + 1)
+                yield from self._items(self._branch(offset, index)[1], seen, depth + 1)
 
     def _read_meta(self) -> Meta:
         found: list[Meta] = []
         for offset in (0, 1024, 2048, 4096, 8192, 16384, 32768, 65536):
-            with contextlib.suppress(struct.error, FormatError):
+            with contextlib.suppress(FormatError):
                 meta = self._meta_at(offset)
                 if offset in (0, meta.page_size):
                     found.append(meta)
@@ -153,7 +166,7 @@ class File:
         return max(found, key=lambda meta: meta.transaction)
 
     def _meta_at(self, offset: int) -> Meta:
-        raw = _META.unpack_from(self._map, offset + _PAGE.size)
+        raw = _unpack(_META, self._map, offset + _PAGE.size)
         magic, version, page_size, _, root, _, _, pages, transaction, checksum = raw
         if magic != _MAGIC or version != 2 or page_size not in _PAGE_SIZES:
             raise FormatError("not a meta page")
@@ -168,25 +181,19 @@ class File:
         return page * self.meta.page_size
 
     def _header(self, offset: int) -> tuple[int, int]:
-        try:
-            _, flags, count, _ = _PAGE.unpack_from(self._map, offset)
-        except struct.error as error:
-            raise FormatError("the file ends before one of its pages") from error
+        _, flags, count, _ = _unpack(_PAGE, self._map, offset)
         if flags not in (_BRANCH, _LEAF):
             raise FormatError(f"unexpected page type {flags:#x}")
         return flags, count
 
     def _branch(self, offset: int, index: int) -> tuple[tuple[int, int], int]:
         at = offset + _PAGE.size + index * _BRANCH_ELEMENT.size
-        position, size, page = _BRANCH_ELEMENT.unpack_from(self._map, at)
+        position, size, page = _unpack(_BRANCH_ELEMENT, self._map, at)
         return (at + position, size), self._page_offset(page)
 
     def _leaf(self, offset: int, index: int) -> tuple[int, tuple[int, int], tuple[int, int]]:
         at = offset + _PAGE.size + index * _LEAF_ELEMENT.size
-        try:
-            flags, position, key, value = _LEAF_ELEMENT.unpack_from(self._map, at)
-        except struct.error as error:
-            raise FormatError("the file ends before one of its pages") from error
+        flags, position, key, value = _unpack(_LEAF_ELEMENT, self._map, at)
         return flags, (at + position, key), (at + position + key, value)
 
     def _slice(self, at: int, size: int) -> bytes:
@@ -271,6 +278,8 @@ def bump(path: pathlib.Path, amount: int) -> int:
     """
     with File(path) as file:
         new = revision(file) + amount
+    if new >= 1 << 63:  # etcd counts in signed numbers
+        raise FormatError(f"revision {new} is none")
     row = struct.pack(">QcQ", new, b"_", 0)
     _put(path, b"key", row, b"")
     _put(path, b"meta", b"scheduledCompactRev", row)
@@ -305,6 +314,8 @@ def _put(path: pathlib.Path, bucket: bytes, key: bytes, value: bytes) -> None:
     """Set one key of a bucket, its leaf rewritten where it is, or at the end of the file."""
     with path.open("r+b") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as content:
         with File(path) as file:
+            if len(file) < file.meta.size:
+                raise FormatError("the file is shorter than its meta page says")
             edit = _Edit(raw, content, file)
             edit.put(bucket, key, value)
         raw.flush()
@@ -320,8 +331,7 @@ class _Edit:
         self._meta = file.meta
 
     def put(self, bucket: bytes, key: bytes, value: bytes) -> None:
-        size = self._meta.page_size
-        root = self._leaf(self._meta.root * size)
+        root = self._elements(self._meta.root)
         header = next((e for e in root if e.key == bucket and e.flags & _BUCKET), None)
         if header is None or len(header.value) < 16:
             raise FormatError(f"there is no bucket {bucket.decode()}")
@@ -335,44 +345,51 @@ class _Edit:
             header.value = struct.pack("<QQ", page, sequence)
         self._finish(self._store(self._meta.root, root))
 
-    def _change(self, page: int, key: bytes, value: bytes) -> int:
+    def _change(self, page: int, key: bytes, value: bytes, depth: int = 0) -> int:
         """Put a key into the tree at `page`; answers where that page is now."""
-        size = self._meta.page_size
-        offset = page * size
-        flags, count = self._header(offset)
+        if depth > _DEPTH:
+            raise FormatError("the tree is too deep")
+        offset, flags, count, _ = self._page(page)
         if flags & _LEAF:
-            elements = self._leaf(offset)
+            elements = self._elements(page)
             _insert(elements, key, value)
             return self._store(page, elements)
+        if count == 0:
+            raise FormatError("a branch has no elements")
         chosen = 0
         for index in range(count):
             at = offset + _PAGE.size + index * _BRANCH_ELEMENT.size
-            position, length, _ = _BRANCH_ELEMENT.unpack_from(self._content, at)
+            position, length, _ = _unpack(_BRANCH_ELEMENT, self._content, at)
             if self._content[at + position : at + position + length] <= key:
                 chosen = index
         at = offset + _PAGE.size + chosen * _BRANCH_ELEMENT.size
-        position, length, child = _BRANCH_ELEMENT.unpack_from(self._content, at)
-        moved = self._change(child, key, value)
+        position, length, child = _unpack(_BRANCH_ELEMENT, self._content, at)
+        moved = self._change(child, key, value, depth + 1)
         self._write(at, _BRANCH_ELEMENT.pack(position, length, moved))
         return page
 
-    def _header(self, offset: int) -> tuple[int, int]:
-        _, flags, count, _ = _PAGE.unpack_from(self._content, offset)
+    def _page(self, page: int) -> tuple[int, int, int, int]:
+        """A page of the tree: its offset, flags, number of elements, and pages behind it."""
+        if not 0 < page < self._meta.pages:
+            raise FormatError(f"page {page} is outside the file")
+        offset = page * self._meta.page_size
+        _, flags, count, overflow = _unpack(_PAGE, self._content, offset)
         if flags not in (_BRANCH, _LEAF):
             raise FormatError(f"unexpected page type {flags:#x}")
-        return flags, count
+        if page + overflow >= self._meta.pages:
+            raise FormatError("a page is longer than the file")
+        return offset, flags, count, overflow
 
-    def _leaf(self, offset: int) -> list[_Element]:
-        flags, _ = self._header(offset)
+    def _elements(self, page: int) -> list[_Element]:
+        offset, flags, _, overflow = self._page(page)
         if flags != _LEAF:
             raise FormatError("the root is not a leaf")
-        _, _, _, overflow = _PAGE.unpack_from(self._content, offset)
         return _read_leaf(self._content[offset : offset + (overflow + 1) * self._meta.page_size])
 
     def _store(self, page: int, elements: list[_Element]) -> int:
         """Write a leaf to its place, or with one page more to the end of the file."""
         size = self._meta.page_size
-        _, _, _, overflow = _PAGE.unpack_from(self._content, page * size)
+        overflow = self._page(page)[3]
         data = _write_leaf(page, elements, overflow)
         if len(data) > (overflow + 1) * size:
             page, overflow = self._meta.pages, -(-len(data) // size) - 1
@@ -386,7 +403,7 @@ class _Edit:
         size = self._meta.page_size
         for page in (0, 1):
             at = page * size + _PAGE.size
-            fields = list(_META.unpack_from(self._content, at))
+            fields = list(_unpack(_META, self._content, at))
             fields[:5] = [_MAGIC, 2, size, 0, root]
             fields[7:9] = [self._meta.pages, self._meta.transaction + 1 + page]
             body = _META.pack(*fields)[:-8]
@@ -408,12 +425,21 @@ def _insert(elements: list[_Element], key: bytes, value: bytes) -> None:
 
 
 def _read_leaf(page: bytes) -> list[_Element]:
-    _, _, count, _ = _PAGE.unpack_from(page)
+    """The elements of a leaf, which together are no longer than it is.
+
+    Raises:
+        FormatError: they are, or one of them is outside.
+    """
+    _, _, count, _ = _unpack(_PAGE, page, 0)
     elements: list[_Element] = []
+    left = len(page)
     for index in range(count):
         at = _PAGE.size + index * _LEAF_ELEMENT.size
-        flags, position, key, value = _LEAF_ELEMENT.unpack_from(page, at)
+        flags, position, key, value = _unpack(_LEAF_ELEMENT, page, at)
         start = at + position
+        left -= _LEAF_ELEMENT.size + key + value
+        if start + key + value > len(page) or left < 0:
+            raise FormatError("the elements of a page are longer than the page")
         middle = start + key
         elements.append(_Element(flags, page[start:middle], page[middle : middle + value]))
     return elements

@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import json
 import os
 import shutil
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
+import outside
 import processes
 from etcd import answers, bolt, client, data, errors, files, scratch, service, wal
 
@@ -407,8 +407,8 @@ def _status(path: pathlib.Path) -> dict[str, Any]:
             raise
         raise errors.BadHashError(str(error)) from error
     try:
-        return dict(json.loads(completed.stdout))
-    except ValueError as error:
+        return outside.json_object(completed.stdout)
+    except outside.OutsideError as error:
         raise errors.ToolError(f"{path} could not be examined", completed.stdout) from error
 
 

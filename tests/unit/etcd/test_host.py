@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import pathlib
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 import host
 import processes
 from etcd import errors, service
+from etcd import release as release_
 
 SCRIPT = b'#!/bin/sh\necho "etcd Version: 3.5.99"\n'
 
@@ -100,9 +102,27 @@ def test_given_a_hostile_archive_when_unpacked_then_nothing_is_written_outside(t
     )
     folder = tmp_path / "deep" / "folder"
     folder.mkdir(parents=True)
-    host.unpack_release(tarball, folder)
+    release_.unpack(tarball, folder)
     assert sorted(p.name for p in folder.iterdir()) == ["etcd", "etcdctl"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["deep", "x.tar.gz"]
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.REGTYPE])
+def test_given_an_archive_that_unpacks_to_gigabytes_when_unpacked_then_refused(tmp_path, kind):
+    """One MiB of zeros in a header or a file that says to be of 8 GiB, and goes on."""
+    entry = tarfile.TarInfo("x")
+    entry.type, entry.size = kind, 8 << 30
+    packed = gzip.compress(b"\0" * (64 << 20), 1)
+    (tmp_path / "x.tar.gz").write_bytes(gzip.compress(entry.tobuf()) + packed)
+    with pytest.raises(errors.InstallError, match="nothing was changed"):
+        release_.unpack(tmp_path / "x.tar.gz", tmp_path)
+
+
+def test_given_an_archive_packed_otherwise_when_unpacked_then_it_says_so(tmp_path):
+    for mode in ("w:xz", "w:bz2"):
+        with pytest.raises(errors.InstallError, match="packed by gzip"):
+            release_.unpack(release(tmp_path / "x.tar", GOOD, mode), tmp_path)
+    release_.unpack(release(tmp_path / "x.tar", GOOD, "w:"), tmp_path)
 
 
 @pytest.fixture
