@@ -6,13 +6,14 @@ import functools
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import ops
 
 import act
 import admin_command
 import clients
+import outside
 import settings
 import snapshots
 from backup import create, manual, refusals
@@ -89,9 +90,9 @@ class Actions(ops.Object):
         @functools.wraps(handler)
         def answer(self: Actions, event: ops.ActionEvent) -> None:
             try:
-                event.set_results(handler(self, event))
+                event.set_results(_printable(handler(self, event)))
             except _REFUSALS as error:
-                event.fail(str(error))
+                event.fail(outside.printable(str(error)))
 
         return answer
 
@@ -117,7 +118,7 @@ class Actions(ops.Object):
                 "sha256": info.sha256,
                 "revision": str(info.revision),
             },
-            "copy": {"cmd": f"juju scp {self._charm.unit.name}:{info.path} ."},
+            "copy": {"cmd": bundle.copy_command(self._charm.unit.name, info.path)},
         }
 
     @_answering
@@ -336,3 +337,11 @@ def loss(unit: str, disks: Mapping[str, view.DiskFacts], silent: Sequence[str]) 
         "the missing members acknowledged would be lost; bring their machines back instead, if "
         "you can"
     )
+
+
+def _printable(value: Any) -> Any:
+    """Results without what steers a terminal, in keys as in values."""
+    if isinstance(value, dict):
+        results = cast("dict[str, Any]", value)
+        return {_printable(key): _printable(inner) for key, inner in results.items()}
+    return outside.printable(value, len(value), lines=True) if isinstance(value, str) else value

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import admin_command
 import host
+import outside
 from backup import aside, create, manual, orders, refusals
 from etcd import client, errors, membership, report, upkeep
 
@@ -170,7 +171,7 @@ def _results(printed: str) -> dict[str, str]:
 
 
 def _progress(words: str) -> None:
-    sys.stderr.write(f"{words}\n")
+    sys.stderr.write(f"{outside.printable(words)}\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -254,11 +255,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         answer = _answer(asked, admin_command.Place.read())
     except (errors.EtcdError, manual.BackupError, refusals.RemoteError, OSError) as error:
-        sys.stderr.write(f"etcd-admin: {error}\n")
+        sys.stderr.write(f"etcd-admin: {outside.printable(str(error))}\n")
         return 1
-    sys.stdout.write(
-        (report.to_json(answer.data) if asked.output == "json" else answer.words) + "\n"
-    )
+    words = report.to_json(answer.data) if asked.output == "json" else answer.words
+    sys.stdout.write(outside.printable(words, len(words), lines=True) + "\n")
     return 0
 
 

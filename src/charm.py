@@ -23,6 +23,7 @@ import backups
 import clients
 import host
 import node as node_
+import outside
 import packages
 import settings
 import settled
@@ -44,6 +45,7 @@ class EtcdCharm(ops.CharmBase):
 
     def __init__(self, framework: ops.Framework):
         super().__init__(framework)
+        outside.guard_logs()
         self.peers = peers.Peers(self)
         self.certificates = certificates.Certificates(self)
         self.db = db.Db(self)
@@ -162,8 +164,8 @@ class EtcdCharm(ops.CharmBase):
         return problem
 
     def _on_collect_unit_status(self, event: ops.CollectStatusEvent) -> None:
-        if self._status is not None:
-            event.add_status(self._status)
+        if (own := self._status) is not None:
+            event.add_status(own.from_name(own.name, outside.printable(own.message)))
 
     # Parts
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import host
 import metrics
+import outside
 import watch
 from backup import aside, create, orders, proof, refusals, restore, schedule
 from backup import catalog as catalogs
@@ -458,6 +459,7 @@ def _code() -> int:
 def main() -> int:
     """Run until told to stop."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    outside.guard_logs()
     stop = threading.Event()
 
     def end(*_: object) -> None:

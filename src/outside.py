@@ -7,6 +7,7 @@ anything of ours.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
 from typing import Any, cast
@@ -15,6 +16,7 @@ LARGEST = 1 << 20  # bytes of a document, where nobody says less
 DEEPEST = 16  # brackets within brackets: none of our formats has more than six
 # Brackets, and whole strings so that those in them do not count; no way to match is tried twice.
 _BRACKETS = re.compile(r'[\[\]{}]|"(?:[^"\\]|\\.?)*(?:"|\Z)', re.DOTALL)
+_LONGEST_LINE = 20_000  # characters of a log's line
 _DIGITS = 19  # of a number: those of 64 bits
 
 
@@ -90,6 +92,20 @@ def printable(text: str, limit: int = 2000, lines: bool = False) -> str:
     if cut.isprintable():
         return cut
     return "".join(c if c.isprintable() or c in kept else "\N{REPLACEMENT CHARACTER}" for c in cut)
+
+
+class _Printable(logging.Filter):
+    """Lets every record pass, without what steers a terminal."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = printable(record.getMessage(), _LONGEST_LINE, lines=True), ()
+        return True
+
+
+def guard_logs() -> None:
+    """Let nothing that somebody else chose steer the terminal of who reads the log."""
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_Printable())
 
 
 def _refuse_deep(text: str, depth: int) -> None:

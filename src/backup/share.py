@@ -133,7 +133,7 @@ def fetch(
         refusals.RemoteError: what is wrong, in one sentence.
     """
     base, _, name = url.rpartition("/")
-    if not re.fullmatch(r"https://[\w.:\[\]-]+", base) or not name:
+    if not re.fullmatch(r"https://[A-Za-z0-9_.:\[\]-]{1,300}", base) or name != _NAME:
         raise refusals.RemoteError(refusals.Kind.CONFIG, f"{url} is not a peer's share")
     try:
         trusted = ca.read_text()

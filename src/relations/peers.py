@@ -9,12 +9,15 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import json
+import logging
+import re
 import subprocess
 from typing import TYPE_CHECKING, Any, cast
 
 import ops
 from ops import hookcmds
 
+import outside
 import processes
 from cluster import generation as generations
 from cluster import view as views
@@ -23,10 +26,13 @@ from tls import authority
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+log = logging.getLogger(__name__)
+
 AUTHORITIES = "authorities"
 """Label of the secret with the cluster's certificate authorities."""
 _MARK = "authorities-mark"
 _GOAL_STATE_TIMEOUT = 60.0
+_GOALS = 4 << 20  # bytes: of some ten thousand units
 
 
 class PeerError(Exception):
@@ -77,8 +83,9 @@ def goal_state() -> dict[str, str]:
         if answer.returncode:
             reason = " ".join(answer.stderr.split())
             raise PeerError(f"Juju does not say which units there are: {reason}")
-        units: dict[str, dict[str, str]] = json.loads(answer.stdout).get("units") or {}
-        return {name: str(goal["status"]) for name, goal in units.items()}
+        found = outside.json_object(answer.stdout, _GOALS)
+        goals = cast("dict[str, dict[str, str]]", found.get("units") or {})
+        return {name: str(goal["status"]) for name, goal in goals.items()}
     except (
         OSError,
         subprocess.SubprocessError,
@@ -198,8 +205,11 @@ class Peers:
     def units(self) -> tuple[views.Unit, ...]:
         """Every unit that Juju has by its goal state, this one included, by number.
 
+        Another unit whose databag cannot be read is as one that told nothing yet: that is its
+        own problem, which it says in its own status.
+
         Raises:
-            PeerError: a unit's databag cannot be read, or Juju does not answer.
+            PeerError: this unit's databag cannot be read, or Juju does not answer.
         """
         goals = self._goal_state()
         relation = self._relation
@@ -209,7 +219,16 @@ class Peers:
             bags[self.name] = relation.data[self._charm.unit]
             bags |= self._told_ahead(relation, goals.keys() - bags.keys())
         names = {*goals, self.name}  # `relation-list` may keep one that is gone (juju#23326)
-        return tuple(self._unit(name, bags.get(name, {})) for name in sorted(names, key=_number))
+        return tuple(self._told(name, bags.get(name, {})) for name in sorted(names, key=_number))
+
+    def _told(self, name: str, bag: Mapping[str, str]) -> views.Unit:
+        try:
+            return self._unit(name, bag)
+        except PeerError as error:
+            if name == self.name:
+                raise
+            log.warning("%s: it counts as a unit that told nothing yet", error)
+            return views.Unit(name, alive=_alive(self._goal_state().get(name)))
 
     def look_again(self) -> None:
         """Ask Juju anew which units there are, in a hook that goes on for long."""
@@ -361,8 +380,11 @@ class Peers:
         if not text:
             return None
         try:
-            return generations.Generation.from_json(text)
-        except (ValueError, OverflowError, RecursionError) as error:
+            outside.json_object(text)
+            record = generations.Generation.from_json(text)
+            _refuse_record(record)
+            return record
+        except (ValueError, AttributeError) as error:
             raise PeerError(
                 f"the {key} record in the databag of relation {self._endpoint} cannot be read"
                 f" ({str(error).rpartition(': ')[2]}); nothing was changed"
@@ -403,6 +425,17 @@ class Peers:
         return reached, reached if reached in bound or not bound else bound[0], {*ingress, *bound}
 
 
+def _refuse_record(record: generations.Generation) -> None:
+    """Refuse a record with what is no name, no URL or no text: it becomes paths and options."""
+    _matching(_TOKEN, record.token)
+    for founder in record.founders:
+        _matching(_UNIT, founder.unit)
+        _matching(_URL, founder.peer_url)
+    for text in (record.keep, *(text for pair in record.detail for text in pair)):
+        if not text.isprintable():
+            raise ValueError(f"unexpected {outside.printable(repr(text), 60)}")
+
+
 def _alive(status: str | None) -> bool:
     return status is not None and status not in ("dying", "dead")
 
@@ -428,12 +461,10 @@ def _updated(present: dict[str, str], key: str, value: str) -> str:
 
 def _strings(text: str, where: str) -> dict[str, str]:
     try:
-        raw: Any = json.loads(text)
-        if not isinstance(raw, dict):
-            raise TypeError("not an object")
-        return {str(key): str(value) for key, value in cast("dict[Any, Any]", raw).items()}
-    except (ValueError, TypeError, RecursionError) as error:
+        raw = outside.json_object(text)
+    except outside.OutsideError as error:
         raise PeerError(f"{where} cannot be read ({error}); nothing was changed") from error
+    return {key: str(value) for key, value in raw.items()}
 
 
 def _to_json(unit: views.Unit) -> str:
@@ -452,50 +483,84 @@ def _read_unit(name: str, bag: Mapping[str, str]) -> views.Unit:
     if not text:
         return views.Unit(name)
     try:
-        raw: dict[str, Any] = json.loads(text)
-        failure = raw.get("failure")
-        facts = raw.get("facts")
-        member = raw.get("member_id")
+        raw = outside.json_object(text, _LARGEST, depth=4)
         return views.Unit(
             name=name,
-            peer_url=_text(raw.get("peer_url")),
-            client_url=_text(raw.get("client_url")),
-            token=_text(raw.get("token")),
-            member_id=None if member is None else int(member, 16),
-            started=bool(raw.get("started", False)),
-            prepared=_text(raw.get("prepared")),
-            failure=None if failure is None else (str(failure[0]), str(failure[1])),
-            facts=None
-            if facts is None
-            else views.DiskFacts(int(facts["term"]), int(facts["index"]), int(facts["revision"])),
-            stale=bool(raw.get("stale", False)),
-            begun=int(raw.get("begun", 0)),
-            voters=tuple(str(voter) for voter in raw.get("voters", ())),
-            voters_of=str(raw.get("voters_of", "")),
-            joins=int(raw.get("joins", 0)),
-            member=str(raw.get("member", "")),
-            turn_done=int(raw.get("turn_done", 0)),
-            listed=str(raw.get("listed", "")),
-            heard=str(raw.get("heard", "")),
-            broken=bool(raw.get("broken", False)),
-            unanswered=bool(raw.get("unanswered", False)),
+            peer_url=_matching(_URL, raw.get("peer_url")),
+            client_url=_matching(_URL, raw.get("client_url")),
+            token=_matching(_TOKEN, raw.get("token")),
+            member_id=_member_id(raw.get("member_id")),
+            started=_flag(raw.get("started", False)),
+            prepared=_matching(_TOKEN, raw.get("prepared")),
+            failure=_failure(raw.get("failure")),
+            facts=_facts(raw.get("facts")),
+            stale=_flag(raw.get("stale", False)),
+            begun=_count(raw.get("begun", 0)),
+            voters=tuple(_matching(_UNIT, each) or "" for each in _few(raw.get("voters", []))),
+            voters_of=_matching(_TOKEN, raw.get("voters_of") or None) or "",
+            joins=_count(raw.get("joins", 0)),
+            member=_matching(_MEMBER, raw.get("member") or None) or "",
+            turn_done=_count(raw.get("turn_done", 0)),
+            listed=_matching(_URL, raw.get("listed") or None) or "",
+            heard=_matching(_TOKEN, raw.get("heard") or None) or "",
+            broken=_flag(raw.get("broken", False)),
+            unanswered=_flag(raw.get("unanswered", False)),
         )
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        IndexError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-    ) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise PeerError(
             f"the databag of {name} in the peer relation cannot be read ({error}), nothing was"
             " changed"
         ) from error
 
 
-def _text(value: Any) -> str | None:
-    if value is None or (isinstance(value, str) and value):
-        return value
-    raise ValueError(f"expected a text, not {value!r}")
+_LARGEST = 64 * 1024  # characters of what a unit says of itself
+_MOST = 100  # entries of a list in it: etcd has seven voters
+_URL = re.compile(r"https://(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253}):[0-9]{1,5}")
+_TOKEN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_UNIT = re.compile(r"[a-z0-9-]{1,100}/[0-9]{1,9}")
+_MEMBER = re.compile(r"[A-Za-z0-9._-]{1,110}")
+
+
+def _matching(form: re.Pattern[str], value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not form.fullmatch(value):
+        raise ValueError(f"unexpected {outside.printable(repr(value), 60)}")
+    return value
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 64:
+        raise ValueError(f"expected a number, not {outside.printable(repr(value), 60)}")
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"expected true or false, not {outside.printable(repr(value), 60)}")
+    return value
+
+
+def _few(value: Any) -> list[Any]:
+    entries = cast("list[Any]", value) if isinstance(value, list) else None
+    if entries is None or len(entries) > _MOST:
+        raise ValueError("expected a short list")
+    return entries
+
+
+def _member_id(value: Any) -> int | None:
+    found = _matching(re.compile(r"[0-9a-f]{1,16}"), value)
+    return None if found is None else int(found, 16)
+
+
+def _failure(value: Any) -> tuple[str, str] | None:
+    if value is None:
+        return None
+    token, sentence = _few(value)
+    return _matching(_TOKEN, token) or "", outside.printable(str(sentence))
+
+
+def _facts(value: Any) -> views.DiskFacts | None:
+    if value is None:
+        return None
+    return views.DiskFacts(*(_count(value[key]) for key in ("term", "index", "revision")))

@@ -7,6 +7,7 @@ import os
 import pathlib
 import pwd
 import secrets
+import shlex
 import tarfile
 import time
 from typing import TYPE_CHECKING
@@ -135,7 +136,7 @@ def write(
 
 def copy_command(unit: str, path: pathlib.Path = PATH) -> str:
     """The command that brings the tar to where the operator sits."""
-    return f"juju scp {unit}:{path} ."
+    return f"juju scp {shlex.quote(f'{unit}:{path}')} ."
 
 
 def _tar(pair: authority.Pair, ca: bytes, endpoints: Sequence[str], name: str) -> bytes:
@@ -143,7 +144,7 @@ def _tar(pair: authority.Pair, ca: bytes, endpoints: Sequence[str], name: str) -
         "ca.crt": (ca, 0o644),
         "client.crt": (pair.cert, 0o644),
         "client.key": (pair.key, 0o600),
-        "env": (_ENV.format(endpoints=",".join(endpoints)).encode(), 0o644),
+        "env": (_ENV.format(endpoints=shlex.quote(",".join(endpoints))).encode(), 0o644),
         "README": (_README.format(name=name).encode(), 0o644),
     }
     out = io.BytesIO()

@@ -67,13 +67,21 @@ def test_given_a_corrupt_record_when_any_event_comes_then_blocked_and_the_record
     assert after.get_relations("cluster")[0].local_app_data == {"generation": record}
 
 
-def test_given_a_corrupt_peer_databag_when_any_event_comes_then_blocked_naming_the_unit(
+def test_given_a_corrupt_databag_of_our_own_when_any_event_comes_then_blocked_naming_the_unit(
+    context: testing.Context,
+):
+    relation = testing.PeerRelation("cluster", local_unit_data={"unit": "{"})
+    after = run(context, testing.State(relations={relation}))
+    assert isinstance(after.unit_status, testing.BlockedStatus)
+    assert "etcd/0" in after.unit_status.message
+
+
+def test_given_a_corrupt_databag_of_a_peer_when_any_event_comes_then_it_is_not_our_problem(
     context: testing.Context,
 ):
     relation = testing.PeerRelation("cluster", peers_data={1: {"unit": "{"}, 2: {}})
     after = run(context, testing.State(relations={relation}))
-    assert isinstance(after.unit_status, testing.BlockedStatus)
-    assert "etcd/1" in after.unit_status.message
+    assert isinstance(after.unit_status, testing.WaitingStatus)
 
 
 def test_given_timings_that_exclude_each_other_when_any_event_comes_then_blocked(

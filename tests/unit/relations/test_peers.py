@@ -22,21 +22,38 @@ RECORD = generations.Generation(
     generations.Source.NEW,
     (generations.Founder("etcd/0", "https://198.18.0.10:2380"),),
 )
-TEXTS = st.text(min_size=1, max_size=12)
+URLS = st.sampled_from(
+    ["https://198.18.0.10:2379", "https://[fd00::1]:2380", "https://etcd-0.example.com:1"]
+)
+TOKENS = st.from_regex(r"[a-z0-9-]{1,32}", fullmatch=True)
+NAMES = st.from_regex(r"[a-z]{1,8}/[0-9]{1,3}", fullmatch=True)
 NUMBERS = st.integers(0, 2**64 - 1)
+PRINTABLE = st.text(max_size=12).filter(str.isprintable)
 KINDS = {
-    str: TEXTS,
-    str | None: st.none() | TEXTS,
     int: NUMBERS,
     int | None: st.none() | NUMBERS,
     bool: st.booleans(),
-    tuple[str, ...]: st.lists(TEXTS, max_size=3).map(tuple),
-    tuple[str, str] | None: st.none() | st.tuples(TEXTS, TEXTS),
+    tuple[str, ...]: st.lists(NAMES, max_size=3).map(tuple),
+    tuple[str, str] | None: st.none() | st.tuples(TOKENS, PRINTABLE),
     views.DiskFacts | None: st.none() | st.builds(views.DiskFacts, NUMBERS, NUMBERS, NUMBERS),
+}
+TEXTS = {
+    "peer_url": st.none() | URLS,
+    "client_url": st.none() | URLS,
+    "listed": st.just("") | URLS,
+    "token": st.none() | TOKENS,
+    "prepared": st.none() | TOKENS,
+    "voters_of": st.just("") | TOKENS,
+    "heard": st.just("") | TOKENS,
+    "member": st.just("") | TOKENS,
+    "name": st.just("etcd/0"),
 }
 # Of whatever fields a unit has: a new one that is not written or read fails here.
 UNITS = st.fixed_dictionaries(
-    {name: KINDS[kind] for name, kind in typing.get_type_hints(views.Unit).items()}
+    {
+        name: TEXTS[name] if name in TEXTS else KINDS[kind]
+        for name, kind in typing.get_type_hints(views.Unit).items()
+    }
 ).map(lambda fields: views.Unit(**{**fields, "name": "etcd/0", "alive": True}))
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
@@ -186,17 +203,37 @@ def test_given_units_that_have_not_joined_when_read_then_the_living_ones_are_hea
     assert tokens == {"etcd/0": None, "etcd/1": "t", "etcd/2": None, "etcd/3": None}
 
 
+EVIL = "https://a:2379'; touch /tmp/owned; '"
+
+
 @pytest.mark.parametrize(
     "text",
-    ["{", "3", "[" * 99999, '{"begun": Infinity}', '{"failure": "x"}', '{"facts": {"term": 1}}'],
+    [
+        "{",
+        "3",
+        "[" * 99999,
+        '{"begun": Infinity}',
+        '{"failure": "x"}',
+        '{"facts": {"term": 1}}',
+        json.dumps({"client_url": EVIL}),
+        json.dumps({"client_url": "http://a:2379"}),
+        json.dumps({"peer_url": "https://a:2380,etcd-9=https://b:2380"}),
+        json.dumps({"token": "../../etc"}),
+        json.dumps({"voters": ["\x1b[2J"]}),
+        json.dumps({"started": "yes"}),
+        json.dumps({"x": "y" * 100_000}),
+    ],
 )
-def test_given_a_corrupt_databag_of_a_peer_when_read_then_one_sentence_that_names_it(juju, text):
+def test_given_a_corrupt_databag_of_a_peer_when_read_then_it_is_as_if_that_unit_told_nothing(
+    juju, text, caplog
+):
     juju.goals["etcd/1"] = "active"
-    with (
-        juju.hook(state(peer(peers_data={1: {"unit": text}}))) as charm,
-        pytest.raises(peers.PeerError, match="the databag of etcd/1"),
-    ):
-        peers.Peers(charm).units()
+    relation = peer(peers_data={1: {"unit": text}})
+    with juju.hook(state(relation)) as charm:
+        ours = peers.Peers(charm)
+        (other,) = [unit for unit in ours.units() if unit.name == "etcd/1"]
+        assert other == views.Unit("etcd/1")
+    assert "the databag of etcd/1" in caplog.text
 
 
 def test_given_a_corrupt_databag_of_our_own_when_read_then_the_sentence_has_the_command(juju):

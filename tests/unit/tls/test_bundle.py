@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import tarfile
 from typing import TYPE_CHECKING
@@ -48,6 +49,30 @@ def test_given_a_pair_when_written_then_the_tar_holds_all_that_a_client_needs(tm
         timeout=10,
     )
     assert shown.stdout.split() == [",".join(URLS), f"{out}/client.key"]
+
+
+@pytest.mark.parametrize(
+    "evil", ["https://a:1;touch owned", "$(touch owned)", "`touch owned`", "a'; touch owned; '"]
+)
+def test_given_a_url_with_a_command_when_env_is_sourced_then_nothing_runs(tmp_path, evil):
+    bundle.write(PAIR, SIGNER.ca, [evil], tmp_path / "c.tar.gz", owner=None)
+    with tarfile.open(tmp_path / "c.tar.gz") as tar:
+        tar.extractall(tmp_path, filter="data")
+    shown = subprocess.run(
+        ["sh", "-c", '. ./env; printf %s "$ETCDCTL_ENDPOINTS"'],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=10,
+    )
+    assert shown.stdout == evil
+    assert not (tmp_path / "owned").exists()
+
+
+def test_given_a_path_with_spaces_when_to_be_copied_then_the_command_takes_it_as_one(tmp_path):
+    command = bundle.copy_command("etcd/0", tmp_path / "a b; touch owned")
+    assert shlex.split(command) == ["juju", "scp", f"etcd/0:{tmp_path}/a b; touch owned", "."]
 
 
 def test_given_an_older_tar_when_written_then_replaced_and_nothing_else_is_left(tmp_path):
