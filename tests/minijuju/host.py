@@ -365,7 +365,20 @@ class Host:
                 self.agents[name] = agent.Agent(self.state, name, self, self.home)
                 self.agents[name].start()
         for name in set(self.agents) - wanted:
-            self.agents.pop(name).stop()
+            gone = self.agents.pop(name)
+            gone.stop()
+            gone.join(5)
+        self._recall({hookcontext.tag(name) for name in wanted})
+
+    def _recall(self, wanted: set[str]) -> None:
+        """Remove the directories of units that are not on the machine any more.
+
+        As the deployer does; what such a unit has installed or runs is left as it is.
+        """
+        for place in self.path(hookcontext.AGENTS).glob("unit-*"):
+            if place.name not in wanted:
+                shutil.rmtree(place, ignore_errors=True)
+                shutil.rmtree(self.path(f"{hookcontext.TOOLS}/{place.name}"), ignore_errors=True)
 
     def wake_agents(self) -> None:
         """Something in the model has changed."""
