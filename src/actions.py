@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     import charm
+    import node as node_
     from cluster import view
 
     Handler: TypeAlias = Callable[["Actions", ops.ActionEvent], dict[str, Any]]
@@ -309,7 +310,9 @@ class Actions(ops.Object):
         words = loss(unit, disks, silent)
         if not event.params["confirm"]:
             command = f"juju run {node.unit} recover unit={unit} confirm=true"
-            return {"disks": held, "message": words, "run": command}
+            members, left = _left_behind(node)
+            words = "; ".join(filter(None, (words, left)))
+            return {"disks": held, "members": members, "message": words, "run": command}
         self._charm.settle(node, recover=unit)
         return {"disks": held, "message": f"recovering from {unit}; {words}"}
 
@@ -317,6 +320,45 @@ class Actions(ops.Object):
         if not self._charm.unit.is_leader():
             application = self._charm.app.name
             raise RefusedError(f"the leader does this: juju run {application}/leader {action}")
+
+
+def _left_behind(node: node_.Node) -> tuple[dict[str, str], str]:
+    """Which other members of the cluster this unit reaches, and what follows, in words."""
+    import fence
+
+    known = fence.Known.read()
+    members: Mapping[str, str] = known.members if known is not None else {}
+    answers = fence.ask(node, members)
+    reached = [fence.place(members, url) for url in members if url in answers]
+    silent = [fence.place(members, url) for url in members if url not in answers]
+    told: dict[str, str] = {}
+    for url, name in members.items():
+        key = name.replace("/", "-").replace(" ", "-")
+        told[key] = f"{url} {'answers' if url in answers else 'cannot be reached'}"
+    return told, left_behind(node.unit, reached, silent)
+
+
+def left_behind(unit: str, reached: Sequence[str], silent: Sequence[str]) -> str:
+    """What the other members may still do after a recovery, in words.
+
+    Args:
+        unit: who has looked.
+        reached: members whose etcd answers, each with its address.
+        silent: those that do not answer.
+    """
+    words: list[str] = []
+    if silent:
+        words.append(
+            f"{unit} cannot reach {', '.join(silent)}: make sure that these machines are off, or "
+            "run `systemctl disable --now etcd-keeper etcd` on each of them; a majority that runs "
+            "on out of reach takes writes, which are lost, until it reaches the new cluster"
+        )
+    if reached:
+        words.append(
+            f"{', '.join(reached)} can be reached: etcd stops there before clients are let in "
+            "to the new cluster"
+        )
+    return "; ".join(words)
 
 
 def loss(unit: str, disks: Mapping[str, view.DiskFacts], silent: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+import fence
 import host
 import keeper_service
 from backup import catalog as catalogs
@@ -57,6 +58,7 @@ class Backups:
         A remote is tried by a write, a read back and a delete before it is used. Until that works,
         and while credentials are awaited, the keeper goes on with the one before.
         """
+        fence.tell(self._node)
         settings, problem = self._usable()
         keeper_service.ensure(
             self._node.charm_dir, self._config(), settings, self._chosen.settings

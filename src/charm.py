@@ -126,7 +126,8 @@ class EtcdCharm(ops.CharmBase):
         import act  # costly, and most ticks do not come here
 
         settled.forget()
-        keyring = self._keyring()
+        keyring = self._keyring(node)
+        node.announce = keyring.announce
         node.quiet = _only_told(event) and keyring.is_fresh()
         trusted = trust.Trust(True) if node.quiet else keyring.ensure()
         node.ready = trusted.ready and host.await_packages()
@@ -208,8 +209,8 @@ class EtcdCharm(ops.CharmBase):
         )
         return backups.Backups(node, chosen, folder)
 
-    def _keyring(self) -> trust.Keyring:
-        owner = (self.unit.name, self.app.name, self.model.uuid)
+    def _keyring(self, node: node_.Node) -> trust.Keyring:
+        owner = (self.unit.name, self.app.name, self.model.uuid, node.token)
         return trust.Keyring(store.Store(), self.peers, self.certificates, *owner)
 
     def resource(self, name: str) -> pathlib.Path | None:

@@ -124,15 +124,20 @@ class Actor:
     @do.register
     def _(self, step: steps.Start) -> None:
         self._begin()
+        self._node.root.unfence()
         service.ensure_unit(self._node.root.path)
         self._node.configure(compare=step.compare)
         service.start(wait=START_WAIT)
 
     def _begin(self) -> None:
-        """Say for ever that this unit has started the committed generation's data once."""
+        """Say for ever that this unit has started the committed generation's data once.
+
+        Its peers, and those of earlier generations, read it in the certificate.
+        """
         committed = self._node.peers.generation()
         if committed is not None:
             self._node.begin(committed.number)
+        self._node.announce()
 
     @do.register
     def _(self, step: steps.Restart) -> None:

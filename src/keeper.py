@@ -21,6 +21,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import fence
 import host
 import metrics
 import outside
@@ -471,12 +472,13 @@ def main() -> int:
     os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
     keeper, exporter = Keeper(), metrics.Exporter()
     code = _code()
-    threading.Thread(target=watch.Watch(_wake).run, args=(stop,), daemon=True).start()
+    for run in (watch.Watch(_wake).run, fence.Guard(_wake).run):
+        threading.Thread(target=run, args=(stop,), daemon=True).start()
     try:
         exporter.follow()
         while not stop.wait(keeper.step()):
             exporter.follow()
-            if _code() != code:
+            if _code() not in (code, 0):  # a charm that is gone takes its etcd along
                 log.info("the charm was refreshed: starting anew")
                 break
     finally:

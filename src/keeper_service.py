@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import host
 from backup import destination, orders, refusals
-from etcd import files
+from etcd import files, service
 
 if TYPE_CHECKING:
     import pathlib
 
 UNIT = "etcd-keeper.service"
+_GONE = 3  # seconds after which a unit that is still gone is gone
 _BESIDES = 256 << 20  # bytes for everything but the scratch etcd of a proof
 
 
@@ -80,6 +81,8 @@ def unit_text(charm_dir: pathlib.Path, memory: int) -> str:
         memory: bytes that a proof may take; pages of files that it reads and writes are counted
             by systemd, and taken back by the kernel at the limit.
     """
+    home = charm_dir.parent
+    orphaned = f"test -e {home} || {{ sleep {_GONE}; test -e {home}; }}"
     return f"""# Written by the charm; changes made here are lost.
 [Unit]
 Description=etcd-keeper, backups of etcd on schedule
@@ -90,6 +93,8 @@ ConditionPathExists={charm_dir}/src/keeper.py
 
 [Service]
 ExecStart={shlex.join(host.charm_python(charm_dir, "keeper"))}
+# However the keeper ends: where its unit is gone, nobody is left to stop etcd.
+ExecStopPost=-/bin/sh -c '{orphaned} || systemctl stop --no-block {service.UNIT}'
 Restart=always
 RestartSec=5
 TimeoutStopSec=20

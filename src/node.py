@@ -52,10 +52,12 @@ class Node:
         remote: gives the remote that backups go to; raises when there is none.
         origin: asks the remote what the cluster is to be founded from: the newest proven backup,
             as a record tells it, and why an empty one may not be founded.
+        announce: has the peer certificate name the committed generation.
         ready: package and certificates are there.
         quiet: only time has passed: addresses are what this unit last published.
         say: shows a sentence in `juju status` at once, in a hook that takes long.
         seen: etcd and the disk, as the last look found them.
+        unheard: peer URLs at which nobody answered in this hook.
         began: when this hook began, monotonic seconds.
     """
 
@@ -69,16 +71,26 @@ class Node:
     storage: pathlib.Path | None = None
     remote: Callable[[], remotes.Remote] | None = None
     origin: Callable[[], tuple[tuple[tuple[str, str], ...] | None, str]] = lambda: (None, "")
+    announce: Callable[[], None] = lambda: None
     say: Callable[[str], None] = lambda _: None
     ready: bool = False
     quiet: bool = False
     seen: tuple[view.Etcd, view.Disk] | None = None
+    unheard: set[str] = dataclasses.field(default_factory=set[str])
     began: float = dataclasses.field(default_factory=time.monotonic)
 
     @property
     def member(self) -> str:
         """The etcd member name."""
         return generations.member_name(self.unit)
+
+    def token(self) -> str | None:
+        """Token of the data that this unit has, None without any, "" where that is not known."""
+        try:
+            stamp = self.root.stamp()
+        except errors.DataError:
+            return ""
+        return stamp.token if stamp else None
 
     @functools.cached_property
     def addresses(self) -> peers.Addresses:

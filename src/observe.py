@@ -42,6 +42,7 @@ def observe(node: node_.Node, *, leader: bool, recover: str | None = None) -> vi
     node.seen = (etcd, disk)
     units = node.peers.units()
     lost = disk.token is None and not any(unit.token for unit in units)
+    beside = _beside(node, etcd) if leader else ()
     newest, held = node.origin() if leader and lost and node.ready else (None, "")
     return view.View(
         me=node.unit,
@@ -62,7 +63,21 @@ def observe(node: node_.Node, *, leader: bool, recover: str | None = None) -> vi
         turn=node.peers.turn(),
         newest_backup=newest,
         held=held,
+        beside=beside,
     )
+
+
+def _beside(node: node_.Node, etcd: view.Etcd) -> tuple[str, ...]:
+    """Old members that the committed generation is not confirmed beside."""
+    record = node.peers.generation()
+    replacing = (generations.Source.BACKUP, generations.Source.SURVIVOR)
+    if record is None or record.confirmed or record.source not in replacing:
+        return ()
+    if etcd.members is None and record.source is not generations.Source.SURVIVOR:
+        return ()  # it is not confirmed now, whoever is there
+    import fence  # costly, and most hooks confirm nothing
+
+    return fence.beside(node)
 
 
 class Reach(Protocol):

@@ -9,11 +9,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from typing import TYPE_CHECKING
 
 from cluster import generation as generations
 from etcd import files
 from relations import certificates, peers
-from tls import authority, certificate, request, store
+from tls import authority, certificate, request, served, store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 ADMIN = "root"  # the user that etcd's own auth wants for administration
@@ -36,7 +40,17 @@ class Trust:
 
 
 class Keyring:
-    """The three certificates of this unit: `peer`, `server`, `client`."""
+    """The three certificates of this unit: `peer`, `server`, `client`.
+
+    Args:
+        disk: where they are.
+        cluster: the peer relation.
+        relation: the `certificates` relation.
+        unit: this unit's name.
+        application: the application's name.
+        model_uuid: the model's.
+        token: token of the data that this unit has now, None without any.
+    """
 
     def __init__(
         self,
@@ -46,11 +60,13 @@ class Keyring:
         unit: str,
         application: str,
         model_uuid: str,
+        token: Callable[[], str | None] = lambda: None,
     ):
         self._disk = disk
         self._checked = disk.path("server").with_name("checked.json")
         self._peers = cluster
         self._relation = relation
+        self._token = token
         self._member = generations.member_name(unit)
         self._common_name = certificates.common_name(application, unit, model_uuid)
 
@@ -61,7 +77,9 @@ class Keyring:
         try:
             noted = json.loads(self._checked.read_text())
             age = time.time() - float(noted["at"])
-            return 0 <= age < FRESH and noted["mark"] == self._peers.authorities_mark()
+            uris = self._uris()
+            told = uris is None or noted["uris"] == list(uris)
+            return told and 0 <= age < FRESH and noted["mark"] == self._peers.authorities_mark()
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
@@ -71,9 +89,36 @@ class Keyring:
         if not trust.ready or trust.message:
             self._checked.unlink(missing_ok=True)
         elif not self.is_fresh():
-            noted = {"at": time.time(), "mark": self._peers.authorities_mark()}
+            noted = {
+                "at": time.time(),
+                "mark": self._peers.authorities_mark(),
+                "uris": self._uris(),
+            }
             files.write(self._checked, json.dumps(noted))
         return trust
+
+    def announce(self) -> None:
+        """Have the peer certificate name the committed generation before etcd starts its data.
+
+        Whoever runs an older one stops when it meets this certificate (see `fence`).
+        """
+        facts, uris = self._disk.load("peer"), self._uris()
+        if facts is None or uris is None or facts.uris == uris:
+            return
+        authorities = self._peers.authorities()
+        if authorities is not None:
+            signer = authorities.peer
+            self._sign("peer", signer, self._member, facts.sans, signer.ca, uris)
+
+    def _uris(self) -> tuple[str, ...] | None:
+        """What the peer certificate is to say, None for what it says already.
+
+        A unit without data can only start that of the committed generation.
+        """
+        record, token = self._peers.generation(), self._token()
+        if record is None or token not in (None, record.token):
+            return None
+        return (served.Served.of(record.number, record.token).uri,)
 
     def _ensure(self) -> Trust:
         addresses = self._peers.addresses()
@@ -85,7 +130,8 @@ class Keyring:
         if authorities is None:
             return Trust(False, "waiting for the leader to make the cluster's authorities")
         peer_sans = tuple(sorted({*addresses.peer_sans, self._member}))
-        self._sign("peer", authorities.peer, self._member, peer_sans, authorities.peer.ca)
+        signer = authorities.peer
+        self._sign("peer", signer, self._member, peer_sans, signer.ca, self._uris())
 
         answer = self._relation.answer(self._common_name, server_sans, asked)
         # Also before it answers us: the others may serve with its certificates already.
@@ -134,17 +180,25 @@ class Keyring:
         common_name: str,
         sans: tuple[str, ...],
         ca: bytes,
+        uris: tuple[str, ...] | None = None,
     ) -> None:
         facts = self._disk.load(name)
+        if uris is None and facts is not None:
+            uris = facts.uris
         reason = "none yet"
         if facts is not None:
             reason = certificate.needs_renewal(
-                facts, sans, time.time(), signer=signer.fingerprint, common_name=common_name
+                facts,
+                sans,
+                time.time(),
+                signer=signer.fingerprint,
+                common_name=common_name,
+                uris=uris,
             )
         held = self._disk.read(name)
         if reason or held is None:
             usage = authority.Usage.CLIENT if name == "client" else authority.Usage.BOTH
-            pair = signer.sign(common_name, sans, usage)
+            pair = signer.sign(common_name, sans, usage, uris=uris or ())
             self._disk.publish(name, pair.cert, pair.key, ca)
         else:
             self._disk.publish(name, held[0], held[1], ca)

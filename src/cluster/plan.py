@@ -45,6 +45,7 @@ _SLOW = (
     State.DIFFERENT,
     State.CLOCK,
     State.DOWN,
+    State.FENCED,
     State.STUCK,
     State.CONFLICT,
     State.DATA_LOST,

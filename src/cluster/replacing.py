@@ -104,10 +104,13 @@ def confirm(view: views.View) -> Steps | None:
     Every living founder must be a healthy voter. At the deadline a quorum is enough: what is
     missing by then joins or returns like any member. So is the word of a unit that has seen one,
     where the leader sees nothing: there is no third way, and either comes within the deadline. A
-    survivor founds alone, and its word is enough at once.
+    survivor founds alone, and its word is enough at once. Clients are let in by this, so members
+    of an earlier generation that can be reached stop first: they do when they meet the new one.
     """
     generation = view.generation
     if generation is None or generation.confirmed:
+        return None
+    if view.beside and not reading.overdue(view):
         return None
     undone = reading.detail_of(generation, "previous_token")
     if undone and any(u.failure and u.failure[0] == generation.token for u in view.units):

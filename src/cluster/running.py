@@ -103,6 +103,7 @@ def _startable(view: views.View) -> bool:
         and view.ready
         and not view.disk.broken
         and view.disk.token == generation.token
+        and view.disk.fenced[0] < generation.number
         and not reading.frozen(view)
         and not _is_compared(view)
     )

@@ -29,6 +29,7 @@ class State(enum.Enum):
     DIFFERENT = "different"  # members hold different keys, and etcd does not say whose are wrong
     CLOCK = "clock"  # the others' certificates are not valid now
     DOWN = "down"  # etcd gave up, and not because of its data
+    FENCED = "fenced"  # a later generation is served, and Juju has not told this unit of it yet
     STUCK = "stuck"  # a unit was added too often without becoming a voter
     CONFLICT = "conflict"  # data of several clusters, and no record of which one is ours
     DATA_LOST = "data-lost"  # no unit has the cluster's data any more
@@ -56,6 +57,7 @@ _STATUS = {
     State.DIFFERENT: "blocked",
     State.CLOCK: "blocked",
     State.DOWN: "blocked",
+    State.FENCED: "waiting",
     State.STUCK: "blocked",
     State.CONFLICT: "blocked",
     State.DATA_LOST: "blocked",
@@ -78,6 +80,7 @@ MEANING = {
     State.DIFFERENT: "Members hold different keys, and nobody can write until it is known whose.",
     State.CLOCK: "The others' certificates are not valid by the machine's clock: one is wrong.",
     State.DOWN: "Etcd cannot run on the unit: it is started again until the cause is gone.",
+    State.FENCED: "A later generation is served: etcd stopped, and Juju is yet to tell of that.",
     State.STUCK: "The unit was added as a learner too often and is left alone for an hour.",
     State.CONFLICT: "Attached disks hold data of several clusters.",
     State.DATA_LOST: "No unit has the cluster's data any more.",
@@ -109,6 +112,7 @@ def describe(view: views.View) -> Status:
     for question in (
         _basics,
         _clock,
+        _fenced,
         _broken,
         _replacing,
         _recovering,
@@ -189,6 +193,19 @@ def _broken(view: views.View) -> Status | None:
     )
 
 
+def _fenced(view: views.View) -> Status | None:
+    number, where = view.disk.fenced
+    if view.generation is None or number < view.generation.number:
+        return None
+    if not reading.committed(view, reading.me(view)):
+        return None
+    served = f" is served at {where}" if where else " is served"
+    return State.FENCED, (
+        f"etcd was stopped here: generation {number}{served}; its data is as it was, and this "
+        "unit joins when Juju tells it of that generation"
+    )
+
+
 def _down(view: views.View) -> Status | None:
     if not view.etcd.failure or not reading.committed(view, reading.me(view)):
         return None
@@ -210,11 +227,12 @@ def _replacing(view: views.View) -> Status | None:
         return State.RESTORING, "letting clients write to the restored cluster"
     if generation is None or generation.confirmed or reading.overdue(view):
         return None
+    stops = f", waiting for {', '.join(view.beside)} to stop" if view.beside else ""
     if generation.source is generations.Source.BACKUP:
-        return State.RESTORING, "starting the restored cluster"
+        return State.RESTORING, f"starting the restored cluster{stops}"
     if generation.source is generations.Source.SURVIVOR:
         unit = generation.founders[0].unit
-        return State.RECOVERING, f"starting the cluster from the data of {unit}"
+        return State.RECOVERING, f"starting the cluster from the data of {unit}{stops}"
     if generation.source is generations.Source.PREVIOUS:
         reason = reading.detail_of(generation, "reason")
         return State.ROLLED_BACK, f"the restore failed, returning to the old data: {reason}"

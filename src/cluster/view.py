@@ -160,6 +160,8 @@ class Disk:
             why it gave up.
         finished: number of the newest generation that `Finish` was done for here.
         member: the member name in the stamp: another unit's when its storage was attached here.
+        fenced: number of the later generation that `current/` was stopped for, 0 for none, and
+            the peer URL that serves it.
     """
 
     token: str | None = None
@@ -170,6 +172,7 @@ class Disk:
     differs: int = 0
     finished: int = 0
     member: str = ""
+    fenced: tuple[int, str] = (0, "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -258,6 +261,8 @@ class View:
             nobody looked.
         held: why no cluster may be founded without its backups, one sentence, "" when nothing
             speaks against an empty one.
+        beside: members of an earlier generation that still serve and can be reached, looked for
+            while the committed one is not confirmed.
     """
 
     me: str
@@ -278,6 +283,7 @@ class View:
     turn: tuple[str, int] = ("", 0)
     newest_backup: tuple[tuple[str, str], ...] | None = None
     held: str = ""
+    beside: tuple[str, ...] = ()
 
     def unit(self, name: str) -> Unit | None:
         """The unit called `name`, None when neither Juju nor the relation knows it."""

@@ -27,6 +27,8 @@ from etcd import errors, files
 
 _STAMP = "stamp.json"
 _KEPT = "kept.json"
+FENCED = "fenced"
+"""What keeps systemd from starting the data beside it; see `fence`."""
 _PART = ".part"
 _ETCD = "etcd"
 _PASSED = 0o710  # root's, passed through by etcd's group
@@ -69,6 +71,21 @@ class Stamp:
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not a stamp: {error!r}") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Fence:
+    """Why some data must not run any more.
+
+    Attributes:
+        number: of the generation that replaces it, 0 where the unit is gone from the machine.
+        where: the peer URL that serves that one, "" for none.
+        at: when it was found, UTC, ISO 8601.
+    """
+
+    number: int
+    where: str
+    at: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,6 +244,46 @@ class Root:
         if not self.current.is_dir():
             raise errors.DataError(f"there is no current data in {self.path} to stamp")
         return files.write(self.current / _STAMP, stamp.to_json(), 0o600)
+
+    def fence(self, token: str, fence: Fence) -> bool:
+        """Keep systemd from starting the current data; False when it is not that of `token`.
+
+        What is stamped and what is marked is one directory, wherever it is moved meanwhile.
+
+        Raises:
+            OSError: there is no current data, or the disk refuses.
+        """
+        folder = os.open(self.current, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            with os.fdopen(os.open(_STAMP, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)) as file:
+                if Stamp.from_json(file.read()).token != token:
+                    return False
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+            marker = os.open(FENCED, flags, 0o644, dir_fd=folder)
+            with contextlib.suppress(OSError):  # on a full disk: that it is there is enough
+                os.write(marker, json.dumps(dataclasses.asdict(fence)).encode())
+                os.fsync(marker)
+            os.close(marker)
+            os.fsync(folder)
+            return True
+        finally:
+            os.close(folder)
+
+    def fenced(self) -> Fence | None:
+        """What keeps the current data from running, None when nothing does."""
+        path = self.current / FENCED
+        try:
+            raw = json.loads(path.read_text())
+            return Fence(int(raw["number"]), str(raw["where"]), str(raw["at"]))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError):
+            stamp = _read_stamp(self.current)
+            return Fence(stamp.generation + 1, "", "")  # any later one may have been met
+
+    def unfence(self) -> None:
+        """Let systemd start the current data: the record, and a later one, says that it may."""
+        (self.current / FENCED).unlink(missing_ok=True)
 
     def new_current(self, stamp: Stamp) -> pathlib.Path:
         """An empty, stamped `current/`; answers etcd's directory in it.
@@ -436,7 +493,9 @@ class Root:
                 broken = broken or str(error)
                 read = view.DiskFacts(0, 0, 0)
         kept = tuple(dict.fromkeys(k.stamp.token for k in self.kept() if k.stamp))
-        return view.Disk(token, self.prepared(), kept, read, broken, member=member)
+        fence = self.fenced() if token else None
+        fenced = (fence.number, fence.where) if fence else (0, "")
+        return view.Disk(token, self.prepared(), kept, read, broken, member=member, fenced=fenced)
 
     def _untouched(self) -> bool:
         """Whether etcd has not begun with the current data yet.
@@ -467,8 +526,7 @@ class Root:
         if source is None or not source.is_dir():
             raise errors.DataError(f"there is no data of generation token {token[:8]} to use")
         files.rename(source, self.current)
-        with contextlib.suppress(FileNotFoundError):
-            (self.current / _KEPT).unlink()
+        (self.current / _KEPT).unlink(missing_ok=True)
         return True
 
     def _fresh(self, part: pathlib.Path, stamp: Stamp) -> pathlib.Path:

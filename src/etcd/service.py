@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import processes
 from cluster import view
-from etcd import client, errors, files
+from etcd import client, data, errors, files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +34,8 @@ UNIT_FILE = pathlib.Path("/etc/systemd/system/etcd.service")
 STARTED = pathlib.Path("/run/etcd/started")
 INSTALLED = pathlib.Path("/usr/local/lib/etcd")  # symlink to the release from the resource
 TEMPLATES = pathlib.Path(__file__).resolve().parent.parent / "templates"
+HOME = pathlib.Path(__file__).resolve().parents[3]
+"""Holds the charm, and goes from the machine with its unit, whoever removes that."""
 GRACE = 1.0  # seconds for an etcd to end by itself whose cluster ends with it
 STOP_SECONDS = 120  # over 5 s and two elections of 50 s, the longest that etcd allows
 GiB = 1024**3
@@ -159,6 +161,8 @@ def ensure_unit(data_root: pathlib.Path) -> bool:
     """
     text = _template("etcd.service.j2").render(
         data_root=data_root,
+        home=HOME,
+        fenced=data.FENCED,
         config=CONFIG,
         user=USER,
         binary=binary("etcd", must_exist=False),

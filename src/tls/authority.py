@@ -96,6 +96,7 @@ class Authority:
         sans: Iterable[str] = (),
         usage: Usage = Usage.BOTH,
         days: float = LEAF_DAYS,
+        uris: Iterable[str] = (),
     ) -> Pair:
         """Make a key and sign a certificate for it.
 
@@ -104,6 +105,7 @@ class Authority:
             sans: addresses (IPv4 or IPv6) and host names.
             usage: extended key usage.
             days: lifetime, cut to what the authority itself has left.
+            uris: names that no address is checked against.
 
         Raises:
             ValueError: a name that cannot stand in a certificate.
@@ -139,6 +141,7 @@ class Authority:
             )
         )
         names = [general_name(san) for san in certificate.normal_sans(sans)]
+        names += [x509.UniformResourceIdentifier(uri) for uri in uris]
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         return Pair(_pem(builder.sign(signer, hashes.SHA256())), key_pem(key))

@@ -49,6 +49,7 @@ class Facts:
         signer: SHA-256 of the authority's certificate that the chain ends at.
         ca_fingerprint: SHA-256 over the set of authorities; etcd reads them once, at start, so a
             change of this wants a restart.
+        uris: subject alternative names that are URIs, in order.
     """
 
     common_name: str
@@ -59,6 +60,7 @@ class Facts:
     fingerprint: str
     signer: str
     ca_fingerprint: str
+    uris: tuple[str, ...] = ()
 
     def days_left(self, now: float) -> float:
         """Days until it expires, negative afterwards; `now` in Unix seconds."""
@@ -185,10 +187,13 @@ def parse(cert: bytes, ca: bytes) -> Facts:
     leaf = chain[0]
     with _reading("the certificate"):
         try:
-            names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-            sans = [str(name.value) for name in names]
+            names = list(
+                leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+            )
         except x509.ExtensionNotFound:
-            sans = []
+            names = []
+        uris = tuple(n.value for n in names if isinstance(n, x509.UniformResourceIdentifier))
+        sans = [str(n.value) for n in names if not isinstance(n, x509.UniformResourceIdentifier)]
         return Facts(
             common_name=_common_name(leaf.subject),
             issuer=_common_name(leaf.issuer),
@@ -198,6 +203,7 @@ def parse(cert: bytes, ca: bytes) -> Facts:
             fingerprint=fingerprint(cert),
             signer=_signer(chain, roots),
             ca_fingerprint=bundle_fingerprint(ca),
+            uris=uris,
         )
 
 
@@ -265,6 +271,7 @@ def needs_renewal(
     now: float,
     signer: str | None = None,
     common_name: str | None = None,
+    uris: tuple[str, ...] | None = None,
 ) -> str:
     """Why a certificate of ours is due, "" when it is not.
 
@@ -274,6 +281,7 @@ def needs_renewal(
         now: Unix seconds.
         signer: fingerprint of the authority that should have signed it, None for any.
         common_name: who it should be for, None for any.
+        uris: the URIs that it should have, None for any.
     """
     if facts is None:
         return "there is none"
@@ -281,6 +289,8 @@ def needs_renewal(
         return f"it is for {facts.common_name}"
     if normal_sans(sans) != facts.sans:
         return "the addresses changed"
+    if uris is not None and facts.uris != uris:
+        return "the generation changed"
     if signer is not None and facts.signer != signer:
         return "the certificate authority changed"
     if facts.not_before > now:

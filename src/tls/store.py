@@ -80,7 +80,7 @@ class Store:
             text = (self.path(name) / "facts.json").read_text()
             raw: dict[str, Any] = json.loads(text)
             if raw.pop("digest") == _digest(*present):
-                raw["sans"] = tuple(raw["sans"])
+                raw["sans"], raw["uris"] = tuple(raw["sans"]), tuple(raw.get("uris", ()))
                 return certificate.Facts(**raw)
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             pass

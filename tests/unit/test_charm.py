@@ -142,6 +142,14 @@ def test_given_units_that_did_not_tell_when_a_recovery_is_weighed_then_they_are_
     assert "etcd/2, etcd/3 did not tell, and may still serve clients" in told
 
 
+def test_given_members_left_behind_when_a_recovery_is_weighed_then_what_to_do_about_each():
+    assert actions.left_behind("etcd/0", [], []) == ""
+    told = actions.left_behind("etcd/0", ["etcd/2 at c:2380"], ["etcd/1 at b:2380"])
+    assert "etcd/0 cannot reach etcd/1 at b:2380: make sure that these machines are off" in told
+    assert "`systemctl disable --now etcd-keeper etcd`" in told
+    assert "etcd/2 at c:2380 can be reached: etcd stops there before clients are let in" in told
+
+
 class Online:
     """An etcd at revision 9, compacted up to 5, with one armed alarm."""
 

@@ -284,6 +284,23 @@ class TestStarting:
     def test_given_no_data_when_etcd_runs_then_it_is_stopped(self) -> None:
         assert do(view(1, disk=views.Disk())) == ["Stop"]
 
+    def test_given_data_that_a_later_generation_fenced_when_stopped_then_it_stays_so(self) -> None:
+        fenced = views.Disk(token="one", fenced=(2, "https://198.18.0.9:2380"))
+        v = view(disk=fenced, etcd=silent(STOPPED))
+        assert do(v) == []
+        found = plans.plan(v)
+        assert found.state is plans.State.FENCED
+        assert "generation 2 is served at https://198.18.0.9:2380" in found.message
+
+    def test_given_fenced_data_when_the_record_is_later_still_then_it_starts(self) -> None:
+        fenced = views.Disk(token="one", fenced=(2, ""))
+        record_ = record(0, 1, 2, number=3, source=generations.Source.PREVIOUS)
+        assert do(view(generation=record_, disk=fenced, etcd=silent(STOPPED))) == ["Start"]
+
+    def test_given_fenced_data_when_the_record_comes_then_it_is_put_aside(self) -> None:
+        fenced = views.Disk(token="zero", fenced=(1, ""))
+        assert do(view(1, disk=fenced, etcd=silent(STOPPED))) == ["Stop", "SetAside"]
+
 
 class TestReplacing:
     def proposed(self, me: int = 0, **values: Any) -> views.View:
@@ -429,6 +446,16 @@ class TestReplacing:
         assert commit.generation.confirmed
         v = dataclasses.replace(v, generation=commit.generation)
         assert do(v) == ["Finish"]
+
+    def test_given_an_old_member_that_serves_when_all_is_healthy_then_nobody_is_let_in(
+        self,
+    ) -> None:
+        v = self.committed(disk=views.Disk(token="two"), etcd=etcd(0, 0, 1, 2))
+        v = dataclasses.replace(v, beside=("etcd/7 at 198.18.0.7:2380",))
+        assert do(v) == []
+        assert "waiting for etcd/7 at 198.18.0.7:2380 to stop" in plans.plan(v).message
+        late = dataclasses.replace(v, since=(("confirm:2", 10_000.0 - 301),))
+        assert do(late) == ["Commit"]
 
     def test_given_a_survivor_out_of_reach_when_it_answers_itself_then_leader_confirms(
         self,

@@ -103,6 +103,8 @@ def test_given_a_unit_file_when_ensured_then_it_is_hardened_and_cannot_start_unc
     for line in (
         f"ConditionPathExists={service.CONFIG}",
         "ConditionPathExists=/srv/etcd/current/stamp.json",
+        "ConditionPathExists=!/srv/etcd/current/fenced",
+        f"ConditionPathExists={service.HOME}",
         f"ExecStart={service.INSTALLED}/etcd --config-file {service.CONFIG}",
         "ReadWritePaths=/srv/etcd",
         "User=etcd",

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from ops import testing
 
 import trust
+from cluster import generation as generations
 from relations import certificates, peers
 from tls import authority, certificate, store
 
@@ -108,6 +109,9 @@ class Unit:
         authorities: authority.Authorities | None = None,
         made: bool = True,
         says: dict[str, str] | None = None,
+        record: generations.Generation | None = None,
+        token: str | None = None,
+        announce: bool = False,
     ) -> trust.Trust:
         """Run one hook.
 
@@ -117,8 +121,14 @@ class Unit:
             authorities: in the secret.
             made: whether there is the secret.
             says: the authority's application databag.
+            record: the committed record.
+            token: of the data that the unit has.
+            announce: start that record's data, before anything is looked at.
         """
-        relations: list[testing.RelationBase] = [testing.PeerRelation("cluster")]
+        bag = {"generation": record.to_json()} if record else {}
+        relations: list[testing.RelationBase] = [
+            testing.PeerRelation("cluster", local_app_data=bag)
+        ]
         if kind is not None:
             relations.append(
                 testing.Relation(
@@ -143,7 +153,11 @@ class Unit:
                 "etcd/0",
                 "etcd",
                 UUID,
+                lambda: token,
             )
+            if announce:
+                keyring.announce()
+            self.known = keyring.is_fresh()
             found = keyring.ensure()
             self.fresh = keyring.is_fresh()
         for relation in relations[1:]:
@@ -258,6 +272,47 @@ def test_given_all_in_order_hours_ago_when_asked_again_then_not_fresh(unit, monk
     monkeypatch.setattr(trust.time, "time", lambda: later)
     unit.ensure()
     assert unit.fresh  # looked at again, and noted
+
+
+def committed(number: int, token: str) -> generations.Generation:
+    return generations.Generation(number, token, generations.Source.NEW, ())
+
+
+def test_given_no_record_when_settled_then_the_peer_certificate_names_no_generation(unit):
+    unit.ensure()
+    assert unit.facts("peer").uris == ()
+
+
+def test_given_a_record_when_settled_then_the_peer_certificate_names_what_the_unit_runs(unit):
+    unit.ensure(record=committed(1, "first-token"), token="first-token")
+    assert unit.facts("peer").uris == ("urn:etcd-charm:generation:1:first-to",)
+    assert unit.facts("server").uris == unit.facts("client").uris == ()
+    link = unit.disk.path("peer").readlink()
+    # Another was committed, and this unit has the old data still.
+    unit.ensure(record=committed(2, "other-token"), token="first-token")
+    assert unit.known
+    assert unit.disk.path("peer").readlink() == link
+    unit.ensure(record=committed(2, "other-token"), token="other-token")
+    assert not unit.known
+    assert unit.facts("peer").uris == ("urn:etcd-charm:generation:2:other-to",)
+    unit.ensure(record=committed(2, "other-token"), token="other-token")
+    assert unit.known
+
+
+def test_given_the_generation_changes_in_a_hook_when_its_data_starts_then_the_certificate_follows(
+    unit,
+):
+    unit.ensure(record=committed(1, "first-token"), token="first-token")
+    unit.ensure(record=committed(2, "other-token"), token=None, announce=True)
+    assert unit.facts("peer").uris == ("urn:etcd-charm:generation:2:other-to",)
+    assert unit.facts("peer").signer == cluster().peer.fingerprint
+
+
+def test_given_an_old_unit_when_its_address_moves_then_its_certificate_names_what_it_did(unit):
+    unit.ensure(record=committed(1, "first-token"), token="first-token")
+    unit.ensure(record=committed(2, "other-token"), token="first-token", address=MOVED)
+    assert unit.facts("peer").uris == ("urn:etcd-charm:generation:1:first-to",)
+    assert MOVED in unit.facts("peer").sans
 
 
 @pytest.mark.parametrize("kind", ["nothing", "ca"])

@@ -70,10 +70,11 @@ def new_key() -> ec.EllipticCurvePrivateKey:
 @given(sans=SANS, usage=st.sampled_from(authority.Usage), days=st.integers(1, 5000))
 def test_given_any_names_when_signed_then_the_certificate_says_exactly_them(sans, usage, days):
     signer = ours().peer
-    leaf = signer.sign("etcd-0", sans, usage, days)
+    leaf = signer.sign("etcd-0", sans, usage, days, uris=["urn:one", "urn:two"])
     facts = certificate.parse(leaf.cert, signer.ca)
     assert facts.sans == certificate.normal_sans(sans)
     assert facts.common_name == "etcd-0"
+    assert facts.uris == ("urn:one", "urn:two")
     assert facts.signer == signer.fingerprint
     assert facts.ca_fingerprint == certificate.bundle_fingerprint(signer.ca)
     root = x509.load_pem_x509_certificate(signer.cert)
@@ -198,6 +199,8 @@ def test_given_any_age_when_judged_then_due_in_the_last_third(left, lifetime):
         ({}, ""),
         ({"sans": ["b", "a"]}, ""),
         ({"sans": ["a"]}, "the addresses changed"),
+        ({"uris": ()}, ""),
+        ({"uris": ("urn:one",)}, "the generation changed"),
         ({"sans": ["a", "b", "c"]}, "the addresses changed"),
         ({"signer": "other"}, "the certificate authority changed"),
         ({"common_name": "etcd-1"}, "it is for etcd-0"),

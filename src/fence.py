@@ -1,0 +1,262 @@
+"""Who runs data of an older generation stops, as soon as anything it can reach serves a newer one.
+
+A unit that is removed by force may leave its machine, its etcd and this keeper behind, and no hook
+comes there any more. So the keeper itself looks: while a member of its cluster does not take part,
+it asks every peer that it ever knew which generation that serves (`tls.served`). It also stops
+etcd when the unit is gone from the machine. Nothing is deleted: a file beside the data keeps
+systemd from starting it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import logging
+import pathlib
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+import host
+from backup import orders
+from cluster import generation as generations
+from etcd import data, errors, files, gateway, service
+from tls import served
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterable, Mapping
+
+    import node as node_
+    from cluster import view
+
+log = logging.getLogger("etcd-keeper")
+
+FILE = pathlib.Path("/etc/etcd/fence.json")
+CALM = 5.0  # seconds between two looks while all members take part
+ALERT = 2.0  # seconds between two looks while one does not
+GONE = 3.0  # seconds after which a unit that is still gone is gone
+_ANSWER = 2.0  # seconds that this unit's etcd has for an answer
+_MOST = 24  # former members that are remembered
+_ACTIVE = re.compile(r"^etcd_network_active_peers\{[^}]*\} 1$", re.MULTILINE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """What the charm tells about the members of this cluster and of those before it.
+
+    Attributes:
+        home: the directory on the machine that goes with the unit.
+        root: the data root.
+        members: the other members, as a quorum last told: peer URL to unit.
+        former: all others that were ever seen, the newest last.
+    """
+
+    home: str
+    root: str
+    members: Mapping[str, str]
+    former: Mapping[str, str]
+
+    def to_json(self) -> str:
+        """The file's text."""
+        return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
+
+    @classmethod
+    def read(cls, path: pathlib.Path | None = None) -> Known | None:
+        """What the charm told last, None when it told nothing that can be used."""
+        try:
+            raw: dict[str, Any] = json.loads((path or FILE).read_text())
+            return cls(
+                str(raw["home"]), str(raw["root"]), dict(raw["members"]), dict(raw["former"])
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    @property
+    def peers(self) -> dict[str, str]:
+        """All of them, peer URL to unit."""
+        return {**self.former, **self.members}
+
+
+# The charm's part
+
+
+def tell(node: node_.Node) -> bool:
+    """Tell the keeper which peers there are; True when that changed."""
+    before = Known.read()
+    units = {u.peer_url: u.name for u in node.peers.units() if u.peer_url}
+    members = dict(before.members) if before else {}
+    if node.seen is not None and node.seen[0].members is not None:
+        members = _others(node.seen[0].members, node.member, units)
+    former = {**(before.peers if before else {}), **units}
+    for record in (node.peers.generation(), node.peers.proposal()):
+        former |= {f.peer_url: f.unit for f in record.founders} if record else {}
+    former = {u: name for u, name in former.items() if u != node.peer_url and u not in members}
+    former = dict(list(former.items())[-_MOST:])
+    known = Known(str(service.HOME), str(node.root.path), members, former)
+    return files.write(FILE, known.to_json())
+
+
+def _others(members: Iterable[view.Member], own: str, units: Mapping[str, str]) -> dict[str, str]:
+    """Peer URLs of all members but this unit's, with their units."""
+    return {
+        url: generations.unit_name(m.name) if m.name else units.get(url, "a new member")
+        for m in members
+        if m.name != own
+        for url in m.peer_urls
+    }
+
+
+def beside(node: node_.Node) -> tuple[str, ...]:
+    """Members of an earlier generation that serve beside the committed one, as far as seen."""
+    known, committed = Known.read(), node.peers.generation()
+    if known is None or committed is None:
+        return ()
+    new = served.Served.of(committed.number, committed.token)
+    asked = [url for url in known.peers if url not in node.unheard]
+    found = ask(node, asked)
+    node.unheard.update(url for url in asked if url not in found)
+    return tuple(
+        sorted(
+            place(known.peers, url)
+            for url, old in found.items()
+            if old.number and new.replaces(old)
+        )
+    )
+
+
+def ask(node: node_.Node, urls: Iterable[str]) -> dict[str, served.Served]:
+    """What peers serve, as this unit sees it; those that do not answer are left out."""
+    try:
+        return served.ask_all(urls, node.certificates.path("peer"))
+    except OSError as error:
+        log.warning("other generations were not looked for: %s", error)
+        return {}
+
+
+def place(peers: Mapping[str, str], url: str) -> str:
+    """A unit and where it is, in words."""
+    return f"{peers[url]} at {url.removeprefix('https://')}"
+
+
+# The keeper's part
+
+
+class Guard:
+    """Stops the etcd of this unit when its data must not run any more."""
+
+    def __init__(
+        self,
+        wake: Callable[[orders.Config], None],
+        known: pathlib.Path = FILE,
+        config: pathlib.Path = orders.CONFIG,
+        certificate: pathlib.Path | None = None,
+        runs: Callable[[], bool] | None = None,
+        stop_etcd: Callable[[], object] | None = None,
+    ) -> None:
+        """Begin with nothing known.
+
+        Args:
+            wake: runs the charm.
+            known: the charm's file for this.
+            config: the charm's file for the keeper.
+            certificate: this unit's peer certificate.
+            runs: whether etcd is up.
+            stop_etcd: stops it, within seconds.
+        """
+        self._wake = wake
+        self._known = known
+        self._config = config
+        self._certificate = certificate or service.TLS / "peer"
+        self._runs = runs or (lambda: host.service_active(service.UNIT))
+        self._stop_etcd = stop_etcd or (lambda: service.stop(last=True))
+        self._missed: float | None = None
+
+    def run(self, stop: threading.Event) -> None:
+        """Look until told to stop, or until the unit is gone; then tell the keeper to stop."""
+        pause = ALERT
+        while not stop.wait(pause):
+            try:
+                pause = self.look()
+            except (OSError, ValueError, errors.EtcdError) as error:
+                log.warning("whether this generation is the newest cannot be seen: %s", error)
+                pause = ALERT
+            if pause <= 0:
+                stop.set()
+
+    def look(self) -> float:
+        """Look once; answers seconds until the next look, 0 when there is nothing left to do."""
+        known = Known.read(self._known)
+        if known is None:
+            return CALM
+        root = data.Root(pathlib.Path(known.root), owner=None)
+        if self._gone(known):
+            self._fence(root, self._stamp(root), 0, "")
+            return 0.0
+        if self._missed is not None:
+            return GONE
+        if not self._runs():
+            return ALERT
+        stamp = root.stamp()
+        if stamp is None or self._all_take_part(known):
+            return CALM
+        own = self._own(stamp)
+        found = served.ask_all(known.peers, self._certificate)
+        newer = {url: other for url, other in found.items() if other.replaces(own)}
+        if newer:
+            where = max(newer, key=lambda url: newer[url].number)
+            self._fence(root, stamp, newer[where].number, where)
+            with contextlib.suppress(ValueError, errors.EtcdError):
+                self._wake(orders.Config.read(self._config))
+        return ALERT
+
+    def _gone(self, known: Known) -> bool:
+        """Whether the unit's own directory was not there in two looks, seconds apart."""
+        if pathlib.Path(known.home).is_dir():
+            self._missed = None
+            return False
+        now = time.monotonic()
+        if self._missed is None:
+            self._missed = now
+        return now - self._missed >= GONE
+
+    def _own(self, stamp: data.Stamp) -> served.Served:
+        """What this unit serves: since a rollback, an older generation's data by a new number."""
+        own = served.Served.of(stamp.generation, stamp.token)
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            facts = json.loads((self._certificate / "facts.json").read_text())
+            said = served.Served.read(map(str, facts["uris"]))
+            if said.token == own.token and said.number > own.number:
+                return said
+        return own
+
+    def _all_take_part(self, known: Known) -> bool:
+        """Whether this unit's etcd is connected to all other members of its cluster."""
+        try:
+            config = orders.Config.read(self._config)
+            tls = gateway.context(config.tls.ca, config.tls.cert, config.tls.key)
+            page = gateway.page(config.local, "/metrics", tls, _ANSWER)
+        except (OSError, ValueError, gateway.UnusableError):
+            return False
+        return len(_ACTIVE.findall(page)) >= len(known.members)
+
+    def _fence(self, root: data.Root, stamp: data.Stamp | None, number: int, where: str) -> None:
+        """Mark the data of `stamp`, so that nothing starts it again, and stop etcd at once."""
+        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        try:
+            if stamp and not root.fence(stamp.token, data.Fence(number, where, now)):
+                return  # another generation's data was put in place meanwhile
+        except (OSError, ValueError) as error:
+            log.warning("the data in %s could not be marked: %s", root.current, error)
+        why = f"generation {number} is served at {where}" if where else "this unit is gone"
+        log.warning("etcd stops: %s", why)
+        self._stop_etcd()
+
+    @staticmethod
+    def _stamp(root: data.Root) -> data.Stamp | None:
+        try:
+            return root.stamp()
+        except errors.DataError:
+            return None
