@@ -12,11 +12,13 @@ import admin_command
 import host
 import outside
 from backup import aside, create, manual, orders, refusals
-from etcd import client, errors, membership, report, upkeep
+from etcd import client, data, errors, membership, report, service, upkeep
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
+
+_START_WAIT = 20.0  # seconds for etcd to be ready again
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +125,7 @@ def _backups() -> manual.Manual:
         folder=config.folder,
         about=create.About(config.unit, config.generation, config.token) if config.token else None,
         workdir=pathlib.Path(config.workdir),
-        cluster=aside.reach(config),
+        cluster=dataclasses.replace(aside.reach(config), tls=admin_command.admin_tls()),
     )
 
 
@@ -132,6 +134,14 @@ def _told() -> orders.Config:
         return orders.Config.read()
     except ValueError as error:
         raise manual.BackupError(str(error)) from error
+
+
+def open_to_clients(_: argparse.Namespace, __: admin_command.Place) -> Answer:
+    """`open`: what the charm does once the restored cluster is confirmed, on this unit alone."""
+    root = service.unit_root()
+    opened = root is not None and service.open_to_clients(data.Root(root), _START_WAIT)
+    words = "clients reach the etcd of this unit" + (" again" if opened else " already")
+    return Answer(words, {"opened": opened})
 
 
 def restore(asked: argparse.Namespace, _: admin_command.Place) -> Answer:
@@ -198,6 +208,12 @@ def parser() -> argparse.ArgumentParser:
     verb(verbs, "health", "how the cluster is, in words", health)
     member = verbs.add_parser("member", help="members").add_subparsers(
         required=True, metavar="VERB"
+    )
+    verb(
+        verbs,
+        "open",
+        "let clients reach a restored etcd on this unit, where the charm cannot do it",
+        offline=open_to_clients,
     )
     verb(member, "list", "the members that etcd knows", members)
     removing = verb(member, "remove", "remove a member, unless it costs the quorum", remove)

@@ -57,7 +57,12 @@ class Place:
 
     def client(self) -> client.Client:
         """A connection, as the administrator."""
-        return client.Client(self.endpoints, service.tls_files("client"))
+        return client.Client(self.endpoints, admin_tls())
+
+
+def admin_tls() -> client.TLSFiles:
+    """The administrator's certificate that the etcd of this unit believes now."""
+    return service.tls_files(service.CLOSED_TLS if service.is_closed() else "client")
 
 
 def ensure(charm_dir: pathlib.Path, place: Place) -> bool:

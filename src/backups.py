@@ -118,7 +118,7 @@ class Backups:
             if committed
             else None,
             workdir=self._workdir,
-            cluster=aside.Cluster(tuple(node.endpoints()), node.local_url, node.tls()),
+            cluster=aside.Cluster(tuple(node.endpoints()), node.local_url, node.tls_now()),
         )
 
     def chosen(

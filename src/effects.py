@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from cluster import generation as generations
 from cluster import steps, view
-from etcd import answers, data, errors, service
+from etcd import data, errors, service
 
 if TYPE_CHECKING:
     import node as node_
@@ -79,6 +79,8 @@ class Actor:
     @do.register
     def _(self, step: steps.Adopt) -> None:
         self._begin()
+        service.ensure_unit(self._node.root.path)  # a boot in between heeds that it is closed
+        self._node.configure(compare=False)
         self._node.root.adopt(step.token)
 
     @do.register
@@ -114,9 +116,8 @@ class Actor:
         self._begin()
         if self._node.root.current.is_dir():
             service.stop()  # one that was refused is started by systemd again and again
-        self._node.root.new_current(
-            data.Stamp(record.token, record.number, None, self._node.member)
-        )
+        stamp = data.Stamp(record.token, record.number, None, self._node.member)
+        self._node.root.new_current(stamp, closed=record.closed)
         service.ensure_unit(self._node.root.path)
         self._node.configure(initial=initial, initial_cluster=initial_cluster, token=record.token)
         service.start(wait=START_WAIT if initial is service.Initial.NEW else 0)
@@ -197,8 +198,8 @@ class Actor:
 
     @do.register
     def _(self, step: steps.Open) -> None:
-        with self._node.client() as client:
-            client.disarm(answers.CLOSED)
+        self._node.configure(compare=False)
+        service.open_to_clients(self._node.root, START_WAIT)
 
     @do.register
     def _(self, step: steps.Compare) -> None:

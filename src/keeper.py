@@ -30,7 +30,7 @@ from backup import aside, create, orders, proof, refusals, restore, schedule
 from backup import catalog as catalogs
 from backup import remote as remotes
 from etcd import client as clients
-from etcd import election, errors
+from etcd import election, errors, service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -48,6 +48,7 @@ _WRITE = 15.0  # seconds after which numbers that always move are written down
 _VACANT = 4 * TTL  # seconds without a holder after which the leader takes it as well
 _SKEW = 60.0  # seconds that another unit's clock may be ahead
 _RECONNECT = 3600.0  # seconds after which certificates are read anew
+_CLOSED = "the restored cluster is closed until it is confirmed; backups go on after that"
 _ERRORS = (errors.EtcdError, refusals.RemoteError, OSError)
 
 
@@ -61,6 +62,7 @@ class Keeper:
         cache: pathlib.Path = CACHE,
         lock: pathlib.Path = create.LOCK,
         wake: Callable[[orders.Config], None] | None = None,
+        closed: Callable[[], bool] = service.is_closed,
     ) -> None:
         """Begin with nothing known.
 
@@ -70,12 +72,14 @@ class Keeper:
             cache: directory for manifests.
             lock: keeps snapshots apart from defragmentation.
             wake: runs the charm when it has something to tell, by default through Juju.
+            closed: whether this unit's etcd takes no clients, and the keeper is one.
         """
         self._config_file = config
         self._status_file = status
         self._cache = cache
         self._lock = lock
         self._wake = wake or _wake
+        self._closed = closed
         self._text = ""
         self._config: orders.Config | None = None
         self._remote: remotes.Remote | None = None
@@ -105,6 +109,10 @@ class Keeper:
             if config is None or config.off:
                 self.close()
                 self._say(now, role="off", error="", proof_error="", failures=0, interval=0.0)
+                return _LOOK
+            if self._closed():
+                self._disconnect()
+                self._say(now, role="blind", error=_CLOSED, failures=0)
                 return _LOOK
             return self._attend(config, now)
         except _ERRORS as error:
@@ -166,6 +174,7 @@ class Keeper:
             holder=config.member if held else self._held_by(),
             interval=config.interval,
             revision=client.revision(),
+            error="" if self.status.error == _CLOSED else self.status.error,
         )
         if not held:
             self._succeed(now)  # whatever did not answer before has answered now

@@ -54,7 +54,9 @@ class Seen:
 
 
 def look(config: orders.Config) -> Seen | None:
-    """Ask this unit's etcd, within seconds; None when it does not answer."""
+    """Ask this unit's etcd, within seconds; None when it does not answer, or not clients yet."""
+    if service.is_closed():
+        return None
     seen = None
     online = clients.Client((config.local,), config.tls, _ANSWER)
     with contextlib.suppress(errors.EtcdError), online:
@@ -69,7 +71,11 @@ def look(config: orders.Config) -> Seen | None:
 
 
 def render(
-    config: orders.Config | None, status: orders.Status, seen: Seen | None, now: float
+    config: orders.Config | None,
+    status: orders.Status,
+    seen: Seen | None,
+    now: float,
+    closed: bool = False,
 ) -> str:
     """The page: the keeper's metrics, then etcd's.
 
@@ -78,8 +84,12 @@ def render(
         status: what the keeper said last.
         seen: what etcd says, None when it does not answer.
         now: seconds since the epoch.
+        closed: etcd takes no clients yet, and that is as it should be.
     """
-    families = [*_cluster(config, seen, now), *_backups(config, status, now)]
+    up = [_gauge("etcd_charm_member_up", "Whether this unit's etcd answers.", seen is not None)]
+    words = "Whether this unit's etcd takes no clients until its restore is confirmed."
+    up.append(_gauge("etcd_charm_member_closed", words, closed))
+    families = [*up, *_cluster(config, seen, now), *_backups(config, status, now)]
     return "".join(map(_family, families)) + (seen.text if seen else "")
 
 
@@ -95,7 +105,6 @@ def _gauge(name: str, words: str, value: float) -> _Gauge:
 
 
 def _cluster(config: orders.Config | None, seen: Seen | None, now: float) -> Iterable[_Gauge]:
-    yield _gauge("etcd_charm_member_up", "Whether this unit's etcd answers.", seen is not None)
     if config is not None:
         yield _gauge("etcd_charm_units", "Units that Juju has.", config.units)
         days = {name: (at - now) / _DAY for name, at in config.certificates.items()}
@@ -238,7 +247,8 @@ class Exporter:
         except ValueError:
             config = None
         seen = look(config) if config is not None else None
-        return render(config, orders.Status.read(self._status), seen, time.time())
+        status = orders.Status.read(self._status)
+        return render(config, status, seen, time.time(), service.is_closed())
 
     def context(self) -> ssl.SSLContext:
         """What to show a scraper; read anew for each connection, so that it follows etcd's."""

@@ -123,7 +123,16 @@ class Node:
 
     def tls(self) -> client.TLSFiles:
         """The administrator's client certificate."""
-        path = self.certificates.path("client")
+        return self._tls("client")
+
+    def tls_now(self) -> client.TLSFiles:
+        """The administrator's certificate that members of the committed generation believe now."""
+        committed = self.peers.generation()
+        closed = committed is not None and committed.closed
+        return self._tls(service.CLOSED_TLS if closed else "client")
+
+    def _tls(self, name: str) -> client.TLSFiles:
+        path = self.certificates.path(name)
         return client.TLSFiles(path / "ca.pem", path / "cert.pem", path / "key.pem")
 
     def endpoints(self) -> tuple[str, ...]:
@@ -168,7 +177,7 @@ class Node:
         endpoints = [url for url in self.endpoints() if not others or url != self.local_url]
         if not endpoints:
             raise errors.UnreachableError("no unit runs a member of the cluster yet")
-        with client.Client(endpoints, self.tls()) as open_client:
+        with client.Client(endpoints, self.tls_now()) as open_client:
             yield open_client
 
     def move(self) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from cluster import generation as generations
 from cluster import reading, view
-from etcd import answers, errors, service
+from etcd import errors, service
 
 if TYPE_CHECKING:
     import contextlib
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import node as node_
+    from etcd import answers
     from etcd import client as clients
 
 log = logging.getLogger(__name__)
@@ -128,8 +129,7 @@ def look(node: Reach) -> view.Etcd:
         members=membership.members,
         cluster_id=membership.cluster_id,
         leader=leader,
-        alarms=tuple(alarm for alarm in alarms if alarm != answers.CLOSED),
-        closed=answers.CLOSED in alarms,
+        alarms=tuple(alarms),
     )
 
 

@@ -53,7 +53,7 @@ def remember(node: node_.Node, message: str) -> None:
     """
     if node.seen is None or node.storage is not None:
         return
-    tls = node.tls()
+    tls = node.tls_now()
     place = _Place(
         str(node.root.path),
         node.local_url,

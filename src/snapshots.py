@@ -268,7 +268,6 @@ def prepare(
             founder.peer_url,
             bump=source.bump,
             skip_hash_check=True,  # all of it was just compared with what the record says
-            closed=True,
         )
 
 

@@ -1,7 +1,8 @@
 """This unit's certificates: who signs them, when they are renewed, whether etcd may start.
 
 Two trust domains (docs/decisions.md): peers believe only the cluster's own authority; clients
-believe the `certificates` relation's authority and our client authority.
+believe the `certificates` relation's authority and our client authority. An etcd that is closed to
+clients believes the peers' authority alone: `founder` is the administrator's certificate for that.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from cluster import generation as generations
-from etcd import files
+from etcd import files, service
 from relations import certificates, peers
 from tls import authority, certificate, request, served, store
 
@@ -29,7 +30,7 @@ class Trust:
     """What came of it.
 
     Attributes:
-        ready: all three certificates are on disk: etcd may start.
+        ready: all certificates are on disk: etcd may start.
         message: what is waited for, or what is wrong, in one sentence.
         wrong: the message names a fault that somebody has to mend.
     """
@@ -40,7 +41,7 @@ class Trust:
 
 
 class Keyring:
-    """The three certificates of this unit: `peer`, `server`, `client`.
+    """The certificates of this unit: `peer`, `server`, `client` and `founder`.
 
     Args:
         disk: where they are.
@@ -72,7 +73,8 @@ class Keyring:
 
     def is_fresh(self) -> bool:
         """Whether `ensure` found all in order lately, with the authorities of today."""
-        if not all(self._disk.path(name).exists() for name in ("peer", "server", "client")):
+        names = ("peer", "server", "client", service.CLOSED_TLS)
+        if not all(self._disk.path(name).exists() for name in names):
             return False
         try:
             noted = json.loads(self._checked.read_text())
@@ -129,9 +131,11 @@ class Keyring:
         authorities = self._peers.ensure_authorities()
         if authorities is None:
             return Trust(False, "waiting for the leader to make the cluster's authorities")
-        peer_sans = tuple(sorted({*addresses.peer_sans, self._member}))
+        # It is shown to the other units' charms, too, where etcd is closed to clients.
+        peer_sans = tuple(sorted({*addresses.peer_sans, *addresses.client_sans, self._member}))
         signer = authorities.peer
         self._sign("peer", signer, self._member, peer_sans, signer.ca, self._uris())
+        self._sign(service.CLOSED_TLS, signer, ADMIN, (), signer.ca)
 
         answer = self._relation.answer(self._common_name, server_sans, asked)
         # Also before it answers us: the others may serve with its certificates already.
@@ -197,7 +201,7 @@ class Keyring:
             )
         held = self._disk.read(name)
         if reason or held is None:
-            usage = authority.Usage.CLIENT if name == "client" else authority.Usage.BOTH
+            usage = authority.Usage.CLIENT if common_name == ADMIN else authority.Usage.BOTH
             pair = signer.sign(common_name, sans, usage, uris=uris or ())
             self._disk.publish(name, pair.cert, pair.key, ca)
         else:

@@ -22,8 +22,11 @@ def compare(view: views.View) -> Steps | None:
 
 
 def disarm(view: views.View) -> Steps | None:
-    """Disarm the alarms of members that are no more: etcd keeps them, and clients cannot write."""
-    if view.etcd.members is None:
+    """Disarm the alarms of members that are no more: etcd keeps them, and clients cannot write.
+
+    Data that an earlier revision of the charm restored bears one until it is confirmed.
+    """
+    if view.etcd.members is None or (view.generation is not None and view.generation.closed):
         return None
     there = {views.UNNAMED.member_id, *(member.id for member in view.etcd.members)}
     gone = (alarm for alarm in view.etcd.alarms if alarm.member_id not in there)

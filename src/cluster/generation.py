@@ -72,6 +72,11 @@ class Generation:
         return next((f for f in self.founders if f.unit == unit), None)
 
     @property
+    def closed(self) -> bool:
+        """Whether it can still be rolled back to data that was replaced: no client reaches it."""
+        return not self.confirmed and self.source in (Source.BACKUP, Source.SURVIVOR)
+
+    @property
     def initial_cluster(self) -> str:
         """`--initial-cluster` of the founding: `etcd-0=https://...,etcd-1=https://...`."""
         return ",".join(f"{f.member}={f.peer_url}" for f in self.founders)

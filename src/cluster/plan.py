@@ -94,13 +94,13 @@ RECORD: tuple[Rule, ...] = (
 LOCAL: tuple[Rule, ...] = (
     running.halt,
     running.replace,
+    replacing.open_,
     replacing.prepare,
     replacing.give_up,
     running.freeze,
     running.mend,
     running.begin,
     running.start,
-    replacing.open_,
     replacing.discard,
     replacing.finish,
 )

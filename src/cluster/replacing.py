@@ -167,11 +167,14 @@ def discard(view: views.View) -> Steps | None:
 
 
 def open_(view: views.View) -> Steps | None:
-    """Clients write to a restored cluster from when nothing can take their writes back."""
+    """Clients reach restored data from when nothing can take back what they are told.
+
+    Each unit opens its own at once: nobody has been served by the cluster before.
+    """
     generation = view.generation
-    if generation is None or not generation.confirmed or not view.etcd.closed:
+    if generation is None or generation.closed or not view.disk.closed:
         return None
-    return (steps_.Open(),)
+    return (steps_.Open(),) if view.disk.token == generation.token else None
 
 
 def finish(view: views.View) -> Steps | None:

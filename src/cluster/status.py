@@ -223,8 +223,8 @@ def _replacing(view: views.View) -> Status | None:
         count = sum(replacing.prepared(view, f.unit) for f in proposal.founders)
         total = len(proposal.founders)
         return State.RESTORING, f"preparing the restore: {count} of {total} units ready"
-    if generation is not None and generation.confirmed and view.etcd.closed:
-        return State.RESTORING, "letting clients write to the restored cluster"
+    if generation is not None and not generation.closed and view.disk.closed:
+        return State.RESTORING, "letting clients reach the restored cluster"
     if generation is None or generation.confirmed or reading.overdue(view):
         return None
     stops = f", waiting for {', '.join(view.beside)} to stop" if view.beside else ""

@@ -54,7 +54,7 @@ class Commit(Step):
 class Prepare(Step):
     """Build `prepared/<token>/` from the proposal's source. The running cluster is not touched.
 
-    What is built is closed: no client can write to it until `Open`.
+    What is built is closed: no client reaches it until `Open`.
     """
 
     proposal: generations.Generation
@@ -177,7 +177,7 @@ class MoveLeader(Step):
 
 @dataclasses.dataclass(frozen=True)
 class Open(Step):
-    """Let clients write to a restored cluster: disarm the alarm that its data started with."""
+    """Let clients reach this unit's restored data: etcd starts anew and believes them."""
 
 
 @dataclasses.dataclass(frozen=True)

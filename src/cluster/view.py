@@ -162,6 +162,7 @@ class Disk:
         member: the member name in the stamp: another unit's when its storage was attached here.
         fenced: number of the later generation that `current/` was stopped for, 0 for none, and
             the peer URL that serves it.
+        closed: no client reaches `current/`, only the cluster's own units do, until `Open`.
     """
 
     token: str | None = None
@@ -173,6 +174,7 @@ class Disk:
     finished: int = 0
     member: str = ""
     fenced: tuple[int, str] = (0, "")
+    closed: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,7 +190,6 @@ class Etcd:
         local_id: member ID of the local etcd, None when it does not answer.
         stale: the running local etcd lacks a configuration or trust change.
         alarms: armed alarms.
-        closed: it was restored and takes no writes from clients yet; no alarm tells of that.
         undated: the certificates that the others show are not valid by the clock of this machine.
         failure: why the local etcd gave up although its data can be used, "" when it did not.
     """
@@ -200,7 +201,6 @@ class Etcd:
     local_id: int | None = None
     stale: bool = False
     alarms: tuple[Alarm, ...] = ()
-    closed: bool = False
     undated: bool = False
     failure: str = ""
 

@@ -112,13 +112,6 @@ class Added:
         return ",".join(f"{member}={peer_url}" for member, peer_url in sorted(pairs))
 
 
-CLOSED = view.Alarm(int.from_bytes(b"closed", "big"), "CORRUPT")
-"""What a restored cluster starts with (`bolt.close`): no client can write until it is disarmed.
-
-No member has this ID, and it is not 0, so that it is never taken for an alarm of etcd's own.
-"""
-
-
 @dataclasses.dataclass(frozen=True)
 class KeyValue:
     """One key at one revision."""

@@ -14,8 +14,6 @@ import mmap
 import struct
 from typing import TYPE_CHECKING, Any
 
-from etcd import wire
-
 if TYPE_CHECKING:
     import pathlib
     from collections.abc import Iterator
@@ -229,7 +227,6 @@ class File:
         raise FormatError("the tree is too deep")
 
 
-_CORRUPT = 2  # AlarmType
 _PAGE_SIZES = (1024, 2048, 4096, 8192, 16384, 32768, 65536)
 
 
@@ -284,23 +281,6 @@ def bump(path: pathlib.Path, amount: int) -> int:
     _put(path, b"key", row, b"")
     _put(path, b"meta", b"scheduledCompactRev", row)
     return new
-
-
-def close(path: pathlib.Path, member_id: int) -> None:
-    """Arm the CORRUPT alarm, of no member, in a restored database: no client can write to it.
-
-    etcd refuses puts, deletes, transactions, leases and compactions while it is armed, on every
-    member and over any restart, until it is disarmed. Only for a file that no etcd has open and
-    that is thrown away when this fails half way.
-
-    Args:
-        path: `member/snap/db` of a restored data directory.
-        member_id: an ID that no member has.
-
-    Raises:
-        FormatError: the file is not a database of etcd.
-    """
-    _put(path, b"alarm", wire.fields(member_id, _CORRUPT), b"")
 
 
 @dataclasses.dataclass

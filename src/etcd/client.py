@@ -382,8 +382,8 @@ class Client:
         return answers.alarms(self._failover(lambda e, t: self._look(e, "alarms", t)))
 
     def disarm(self, alarm: view.Alarm | None = None) -> int:
-        """Disarm one alarm, or all but `answers.CLOSED`; answers how many were armed."""
-        targets = [a for a in self.alarms() if a != answers.CLOSED] if alarm is None else [alarm]
+        """Disarm one alarm, or all; answers how many were armed."""
+        targets = self.alarms() if alarm is None else (alarm,)
         for target in targets:
             self._set_alarm(target, _DISARM)
         return len(targets)

@@ -25,6 +25,8 @@ from typing import Any
 from cluster import view
 from etcd import errors, files
 
+CLOSED = "closed"
+"""Lies beside `etcd/` in data that no client may reach yet: the systemd unit looks for it."""
 _STAMP = "stamp.json"
 _KEPT = "kept.json"
 FENCED = "fenced"
@@ -285,10 +287,14 @@ class Root:
         """Let systemd start the current data: the record, and a later one, says that it may."""
         (self.current / FENCED).unlink(missing_ok=True)
 
-    def new_current(self, stamp: Stamp) -> pathlib.Path:
+    def new_current(self, stamp: Stamp, *, closed: bool = False) -> pathlib.Path:
         """An empty, stamped `current/`; answers etcd's directory in it.
 
         One that etcd never began to write in is replaced.
+
+        Args:
+            stamp: what it is for.
+            closed: no client may reach it until `open`.
 
         Raises:
             errors.DataError: there is current data.
@@ -296,9 +302,17 @@ class Root:
         if self.current.is_dir() and self._untouched():
             files.remove(self.current)
         self._refuse_current()
-        part = self._fresh(self._current_part, stamp)
+        part = self._fresh(self._current_part, stamp, closed)
         files.rename(part, self.current)
         return self.etcd_dir
+
+    def is_closed(self) -> bool:
+        """Whether no client may reach the current data yet."""
+        return (self.current / CLOSED).exists()
+
+    def open(self) -> bool:
+        """Let clients reach the current data from etcd's next start on; answers what changed."""
+        return _open(self.current)
 
     def copy_to(self, other: Root) -> None:
         """Copy the current data to another root, complete or not at all.
@@ -333,12 +347,12 @@ class Root:
         return tuple(sorted(p.name for p in _folders(self.prepared_dir) if p.suffix != _PART))
 
     def preparing(self, stamp: Stamp) -> pathlib.Path:
-        """A fresh, stamped working folder for `stamp.token`.
+        """A fresh, stamped working folder for `stamp.token`, closed until `open`.
 
         Etcd's directory, `etcd/` in it, does not exist yet, as restoring wants it.
         `prepare_done` completes the folder, `discard` gives it up.
         """
-        part = self._fresh(self._part(stamp.token), stamp)
+        part = self._fresh(self._part(stamp.token), stamp, closed=True)
         (part / _ETCD).rmdir()
         return part
 
@@ -389,10 +403,14 @@ class Root:
     def put_back(self, token: str) -> bool:
         """Rename the newest kept data of `token` to `current/`; False when it is current.
 
+        It is open: there is no way back from it.
+
         Raises:
             errors.DataError: other current data is in the way, or none was kept.
         """
         kept = next((k for k in self.kept() if k.stamp and k.stamp.token == token), None)
+        if kept is not None:
+            _open(kept.path)
         return self._promote(kept.path if kept else None, token)
 
     def kept(self) -> tuple[Kept, ...]:
@@ -494,8 +512,16 @@ class Root:
                 read = view.DiskFacts(0, 0, 0)
         kept = tuple(dict.fromkeys(k.stamp.token for k in self.kept() if k.stamp))
         fence = self.fenced() if token else None
-        fenced = (fence.number, fence.where) if fence else (0, "")
-        return view.Disk(token, self.prepared(), kept, read, broken, member=member, fenced=fenced)
+        return view.Disk(
+            token,
+            self.prepared(),
+            kept,
+            read,
+            broken,
+            member=member,
+            fenced=(fence.number, fence.where) if fence else (0, ""),
+            closed=self.is_closed(),
+        )
 
     def _untouched(self) -> bool:
         """Whether etcd has not begun with the current data yet.
@@ -529,9 +555,11 @@ class Root:
         (self.current / _KEPT).unlink(missing_ok=True)
         return True
 
-    def _fresh(self, part: pathlib.Path, stamp: Stamp) -> pathlib.Path:
+    def _fresh(self, part: pathlib.Path, stamp: Stamp, closed: bool = False) -> pathlib.Path:
         self.ensure()
         (part / _ETCD).mkdir(mode=_OURS, parents=True)
+        if closed:
+            files.write(part / CLOSED, "open: etcd-admin open\n", 0o600)
         files.write(part / _STAMP, stamp.to_json(), 0o600)
         self._give(part)
         return part
@@ -614,6 +642,16 @@ def disk_facts(data_dir: pathlib.Path) -> view.DiskFacts | None:
                     error
                 )
     return view.DiskFacts(term, index, revision)
+
+
+def _open(folder: pathlib.Path) -> bool:
+    """Take the mark of closed data away, for good."""
+    try:
+        (folder / CLOSED).unlink()
+    except FileNotFoundError:
+        return False
+    files.fsync(folder)
+    return True
 
 
 def _read_stamp(folder: pathlib.Path) -> Stamp:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 UNIT = "etcd.service"
 USER = "etcd"
 CONFIG = pathlib.Path("/etc/etcd/etcd.conf.yaml")
+CLOSED_CONFIG = pathlib.Path("/etc/etcd/etcd-closed.conf.yaml")
+CLOSED_TLS = "founder"
+"""Name of the administrator's certificate that an etcd believes which is closed to clients."""
 TLS = pathlib.Path("/etc/etcd/tls")
 UNIT_FILE = pathlib.Path("/etc/systemd/system/etcd.service")
 STARTED = pathlib.Path("/run/etcd/started")
@@ -148,9 +151,49 @@ def render(config: Config, force_new_cluster: bool = False) -> str:
 
 
 def ensure_config(config: Config) -> bool:
-    """Write the configuration; True when it changed. A running etcd does not notice."""
+    """Write the configuration, and the one for data that is closed to clients.
+
+    Returns:
+        Whether anything changed. A running etcd does not notice.
+    """
     CONFIG.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    return files.write(CONFIG, render(config), 0o644)
+    wrote = files.write(CLOSED_CONFIG, render(closed_to_clients(config)), 0o644)
+    return files.write(CONFIG, render(config), 0o644) or wrote
+
+
+def closed_to_clients(config: Config) -> Config:
+    """The same, but the client port is the peers': their authority signed no client's certificate.
+
+    It shows the peer certificate, with which etcd's gateway then dials etcd itself.
+    """
+    return dataclasses.replace(config, server_tls=config.peer_tls)
+
+
+def is_closed() -> bool:
+    """Whether the current data of this unit is closed to clients."""
+    root = unit_root()
+    with contextlib.suppress(OSError):
+        return root is not None and data.Root(root).is_closed()
+    return False
+
+
+def open_to_clients(root: data.Root, wait: float = 0.0) -> bool:
+    """Let clients reach the data of this unit, now and from now on; True when they could not.
+
+    What they are told is taken back where the charm rolls the cluster back after all.
+
+    Args:
+        root: this unit's data root.
+        wait: seconds for etcd to be ready again.
+    """
+    if not root.is_closed():
+        return False
+    # Stopped first: whoever dies in between leaves an etcd that the charm starts again.
+    ran = stop(last=True)
+    root.open()
+    if ran:
+        start(wait)
+    return True
 
 
 def ensure_unit(data_root: pathlib.Path) -> bool:
@@ -163,7 +206,9 @@ def ensure_unit(data_root: pathlib.Path) -> bool:
         data_root=data_root,
         home=HOME,
         fenced=data.FENCED,
+        closed=data_root / "current" / data.CLOSED,
         config=CONFIG,
+        closed_config=CLOSED_CONFIG,
         user=USER,
         binary=binary("etcd", must_exist=False),
         fingerprint=_fingerprint_command(),
@@ -504,11 +549,11 @@ def _once() -> tuple[pathlib.Path, ...]:
 
 
 def _fingerprint_command() -> str:
-    """Shell text, for a systemd unit, that prints what `_fingerprint` answers."""
+    """Shell text, for a systemd unit, that prints what `_fingerprint` answers for file `$c`."""
     trust = " ".join(str(path) for path in _once())
     program = binary("etcd", must_exist=False)
     return (
-        f'( sed -E "/{_FOUNDING}/d; s/{_COMPARING}//" {CONFIG}; cat {trust}; '
+        f'( sed -E "/{_FOUNDING}/d; s/{_COMPARING}//" $$c; cat {trust}; '
         f'stat -L -c "%%s %%Y" {program} ) 2>/dev/null | sha256sum'
     )
 
@@ -519,8 +564,9 @@ def _fingerprint() -> str:
     `initial-*` and whether to compare keys are left out: they are for one start.
     """
     digest = hashlib.sha256()
+    config = CLOSED_CONFIG if is_closed() else CONFIG
     with contextlib.suppress(OSError):
-        for line in CONFIG.read_text().splitlines(keepends=True):
+        for line in config.read_text().splitlines(keepends=True):
             if not re.match(_FOUNDING, line):
                 digest.update(re.sub(_COMPARING, "", line).encode())
     for path in _once():

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import outside
 import processes
-from etcd import answers, bolt, client, data, errors, files, scratch, service, wal
+from etcd import bolt, client, data, errors, files, scratch, service, wal
 
 if TYPE_CHECKING:
     import pathlib
@@ -169,7 +169,6 @@ def restore(
     peer_url: str,
     bump: int = 0,
     skip_hash_check: bool = False,
-    closed: bool = False,
 ) -> pathlib.Path:
     """Restore a snapshot into a new data directory, which appears only when complete.
 
@@ -182,7 +181,6 @@ def restore(
         peer_url: this member's.
         bump: raise the revision by this and mark older ones compacted (`bump_for`); 0 not to.
         skip_hash_check: the file has no hash, or it was checked before.
-        closed: no client can write to it until `answers.CLOSED` is disarmed.
 
     Raises:
         errors.TargetError: the directory is in use, or has no room.
@@ -212,8 +210,6 @@ def restore(
         _run(command, f"{snapshot} cannot be restored", size)
         if bump and not _can_bump():
             bolt.bump(database, bump)
-        if closed:
-            bolt.close(database, answers.CLOSED.member_id)
         files.fsync_tree(part)
         if directory.exists():
             directory.rmdir()

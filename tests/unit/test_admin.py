@@ -37,7 +37,7 @@ def test_given_the_actions_when_compared_then_each_that_a_unit_can_answer_has_it
     actions = set(yaml.safe_load((ROOT / "actions.yaml").read_text()))
     assert actions >= JUJU_ONLY
     expected = {TWINS.get(name, name) for name in actions - JUJU_ONLY}
-    assert verbs(admin.parser()) - {"endpoint-health"} == expected
+    assert verbs(admin.parser()) - {"endpoint-health", "open"} == expected
 
 
 def test_given_a_place_when_written_then_it_is_read_as_it_was(tmp_path):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import pathlib
 import re
 
 import pytest
+import yaml
 
 import metrics
 from backup import orders
@@ -97,8 +99,22 @@ def test_given_errors_when_rendered_then_they_are_labels_that_a_scraper_can_read
 def test_given_a_keeper_that_was_told_nothing_when_rendered_then_it_says_that_etcd_is_down():
     assert page(None, orders.Status(), None) == {
         "etcd_charm_member_up": 0,
+        "etcd_charm_member_closed": 0,
         "etcd_backup_interval_seconds": 0,
     }
+
+
+def test_given_an_etcd_that_is_closed_when_rendered_then_it_says_so_and_no_alert_is_for_it():
+    text = metrics.render(CONFIG, STATUS, None, NOW, closed=True)
+    assert "\netcd_charm_member_up 0\n" in text and "\netcd_charm_member_closed 1\n" in text
+    alerts = pathlib.Path(metrics.__file__).with_name("cos") / "alerts.yaml"
+    (down,) = (
+        rule["expr"]
+        for group in yaml.safe_load(alerts.read_text())["groups"]
+        for rule in group["rules"]
+        if rule["alert"] == "EtcdMemberDown"
+    )
+    assert re.search(r"== 0\s+unless etcd_charm_member_closed.* == 1$", down)
 
 
 def test_given_the_page_when_read_then_every_family_has_its_help_and_type():

@@ -40,7 +40,7 @@ class Unit:
             storage=None,
             seen=(ETCD, root.disk()),
             endpoints=lambda: ("https://127.0.0.1:2379", "https://198.18.0.1:2379"),
-            tls=lambda: client.TLSFiles(*(folder / name for name in ("ca", "cert", "key"))),
+            tls_now=lambda: client.TLSFiles(*(folder / name for name in ("ca", "cert", "key"))),
         )
 
     def look(self, place: observe.Reach) -> view.Etcd:
@@ -81,7 +81,6 @@ def test_given_writes_only_when_looked_at_then_it_says_the_same(unit):
         {"leader": None},
         {"cluster_id": 8},
         {"stale": True},
-        {"closed": True},
         {"alarms": (view.Alarm(1, "NOSPACE"),)},
         {"service": view.Service.FAILED},
     ],

@@ -25,7 +25,7 @@ class Unit:
     ) -> None:
         self.folder = folder / f"unit-{number}"
         self.folder.mkdir()
-        self.woken = 0
+        self.woken, self.closed = 0, False
         self.config = orders.Config(
             unit=f"etcd/{number}",
             member=f"etcd-{number}",
@@ -50,6 +50,7 @@ class Unit:
             self.folder / "cache",
             self.folder / "lock",
             wake=self.wake,
+            closed=lambda: self.closed,
         )
 
     def wake(self, _: orders.Config) -> None:
@@ -191,6 +192,16 @@ def test_given_a_garbled_configuration_when_looking_then_one_sentence(unit, text
     (unit.folder / "keeper.json").write_text(text)
     status = unit.step()
     assert status.role == "blind" and status.error
+
+
+def test_given_a_closed_etcd_when_looking_then_blind_without_trouble_until_it_is_open(unit):
+    unit.closed = True
+    told = unit.step()
+    assert (told.role, told.failures, unit.woken) == ("blind", 0, 0)
+    assert "closed until it is confirmed" in told.error and not told.trouble(time.time())
+    unit.closed = False
+    told = unit.step()
+    assert (told.role, told.error) == ("holder", "")
 
 
 def test_given_no_etcd_when_looking_then_blind_and_no_exception(unit):

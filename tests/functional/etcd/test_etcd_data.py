@@ -13,7 +13,7 @@ import time
 import etcd_cluster
 import pytest
 
-from etcd import answers, bolt, client, data, errors, offline, service, snapshot
+from etcd import bolt, client, data, errors, offline, service, snapshot
 from etcd import wal as wals
 
 BAD_WAL = service.FailureKind.BAD_WAL
@@ -281,46 +281,6 @@ def test_given_armed_alarms_when_snapshot_is_restored_then_they_are_seen_and_dis
     assert restored.alarms()
     restored.disarm()
     restored.put("a", "b")
-
-
-@pytest.mark.parametrize("alarmed", [False, True])
-def test_given_a_closed_restore_when_written_to_then_refused_until_it_is_opened(cluster, alarmed):
-    cluster.found(1, quota_bytes=16 * 1024 * 1024)
-    online = cluster.client()
-    lease = online.grant(3600)
-    online.put("kept", "before")
-    if alarmed:
-        with pytest.raises(errors.NoSpaceError):
-            for _ in range(40):
-                online.put("big", b"x" * 1_000_000)
-    restored, node = restarted(cluster, taken(cluster), bump=1000, closed=True)
-    revision = restored.revision()
-    for _ in range(2):
-        assert answers.CLOSED in restored.alarms()
-        for write in (
-            lambda: restored.put("kept", "after"),
-            lambda: restored.delete("kept"),
-            lambda: restored.create("new", "key"),
-            lambda: restored.grant(60),
-            lambda: restored.revoke(lease),
-            lambda: restored.compact(revision),
-        ):
-            with pytest.raises(errors.CorruptError):
-                write()
-        assert restored.get("kept").value == b"before"
-        assert restored.revision() == revision
-        assert restored.observe().members[0].healthy
-        node.stop()
-        node.start()
-        cluster.await_healthy(nodes=[node])
-    assert restored.disarm() == alarmed
-    assert restored.alarms() == (answers.CLOSED,)
-    restored.disarm(answers.CLOSED)
-    assert restored.put("kept", "after") == revision + 1
-    node.stop()
-    node.start()
-    cluster.await_healthy(nodes=[node])
-    assert restored.get("kept").value == b"after"
 
 
 def test_given_etcds_files_when_read_then_the_bucket_reader_agrees_with_the_store(one):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 
 import pytest
-from cluster_under_test import Cluster, eventually
+from cluster_under_test import ETCDCTL, Cluster, eventually
 from load import running
 
 UNITS = 3
@@ -16,6 +16,23 @@ SPOIL = (
     "for f in /var/lib/etcd/prepared/*/etcd/member/snap/db; do "
     "dd if=/dev/urandom of=$f bs=4096 count=8 conv=notrunc; done'"
 )
+
+
+FOUNDER = ETCDCTL.replace("/tls/client/", "/tls/founder/")
+
+
+def serves_units(cluster: Cluster, unit: str) -> bool:
+    """Whether the unit's etcd is closed to clients, and has a quorum for the units themselves."""
+    closed = "test -e /var/lib/etcd/current/closed"
+    health = f"{FOUNDER} --endpoints=https://127.0.0.1:2379 endpoint health 2>&1"
+    return "is healthy" in cluster.shell(unit, f"{closed} && {health}", ok=False)
+
+
+def answers_clients(cluster: Cluster, unit: str, command: str) -> bool:
+    """Whether a client gets an answer from the unit's etcd; some requests are tried for ever."""
+    client = ETCDCTL.replace("etcdctl ", "timeout 4 etcdctl ", 1)
+    asked = f"{client} --endpoints=https://127.0.0.1:2379 {command}"
+    return "ANSWERED" in cluster.shell(unit, f"{asked} && echo ANSWERED", ok=False)
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +83,10 @@ def test_given_writing_clients_when_a_restore_is_undone_then_no_acknowledged_wri
 
     with running(map(cluster.address, cluster.units()), credentials) as load:
         cluster.run("restore", leader, path=taken["path"])
-        eventually(
-            lambda: "corrupt" in cluster.etcdctl(leader, "put probe x 2>&1", ok=False),
-            timeout=240,
-            every=0.1,
-        )
+        eventually(lambda: serves_units(cluster, leader), timeout=240, every=0.1)
+        for command in ("get kept", "put probe x", "user add lost:secret", "member list"):
+            assert not answers_clients(cluster, leader, command), command
+        assert serves_units(cluster, leader), "it was rolled back meanwhile: nothing was shown"
         written = len(load.writes)
         eventually(
             lambda: cluster.etcdctl(leader, "put probe x 2>&1", ok=False).strip() == "OK",

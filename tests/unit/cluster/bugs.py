@@ -118,7 +118,7 @@ def _finish_early(view: views.View) -> tuple[s.Step, ...] | None:
 
 
 def _open_early(view: views.View) -> tuple[s.Step, ...] | None:
-    return (s.Open(),) if view.etcd.closed else None
+    return (s.Open(),) if view.disk.closed else None
 
 
 def _always(*_: object) -> bool:

@@ -388,7 +388,7 @@ class History:
             return False
         if world.machines and world.generation and world.alarms.get(world.generation.token):
             return False
-        if world.machines and world.generation and world.generation.token in world.closed:
+        if any(m.current and m.current.closed for m in world.machines.values()):
             return False
         for name in world.machines:
             plan = world.ended.get(name)

@@ -65,7 +65,7 @@ class Record:
 class Data:
     """One data directory: who it is, how far its log goes, the membership at that point."""
 
-    __slots__ = ("content", "index", "member", "members", "name", "token")
+    __slots__ = ("closed", "content", "index", "member", "members", "name", "token")
 
     def __init__(
         self, token: str, member: int, index: int, members: tuple[Record, ...], content: int
@@ -74,9 +74,12 @@ class Data:
         self.members = members
         self.content = content
         self.name = ""
+        self.closed = False  # no client reaches it
 
     def copy(self) -> Data:
-        return Data(self.token, self.member, self.index, self.members, self.content)
+        data = Data(self.token, self.member, self.index, self.members, self.content)
+        data.closed = self.closed
+        return data
 
     def record(self) -> Record | None:
         return next((m for m in self.members if m.id == self.member), None)
@@ -171,7 +174,6 @@ class World:
         self.recorded: set[str] = set()
         self.confirmed: set[int] = set()
         self.led: dict[str, int] = {}  # token to the member that raft leadership was moved to
-        self.closed: set[str] = set()
         self.alarms: dict[str, set[int]] = {}  # token to members with a CORRUPT alarm, 0: unnamed
         self.opened: set[str] = set()
         self.strict = True  # etcd before 3.5.30 and 3.6.11: one member down, and none is added
@@ -368,6 +370,7 @@ class World:
                 broken=machine.broken,
                 finished=machine.finished,
                 member=machine.current.name if machine.current else "",
+                closed=machine.current is not None and machine.current.closed,
             ),
             etcd=etcd,
             fresh_token=f"t{self.tokens + 1}",
@@ -421,12 +424,17 @@ class World:
 
     def client(self, machine: Machine, generation: generations.Generation | None) -> views.Etcd:
         service = self.service(machine)
-        local = machine.current.member if machine.running and machine.current else None
-        found = self.quorum(machine, generation.token) if generation else None
+        told = [
+            m
+            for m in (self.peers(machine, generation.token) if generation else ())
+            if m.current and m.current.closed == generation.closed
+        ]
+        local = machine.current.member if machine in told and machine.current else None
+        found = self.quorum(machine, generation.token) if generation and told else None
         if found is None or generation is None:
             return views.Etcd(service, local_id=local, stale=machine.stale and machine.running)
         best, present = found
-        by_id = {m.current.member: m for m in self.peers(machine, generation.token) if m.current}
+        by_id = {m.current.member: m for m in told if m.current}
         alarms = self.alarms.get(generation.token, set())
         members = []
         for r in best.members:
@@ -454,7 +462,6 @@ class World:
             local,
             machine.stale and machine.running,
             alarms=tuple(views.Alarm(i, "CORRUPT") for i in sorted(alarms)),
-            closed=generation.token in self.closed,
         )
 
     # act
@@ -741,8 +748,8 @@ class World:
         mine = member_id(machine.url, g.token)
         data = Data(g.token, mine, 1, self.founding_records(g), content)
         data.name = generations.member_name(machine.name)
+        data.closed = True
         machine.prepared[g.token] = data
-        self.closed.add(g.token)
 
     def do_Discard(self, machine: Machine, hook: Hook, step: s.Discard) -> None:  # noqa: N802
         g = self.generation
@@ -777,6 +784,7 @@ class World:
             raise Refused("not kept")
         kept = machine.kept[step.token]
         machine.current = kept.pop()
+        machine.current.closed = False
         if not kept:
             del machine.kept[step.token]
 
@@ -832,6 +840,7 @@ class World:
         if record is None or machine.current is not None:
             raise Refused("not a member")
         machine.current = Data(token, record.id, 0, best.members, 0)
+        machine.current.closed = step.generation.closed
         machine.current.name = generations.member_name(machine.name)
         machine.begun = max(machine.begun, step.generation.number)
         machine.caught_up_at = self.now + machine.slow
@@ -943,9 +952,12 @@ class World:
 
     def do_Open(self, machine: Machine, hook: Hook, step: s.Open) -> None:  # noqa: N802
         g = hook.generation
-        if g is None or g.number not in self.confirmed:
+        back = g is not None and g.source is generations.Source.PREVIOUS
+        if g is None or not (back or g.number in self.confirmed):
             raise Violation("opened to clients before it was confirmed")
-        self.closed.discard(g.token)
+        if machine.current is None or machine.current.token != g.token:
+            raise Violation("opened data of another generation")
+        machine.current.closed = False
         self.opened.add(g.token)
 
     def do_Compare(self, machine: Machine, hook: Hook, step: s.Compare) -> None:  # noqa: N802

@@ -470,18 +470,38 @@ class TestReplacing:
         ).steps
         assert commit == s.Commit(dataclasses.replace(generation, confirmed=True))
 
-    def test_given_a_closed_cluster_when_confirmed_then_any_unit_opens_it(self) -> None:
-        closed = etcd(1, 0, 1, member(2, healthy=False), closed=True)
-        v = self.committed(1, disk=views.Disk(token="two"), etcd=closed)
+    def test_given_closed_data_when_the_restore_is_confirmed_then_its_unit_opens_it(self) -> None:
+        closed = views.Disk(token="two", closed=True)
+        v = self.committed(1, disk=closed, etcd=etcd(1, 0, 1, member(2, healthy=False)))
         assert do(v) == []
         assert v.generation is not None
         confirmed = dataclasses.replace(v.generation, confirmed=True)
         v = dataclasses.replace(v, generation=confirmed)
         assert do(v) == ["Open"]
         assert plans.plan(v).state is plans.State.RESTORING
-        disk = views.Disk(token="two", finished=2)
-        v = dataclasses.replace(v, disk=disk)
-        assert do(v) == ["Open"], "whatever was noted, a closed cluster is opened"
+        # Nobody lets this unit see the cluster before it is open itself.
+        for service in (views.Service.RUNNING, STOPPED, views.Service.FAILED):
+            assert do(dataclasses.replace(v, etcd=silent(service))) == ["Open"]
+        finished = dataclasses.replace(closed, finished=2)
+        assert do(dataclasses.replace(v, disk=finished)) == ["Open"], "whatever was noted"
+        assert "Open" not in do(dataclasses.replace(v, disk=views.Disk(token="two")))
+
+    def test_given_closed_data_of_another_generation_when_planned_then_it_stays_closed(
+        self,
+    ) -> None:
+        v = view(1, disk=views.Disk(token="two", closed=True), etcd=silent(STOPPED))
+        assert do(v) == ["Stop", "SetAside"]
+
+    @pytest.mark.parametrize("confirmed", [False, True])
+    @pytest.mark.parametrize("source", list(generations.Source))
+    def test_given_a_source_when_it_can_be_rolled_back_then_it_is_closed_until_confirmed(
+        self, source: generations.Source, confirmed: bool
+    ) -> None:
+        replacing = (generations.Source.BACKUP, generations.Source.SURVIVOR)
+        made = record(2, number=2, token="two", source=source, confirmed=confirmed)
+        assert made.closed == (source in replacing and not confirmed)
+        v = view(1, generation=made, disk=views.Disk(token="two", closed=True), etcd=silent())
+        assert ("Open" in do(v)) != made.closed
 
     def test_given_restored_data_when_it_starts_first_then_only_then_without_comparing(
         self,
@@ -636,6 +656,18 @@ class TestMending:
         gone, there = views.Alarm(99, "CORRUPT"), views.Alarm(101, "NOSPACE")
         v = view(1, etcd=etcd(1, 0, 1, 2, alarms=(there, gone)), leader=False)
         assert plans.plan(v).steps == (s.Disarm(gone),)
+
+    def test_given_data_closed_by_an_alarm_when_it_can_be_rolled_back_then_it_stays(self) -> None:
+        alarm = views.Alarm(int.from_bytes(b"closed", "big"), "CORRUPT")  # as charms once did
+        restored = record(
+            3, number=2, token="two", source=generations.Source.BACKUP, confirmed=False
+        )
+        v = view(1, leader=False, etcd=etcd(1, 0, 1, 2, alarms=(alarm,)))
+        v = dataclasses.replace(v, disk=views.Disk(token="two", finished=2))
+        assert do(dataclasses.replace(v, generation=restored)) == []
+        confirmed = dataclasses.replace(restored, confirmed=True)
+        done = plans.plan(dataclasses.replace(v, generation=confirmed)).steps
+        assert done == (s.Disarm(alarm),)
 
     def test_given_data_of_a_removed_member_when_it_returns_then_put_aside(self) -> None:
         assert do(view(1, etcd=etcd(1, 0, 2))) == ["Stop", "SetAside"]

@@ -64,6 +64,28 @@ def test_given_prepared_data_when_adopted_then_the_old_can_be_put_back(root):
     assert (disk.token, disk.prepared, disk.kept) == (ONE.token, (), (TWO.token,))
 
 
+def test_given_data_that_is_closed_when_it_moves_then_it_stays_so_until_it_is_opened(root):
+    (root.new_current(ONE, closed=True) / "file").write_text("joined a restore")
+    assert root.is_closed() and root.disk().closed
+    root.set_aside("restore")
+    assert not root.is_closed(), "nothing is there"
+    prepare(root, TWO)
+    assert root.adopt(TWO.token)
+    assert root.disk().closed, "closed from before its first start"
+    assert root.open() and not root.open()
+    assert not root.disk().closed
+    root.set_aside("it failed")
+    assert root.put_back(ONE.token)
+    assert not root.is_closed(), "there is no way back from it"
+
+
+def test_given_closed_data_when_it_moves_to_storage_then_it_is_closed_there(root, tmp_path):
+    (root.new_current(ONE, closed=True) / "file").write_text("x")
+    other = data.Root(tmp_path / "storage", owner=None)
+    root.copy_to(other)
+    assert other.is_closed()
+
+
 def test_given_nothing_kept_when_put_back_then_it_says_so(root):
     with pytest.raises(errors.DataError, match="no data of generation"):
         root.put_back(ONE.token)

@@ -12,7 +12,7 @@ import yaml
 
 import processes
 from cluster import view
-from etcd import errors, service
+from etcd import data, errors, service
 
 CONFIG = service.Config(
     name="etcd-0",
@@ -81,6 +81,7 @@ def machine(tmp_path, monkeypatch):
     etcd.chmod(0o755)
     monkeypatch.setattr(processes, "PATH", f"{bin_}:/usr/bin:/bin")
     monkeypatch.setattr(service, "CONFIG", tmp_path / "etc" / "etcd.conf.yaml")
+    monkeypatch.setattr(service, "CLOSED_CONFIG", tmp_path / "etc" / "etcd-closed.conf.yaml")
     monkeypatch.setattr(service, "TLS", tmp_path / "tls")
     monkeypatch.setattr(service, "UNIT_FILE", tmp_path / "etcd.service")
     monkeypatch.setattr(service, "STARTED", tmp_path / "started")
@@ -105,7 +106,6 @@ def test_given_a_unit_file_when_ensured_then_it_is_hardened_and_cannot_start_unc
         "ConditionPathExists=/srv/etcd/current/stamp.json",
         "ConditionPathExists=!/srv/etcd/current/fenced",
         f"ConditionPathExists={service.HOME}",
-        f"ExecStart={service.INSTALLED}/etcd --config-file {service.CONFIG}",
         "ReadWritePaths=/srv/etcd",
         "User=etcd",
         "Type=notify",
@@ -115,6 +115,7 @@ def test_given_a_unit_file_when_ensured_then_it_is_hardened_and_cannot_start_unc
         "LimitNOFILE=65536",
     ):
         assert line in text.splitlines()
+    assert f"exec {service.INSTALLED}/etcd --config-file $$c'" in text
     assert (machine / "systemctl.calls").read_text() == "daemon-reload\n"
 
 
@@ -167,13 +168,61 @@ def test_given_a_cluster_that_ends_when_stopped_then_killed_if_that_takes_long(
     assert calls[1:] == [stop, *killed, stop, "reset-failed etcd.service"]
 
 
-def started(machine) -> None:
-    """What ExecStartPre does."""
+def started(machine) -> str:
+    """What ExecStart does; the configuration that etcd is given."""
     text = service.UNIT_FILE.read_text()
-    line = next(x for x in text.splitlines() if x.startswith("ExecStartPre="))
+    line = next(x for x in text.splitlines() if x.startswith("ExecStart="))
     shell = line.partition("/bin/sh -c '")[2].rstrip("'")
-    shell = shell.replace("/run/etcd/started", str(service.STARTED)).replace("%%", "%")
-    subprocess.run(["/bin/sh", "-c", shell], check=True)
+    shell = shell.replace("/run/etcd/started", str(service.STARTED))
+    shell = shell.replace("%%", "%").replace("$$", "$").replace("exec ", "echo ")
+    made = subprocess.run(["/bin/sh", "-c", shell], check=True, capture_output=True, text=True)
+    return made.stdout.split()[-1]
+
+
+def closed_root(machine) -> data.Root:
+    """A unit with restored data that nobody has confirmed yet."""
+    root = data.Root(machine / "root", owner=None)
+    root.new_current(data.Stamp("t", 2, None, "etcd-0"), closed=True)
+    service.ensure_unit(root.path)
+    service.ensure_config(CONFIG)
+    return root
+
+
+def test_given_closed_data_when_etcd_starts_then_only_peers_are_believed_at_its_client_port(
+    machine,
+):
+    assert not service.is_closed(), "no unit file yet"
+    root = closed_root(machine)
+    assert service.is_closed()
+    assert started(machine) == str(service.CLOSED_CONFIG)
+    closed = yaml.safe_load(service.CLOSED_CONFIG.read_text())
+    opened = yaml.safe_load(service.CONFIG.read_text())
+    peers = closed.pop("client-transport-security")
+    assert peers == closed["peer-transport-security"]
+    assert peers["client-cert-auth"] is True and peers["trusted-ca-file"].endswith("peer/ca.pem")
+    assert opened.pop("client-transport-security") != peers
+    assert closed == opened
+    assert not service.stale()
+    root.open()
+    assert service.stale(), "it still runs closed"
+    assert started(machine) == str(service.CONFIG)
+    assert not service.stale()
+
+
+@pytest.mark.parametrize("ran", [True, False])
+def test_given_closed_data_when_opened_then_what_ran_is_started_anew(machine, ran):
+    root = closed_root(machine)
+    says, script = machine / "systemctl.says", machine / "bin" / "systemctl"
+    says.write_text(f"ActiveState={'active' if ran else 'inactive'}\n")
+    stops = f"[ $1 != stop ] || echo ActiveState=inactive > {says}"
+    script.write_text(script.read_text().replace("exit 0", f"{stops}\nexit 0"))
+    (machine / "systemctl.calls").unlink()
+    assert service.open_to_clients(root)
+    calls = (machine / "systemctl.calls").read_text()
+    assert ("start " in calls) == ran and not service.is_closed()
+    (machine / "systemctl.calls").unlink()
+    assert not service.open_to_clients(root)
+    assert not (machine / "systemctl.calls").exists(), "an open etcd is left alone"
 
 
 @pytest.mark.parametrize("version", [(3, 4, 23), (3, 5, 16), (3, 6, 11), (3, 7, 1)])

@@ -200,6 +200,20 @@ def test_given_no_relation_when_settled_then_our_own_authorities_sign_all(unit):
     assert unit.believed("peer") == [cluster().peer.cert]
 
 
+def test_given_a_closed_etcd_when_units_reach_it_then_the_peers_authority_signed_both_sides(unit):
+    unit.ensure("answer")
+    founder, peer = unit.facts("founder"), unit.facts("peer")
+    assert (founder.common_name, founder.sans) == ("root", ())
+    assert founder.signer == peer.signer == cluster().peer.fingerprint
+    assert unit.believed("founder") == [cluster().peer.cert]
+    assert set(peer.sans) >= {ADDRESS, "127.0.0.1"}, "clients verify what they dial"
+    shown = x509.load_pem_x509_certificate(unit.disk.read("founder")[0])
+    usage = shown.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(usage) == [x509.oid.ExtendedKeyUsageOID.CLIENT_AUTH]
+    for name in ("client", "server"):
+        assert cluster().peer.cert not in unit.believed(name)
+
+
 def test_given_nothing_changes_when_settled_again_then_nothing_is_written(unit):
     for kind in (None, "answer"):
         unit.ensure(kind)
