@@ -140,6 +140,7 @@ class Actions(ops.Object):
         proposal = snapshots.propose(
             node,
             self._source(params),
+            known=lambda: self._charm.backups(node).high(),
             keep=params["target"],
             skip_backup=params["skip-backup"],
         )
@@ -154,7 +155,11 @@ class Actions(ops.Object):
             "revision": detail["revision"],
             "units": ",".join(founder.unit for founder in proposal.founders),
             "message": "; ".join(
-                ["verified; the units restore it now, juju status tells its end", *brought]
+                [
+                    "verified; the units restore it now, juju status tells its end",
+                    f"its revisions go on after {detail['high']}, above all that were ever seen",
+                    *brought,
+                ]
             ),
         }
 

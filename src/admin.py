@@ -123,7 +123,9 @@ def _backups() -> manual.Manual:
     return manual.Manual(
         remote=config.root(),
         folder=config.folder,
-        about=create.About(config.unit, config.generation, config.token) if config.token else None,
+        about=create.About(config.unit, config.generation, config.token, config.high)
+        if config.token
+        else None,
         workdir=pathlib.Path(config.workdir),
         cluster=dataclasses.replace(aside.reach(config), tls=admin_command.admin_tls()),
     )

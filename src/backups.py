@@ -13,6 +13,7 @@ import keeper_service
 from backup import catalog as catalogs
 from backup import choice, destination, manual, orders, refusals
 from backup import remote as remotes
+from cluster import revisions
 from etcd import service
 
 if TYPE_CHECKING:
@@ -114,7 +115,9 @@ class Backups:
         return manual.Manual(
             remote=self.remote(),
             folder=self._folder,
-            about=create.About(node.unit, committed.number, committed.token)
+            about=create.About(
+                node.unit, committed.number, committed.token, revisions.high(committed)
+            )
             if committed
             else None,
             workdir=self._workdir,
@@ -130,9 +133,20 @@ class Backups:
             wanted: id, part of one, `latest` or `proven`.
             cluster_name: another cluster's folder, "" for this application's.
         """
-        manifest = manual.select(self._listing(cluster_name).manifests, wanted)
+        listing = self._listing(cluster_name)
+        manifest = manual.select(listing.manifests, wanted)
         _refuse_newer(manifest, service.version())
-        return manifest, self._detail(manifest, cluster_name)
+        # Clients of this application remember what its own backups know of.
+        high = max(listing.high, self.high()) if cluster_name else listing.high
+        return manifest, self._detail(manifest, high, cluster_name)
+
+    def high(self) -> int:
+        """The highest revision that the backups know of, 0 where they cannot be listed."""
+        try:
+            return self._listing().high
+        except (manual.BackupError, refusals.RemoteError) as error:
+            log.info("what revisions the backups know of cannot be seen: %s", error)
+            return 0
 
     def origin(self) -> tuple[tuple[tuple[str, str], ...] | None, str]:
         """What a cluster without data is to be founded from, as the operator has it.
@@ -154,7 +168,7 @@ class Backups:
         if not listing.manifests:
             return None, ""
         if settings.recover_total_loss and listing.proven is not None:
-            return tuple(sorted(self._detail(listing.proven).items())), ""
+            return tuple(sorted(self._detail(listing.proven, listing.high).items())), ""
         proven = "none of them proven, " if settings.recover_total_loss else ""
         application = self._node.unit.rpartition("/")[0]
         return None, (
@@ -163,9 +177,10 @@ class Backups:
             "or set another cluster-name for an empty cluster"
         )
 
-    def _detail(self, manifest: catalogs.Manifest, cluster_name: str = "") -> dict[str, str]:
+    def _detail(
+        self, manifest: catalogs.Manifest, high: int, cluster_name: str = ""
+    ) -> dict[str, str]:
         from backup import restore  # costly, and most hooks restore nothing
-        from etcd import snapshot
 
         folder = manual.place(self._folder, cluster_name)
         stored = restore.Stored(folder, manifest.id, manifest.sha256, manifest.size)
@@ -173,7 +188,7 @@ class Backups:
             **restore.to_detail(stored),
             "revision": str(manifest.revision),
             "carries": manifest.carries,
-            "bump": str(snapshot.bump_for(manifest.revision, manifest.revision)),
+            "high": str(high),
         }
 
     def words(self) -> str:
@@ -202,6 +217,7 @@ class Backups:
             key=str(tls.key),
             generation=committed.number if committed else 0,
             token=committed.token if committed else "",
+            high=revisions.high(committed),
             folder=self._folder,
             interval=settings.backup_interval,
             retention=settings.backup_retention,

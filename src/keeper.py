@@ -428,7 +428,7 @@ def back_up(
         aside.reach(config),
         catalogs.Catalog(remote.paced(pace.moved), config.folder, cache),
         config.own_workdir,
-        create.About(config.unit, config.generation, config.token),
+        create.About(config.unit, config.generation, config.token, config.high),
         pace=pace.read,
         say=log.info,
         lock=lock,

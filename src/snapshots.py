@@ -19,11 +19,11 @@ import host
 from backup import refusals, restore
 from backup import share as shares
 from cluster import generation as generations
-from cluster import reading
+from cluster import reading, revisions
 from etcd import data, errors, files, service, snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     import node as node_
     from etcd import client as clients
@@ -157,13 +157,20 @@ def propose_file(
 
 
 def propose(
-    node: node_.Node, detail: dict[str, str], *, keep: str = "", skip_backup: bool = False
+    node: node_.Node,
+    detail: dict[str, str],
+    *,
+    known: Callable[[], int] = lambda: 0,
+    keep: str = "",
+    skip_backup: bool = False,
 ) -> generations.Generation:
     """The next generation, restored on every unit from what `detail` names.
 
     Args:
         node: this unit, Juju's leader.
         detail: of a file (`propose_file`) or of a backup (`backups.Backups.chosen`).
+        known: the highest revision that the backups know of, asked where the cluster is silent
+            and `detail` does not tell it.
         keep: directory for the replaced data, "" beside the data.
         skip_backup: drop the replaced data once the new generation is healthy.
 
@@ -186,20 +193,39 @@ def propose(
         )
     if node.peers.proposal() is not None or (committed and _unsettled(node, committed)):
         raise errors.DataError("a restore is under way already: wait for its end in juju status")
-    revision = int(detail["revision"])
-    try:
-        with node.client() as client:
-            live = client.revision()
-    except errors.EtcdError:
-        live = revision
+    high = _begin(node, detail, committed, known)
     return generations.Generation(
         number=committed.number + 1 if committed else 1,
         token=secrets.token_hex(16),
         source=generations.Source.BACKUP,
         founders=founders,
-        detail=tuple(sorted({**detail, "bump": str(snapshot.bump_for(live, revision))}.items())),
+        detail=tuple(sorted({**detail, "high": str(high)}.items())),
         keep=keep,
         skip_backup=skip_backup,
+    )
+
+
+def _begin(
+    node: node_.Node,
+    detail: dict[str, str],
+    committed: generations.Generation | None,
+    known: Callable[[], int],
+) -> int:
+    """The revision that a restore begins with, above all that this unit can learn of."""
+    live, backups = 0, int(detail.get("high", "0"))
+    disks = [unit.facts for unit in node.peers.units()]
+    try:
+        with node.client() as client:
+            live = client.revision()
+    except errors.EtcdError:
+        disks.append(node.root.disk(facts=True).facts)
+        backups = backups or known()
+    return revisions.begin(
+        snapshot=int(detail["revision"]),
+        live=live,
+        disks=disks,
+        record=committed,
+        backups=backups,
     )
 
 
@@ -283,11 +309,12 @@ def _opened(node: node_.Node, proposal: generations.Generation) -> Generator[Sou
     if proposal.source is generations.Source.SURVIVOR:
         try:
             info = snapshot.salvage(node.root.etcd_dir, directory)
-            yield Source(info.path, snapshot.bump_for(info.revision, info.revision))
+            high = max(revisions.high(proposal), revisions.begin(snapshot=info.revision))
+            yield Source(info.path, high - info.revision)
         finally:
             shutil.rmtree(directory, ignore_errors=True)
         return
-    bump = int(detail.get("bump", "0"))
+    bump = revisions.high(proposal) - int(detail.get("revision", "0"))
     need = int(detail.get("size", "0")) * 2 + MARGIN
     free = node.root.free_bytes()
     if free < need:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 import outside
 from backup import refusals
 from backup import remote as remotes
+from cluster import revisions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -73,6 +74,8 @@ class Manifest:
         hash_compacted: the compaction that `hash` was made under.
         proven_at: when it was last restored and found right, None before; seconds since the epoch.
         carries: what it brings along besides keys: `authentication`, `alarms`, both or "".
+        high: the highest revision that the application knew of, `revision` or above; 0 where an
+            earlier revision of the charm did not tell it.
     """
 
     id: str
@@ -98,6 +101,7 @@ class Manifest:
     hash_compacted: int = 0
     proven_at: float | None = None
     carries: str = ""
+    high: int = 0
 
     def to_json(self) -> str:
         """The manifest as the remote holds it."""
@@ -179,6 +183,8 @@ def _wrong(manifest: Manifest) -> str:
         return "it names a file that is not its own"
     if not _SHA256.fullmatch(manifest.sha256) or not _SHA256.fullmatch(manifest.stored_sha256):
         return "its sha256 is none"
+    if max(manifest.revision, manifest.high) >= revisions.LIMIT:
+        return "it has a revision that no cluster reaches"
     return ""
 
 
@@ -195,6 +201,11 @@ class Listing:
     manifests: tuple[Manifest, ...]
     problems: tuple[str, ...] = ()
     leftovers: tuple[str, ...] = ()
+
+    @property
+    def high(self) -> int:
+        """The highest revision that any of the backups knows of, 0 without backups."""
+        return max((max(m.high, m.revision) for m in self.manifests), default=0)
 
     @property
     def newest(self) -> Manifest | None:

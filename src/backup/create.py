@@ -39,11 +39,13 @@ class About:
         unit: Juju unit, `etcd/0`.
         generation: number of the committed generation.
         token: its token.
+        high: highest revision that its record knows of.
     """
 
     unit: str
     generation: int
     token: str
+    high: int = 0
 
 
 @contextlib.contextmanager
@@ -160,6 +162,7 @@ def create_backup(
             taken_at=taken_at,
             duration=0.0,
             carries=facts.carries,
+            high=max(about.high, facts.revision),
         )
         uploaded = _Told(say, f"uploaded to {catalog.remote.words}").of
         return catalog.publish(manifest, stored, uploaded)

@@ -36,6 +36,7 @@ class Config:
         key: path of its key.
         generation: number of the committed generation.
         token: its token.
+        high: highest revision that its record knows of.
         folder: the cluster's folder on the remote.
         interval: seconds between two backups, 0 is off.
         retention: as configured.
@@ -66,6 +67,7 @@ class Config:
     workdir: str = "/var/lib/etcd-keeper/work"
     charm_dir: str = ""
     memory: int = 1 << 30
+    high: int = 0
     remote: str = str(REMOTE)
     mark: str = ""
     units: int = 0

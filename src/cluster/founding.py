@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cluster import generation as generations
-from cluster import reading
+from cluster import reading, revisions
 from cluster import steps as steps_
 from cluster import view as views
 
@@ -148,7 +148,7 @@ def _propose_survivor(view: views.View, unit: views.Unit) -> Steps | None:
     if unit.peer_url is None:
         return None
     facts = reading.facts_of(view, unit)
-    detail = {"unit": unit.name}
+    detail = {"unit": unit.name, "high": str(revisions.of_view(view))}
     if facts is not None:
         detail["revision"] = str(facts.revision)
     return (
@@ -171,10 +171,12 @@ def _new(view: views.View, founders: tuple[generations.Founder, ...]) -> generat
 
 
 def _from_backup(view: views.View, detail: tuple[tuple[str, str], ...]) -> generations.Generation:
-    return generations.Generation(
+    founded = generations.Generation(
         reading.next_number(view),
         view.fresh_token,
         generations.Source.BACKUP,
         reading.published(view),
         detail,
     )
+    known = revisions.high(founded)  # by the backup and by all that lie beside it
+    return reading.with_detail(founded, high=str(revisions.of_view(view, backups=known)))

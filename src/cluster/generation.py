@@ -52,7 +52,8 @@ class Generation:
         founders: the units that start it together; every other unit joins as a learner.
         detail: what `source` needs, strings only: for BACKUP where to fetch it and how to check
             it (`remote`, `path`, `sha256`, `size`, `revision`, `unit`), for SURVIVOR the chosen
-            `unit` and its `revision`, for PREVIOUS the `number` it returns to.
+            `unit` and its `revision`, for PREVIOUS the `number` it returns to. `high` is the
+            revision that BACKUP and SURVIVOR begin with, and PREVIOUS carries on (`revisions`).
         keep: where replaced data is kept: "" for the data root's `kept/`, or a directory.
         skip_backup: drop the replaced data once this generation is confirmed.
         confirmed: the leader has seen the generation healthy; before that, it can be rolled back.

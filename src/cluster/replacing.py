@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from cluster import generation as generations
-from cluster import reading
+from cluster import reading, revisions
 from cluster import steps as steps_
 from cluster import view as views
 
@@ -90,6 +90,7 @@ def roll_back(view: views.View) -> Steps | None:
                 {
                     "number": reading.detail_of(generation, "previous_number"),
                     "failed_token": generation.token,
+                    "high": str(revisions.high(generation)),
                     "reason": reason or "it did not become healthy in time",
                 }.items()
             )

@@ -257,8 +257,8 @@ class View:
         recover: an operator's confirmed `recover` order: unit whose disk founds anew, or None.
         policy: choices and bounds.
         turn: the unit that may restart etcd now and the running number of that grant.
-        newest_backup: `Generation.detail` of the newest proven backup, None when there is none or
-            nobody looked.
+        newest_backup: `Generation.detail` of the newest proven backup, with the highest revision
+            that any backup knows of as `high`; None when there is none or nobody looked.
         held: why no cluster may be founded without its backups, one sentence, "" when nothing
             speaks against an empty one.
         beside: members of an earlier generation that still serve and can be reached, looked for

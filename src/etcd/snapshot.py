@@ -75,17 +75,6 @@ def _carried(auth_enabled: bool, alarms: bool) -> str:
     return ",".join(word for word, there in words.items() if there)
 
 
-def bump_for(live_revision: int, snapshot_revision: int) -> int:
-    """How far to raise a restored store's revision so that no watcher meets one twice.
-
-    Clients cache revisions up to the live one, or beyond what was seen of it. The rule is that of
-    OpenShift (20 % above the live revision) with at least a million on top: over 10 minutes at
-    1500 writes per second.
-    """
-    newest = max(live_revision, snapshot_revision, 1)
-    return newest - snapshot_revision + max(newest // 5, 1_000_000)
-
-
 def verify(
     path: pathlib.Path,
     binary_version: tuple[int, int, int] | None = None,
@@ -179,7 +168,7 @@ def restore(
         initial_cluster: all founders, `etcd-0=https://...,etcd-1=https://...`.
         token: the generation's, fresh for each restore.
         peer_url: this member's.
-        bump: raise the revision by this and mark older ones compacted (`bump_for`); 0 not to.
+        bump: raise the revision by this and mark older ones compacted; 0 not to.
         skip_hash_check: the file has no hash, or it was checked before.
 
     Raises:

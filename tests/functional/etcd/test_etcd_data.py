@@ -13,6 +13,8 @@ import time
 import etcd_cluster
 import pytest
 
+from cluster import generation as generations
+from cluster import revisions
 from etcd import bolt, client, data, errors, offline, service, snapshot
 from etcd import wal as wals
 
@@ -35,8 +37,8 @@ def taken(cluster) -> pathlib.Path:
     return path
 
 
-def restarted(cluster, directory, token="t-2", **options):
-    node = etcd_cluster.Node("etcd-0", cluster.folder / "again", cluster.tls)
+def restarted(cluster, directory, token="t-2", at="again", **options):
+    node = etcd_cluster.Node("etcd-0", cluster.folder / at, cluster.tls)
     cluster.nodes.append(node)
     snapshot.restore(
         directory, node.data_dir, "etcd-0", f"etcd-0={node.peer_url}", token, node.peer_url,
@@ -477,6 +479,63 @@ def test_given_a_tool_that_cannot_bump_when_restored_then_the_result_is_as_if_it
         cluster.await_healthy(nodes=[node])
         assert len(restored.get_prefix("")) == keys + 1
     assert len(set(hashes)) == 1
+
+
+def watched(cluster, node, revision: int) -> str:
+    """What a watcher is told that goes on from this revision."""
+    asked = [
+        str(service.binary("etcdctl")), f"--endpoints={node.client_url}", "watch", "key-00",
+        f"--rev={revision}", f"--cacert={cluster.tls.ca}", f"--cert={cluster.tls.cert}",
+        f"--key={cluster.tls.key}",
+    ]  # fmt: skip
+    with contextlib.suppress(subprocess.TimeoutExpired):  # it hears nothing, and waits
+        told = subprocess.run(
+            asked, capture_output=True, text=True, timeout=5, check=False,
+            env={"PATH": "/usr/bin:/bin", "ETCDCTL_API": "3"},
+        )  # fmt: skip
+        return told.stdout + told.stderr
+    return ""
+
+
+def test_given_one_snapshot_restored_twice_when_watched_on_then_the_second_says_compacted(one):
+    path = taken(one)
+    snapshotted = snapshot.verify(path).revision
+    begins = revisions.begin(snapshot=snapshotted, live=one.client().revision())
+    first, node = restarted(one, path, bump=begins - snapshotted)
+    assert first.revision() == begins
+    newest = [first.put("key-00", f"of the first {number}") for number in range(3)][-1]
+    assert newest == begins + 3
+    node.stop()  # nobody asks it any more: its record and its disk know
+
+    record = generations.Generation(
+        2, "t-2", generations.Source.BACKUP, (), (("high", str(begins)),)
+    )
+    facts = data.disk_facts(node.data_dir)
+    again = revisions.begin(snapshot=snapshotted, disks=[facts], record=record)
+    assert again > newest + revisions.MARGIN - 10
+    second, node = restarted(one, path, token="t-3", at="third", bump=again - snapshotted)
+    assert second.revision() == again
+    second.put("key-00", "of the second")
+    for seen in (snapshotted, begins, newest, newest + 1):
+        assert "required revision has been compacted" in watched(one, node, seen)
+
+
+def test_given_the_last_revision_that_programs_tell_apart_when_restored_then_etcd_goes_on(one):
+    path = taken(one)
+    for attempt in range(2):  # once more, from a snapshot of that
+        before = snapshot.verify(path).revision
+        begins = revisions.LIMIT - (2 - attempt) * revisions.MARGIN
+        online, node = restarted(one, path, at=f"far-{attempt}", bump=begins - before)
+        assert online.revision() == begins
+        assert online.put("key-00", "after") == begins + 1
+        assert online.get("key-00").value == b"after"
+        online.compact(begins + 1, physical=True)
+        path = one.folder / f"far-{attempt}.db"
+        online.snapshot(path)
+        node.stop()
+        node.start()
+        one.await_healthy(nodes=[node])
+        assert online.put("key-00", "later") == begins + 2
 
 
 def test_given_a_member_that_was_refused_when_looked_at_then_it_holds_no_data_yet(

@@ -59,6 +59,15 @@ def test_given_a_manifest_when_written_and_read_then_the_same():
         assert catalog.Manifest.from_json(each.to_json()) == each
 
 
+def test_given_a_manifest_of_an_earlier_charm_when_read_then_its_revision_is_what_it_knows():
+    raw = json.loads(manifest(revision=40).to_json())
+    del raw["high"]
+    old = catalog.Manifest.from_json(json.dumps(raw))
+    assert old.high == 0 and catalog.Listing((old,)).high == 40
+    assert catalog.Listing((old, manifest(revision=30, high=9000))).high == 9000
+    assert catalog.Listing(()).high == 0
+
+
 def test_given_a_manifest_when_a_person_looks_then_times_and_ids_are_readable():
     raw = json.loads(manifest().to_json())
     assert raw["cluster_id"] == "cdf818194e3a8c32"
@@ -75,6 +84,9 @@ def test_given_a_manifest_when_a_person_looks_then_times_and_ids_are_readable():
         {"sha256": "short"},
         {"stored_sha256": ""},
         {"size": -1},
+        {"high": -1},
+        {"high": 2**53},
+        {"revision": 2**63},
         {"size": "ten"},
         {"size": True},
         {"compression": "rar"},

@@ -159,13 +159,6 @@ def test_given_a_full_disk_when_writing_then_the_old_file_stays(tmp_path, monkey
     shutil.rmtree(tmp_path)
 
 
-def test_given_revisions_when_bumped_then_no_live_one_is_met_again():
-    assert snapshot.bump_for(100, 90) == 10 + 1_000_000
-    assert 90 + snapshot.bump_for(100, 90) > 100
-    assert snapshot.bump_for(100_000_000, 50_000_000) == 50_000_000 + 20_000_000
-    assert snapshot.bump_for(0, 500) == 1_000_000
-
-
 def test_given_no_room_when_restoring_then_it_says_how_much_is_missing(tmp_path, monkeypatch):
     file = tmp_path / "snapshot.db"
     file.write_bytes(b"x" * 4096)
