@@ -321,7 +321,7 @@ class World:
         serving: set[str] = set()
         for machine in self.machines.values():
             data = machine.current
-            if not machine.running or not data or data.token in serving | self.closed:
+            if not machine.running or not data or data.closed or data.token in serving:
                 continue
             if self.quorum(machine, data.token):
                 serving.add(data.token)

@@ -83,10 +83,12 @@ def test_given_two_losses_when_restored_from_one_backup_then_no_revision_is_met_
         newest_backup=backup,
     )
     for unit in range(3):
-        lost = test_plan.changed(lost, unit, token=None)
+        lost = test_plan.changed(lost, unit, token=None, heard="one")
     first = detail_of(lost)
     assert int(first["high"]) == 70 + revisions.MARGIN
     again = record(**first)
+    for unit in range(3):
+        lost = test_plan.changed(lost, unit, heard=again.token)
     second = detail_of(dataclasses.replace(lost, generation=again))
     assert int(second["high"]) == int(first["high"]) + revisions.MARGIN
     assert second["revision"] == first["revision"] == "50"
