@@ -9,10 +9,10 @@ BENCH :=
 PROOF :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test lint format unit histories functional integration juju4 faults proof bench pack clean setup machines
+.PHONY: help demo demo-down test lint format unit histories functional integration juju-four faults proof bench pack clean setup machines
 
 help: ## Say what there is
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## Bring up three units of etcd on this machine and use them as a user would
 	@$(AS_ROOT) tests/demo/demo up
@@ -43,8 +43,8 @@ functional: machines ## Tests against real etcd and rclone, without Juju
 integration: pack ## Tests of the packed charm on real machines
 	@$(AS_ROOT) $(PYTHON) scripts/suite.py run integration $(PYTEST)
 
-juju4: pack ## The conformance suite and the charm's first tests where minijuju is Juju 4
-	@$(AS_ROOT) $(PYTHON) scripts/suite.py run juju4 $(PYTEST)
+juju-four: pack ## The conformance suite and the charm's first tests where minijuju is Juju 4
+	@$(AS_ROOT) $(PYTHON) scripts/suite.py run juju-four $(PYTEST)
 
 faults: pack ## Long tests that hurt machines
 	@$(AS_ROOT) $(PYTHON) scripts/suite.py run faults $(PYTEST)

@@ -23,16 +23,16 @@ MODULES = {
     "unit": ["tests/unit"],
     "functional": ["tests/functional"],
     "integration": ["tests/integration"],
-    "juju4": [
+    "juju-four": [
         "tests/integration/conformance",
         *(f"tests/integration/charm/test_{each}.py" for each in ("cluster", "membership")),
     ],
     "faults": ["tests/faults"],
 }
 """Suite to the directories it collects."""
-LIMITS = {"unit": 300, "functional": 300, "integration": 1200, "juju4": 1200, "faults": 3600}
+LIMITS = {"unit": 300, "functional": 300, "integration": 1200, "juju-four": 1200, "faults": 3600}
 """Suite to the seconds that one of its tests may take."""
-WORKERS = {"unit": 2, "functional": 2, "integration": 3, "juju4": 3, "faults": 1}
+WORKERS = {"unit": 2, "functional": 2, "integration": 3, "juju-four": 3, "faults": 1}
 """Suite to the files that run at the same time; integration mostly waits, and has one more."""
 
 
@@ -50,7 +50,7 @@ def run(name: str, arguments: list[str]) -> int:
     env["PATH"] = f"{ROOT / 'build/bin'}:{venv}:{env['PATH']}:{ROOT / 'build/etcd-3.5'}"
     print(f"== {name} tests", flush=True)
     env.setdefault("MINIJUJU_HOME", str(HOME))
-    env |= {"JUJU_AGENT_VERSION": "4.0"} if name == "juju4" else {}
+    env |= {"JUJU_AGENT_VERSION": "4.0"} if name == "juju-four" else {}
     begun = time.monotonic()
     try:
         code = subprocess.run(command, cwd=ROOT, env=env, check=False).returncode

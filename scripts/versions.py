@@ -23,8 +23,8 @@ this page from its data.
 A new controller is Juju 3.6. `minijuju bootstrap --agent-version 4.0` makes its new models Juju 4,
 and `minijuju add-model NAME --config agent-version=4.0` makes one of them so. Nobody can enter the
 machines of a new model of Juju 4 before `juju add-ssh-key "$(cat ~/.ssh/id_ed25519.pub)"`.
-`make juju4` runs the conformance suite and the charm's tests of clusters and membership there; the
-charm depends on neither.
+`make juju-four` runs the conformance suite and the charm's tests of clusters and membership there;
+the charm depends on neither.
 """
 
 LACKS = """\
