@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import collections
 import collections.abc
+import math
 
 from proof import records
 from proof.judge_clusters import Cluster, Facts, announced
@@ -142,21 +143,15 @@ def _late_reads(facts: Facts, cluster: Cluster, undone: dict[int, Cluster]) -> l
     ]
 
 
-def revisions(facts: Facts, undone: dict[int, Cluster]) -> list[Finding]:
-    """New clusters whose revisions clients know from an older one."""
+def revisions(facts: Facts) -> list[Finding]:
+    """New clusters whose revisions clients know from an older one, or will."""
     found: list[Finding] = []
     for cluster in facts.clusters[1:]:
-        back = undone.get(cluster.place)
-        earlier = [c for c in facts.clusters[: cluster.place] if c is not back]
-        seen = [(c.highest, c) for c in earlier]
-        if back is not None:
-            until = bisect.bisect_left(back.answers, (cluster.first, 0))
-            seen.append((max(r for _, r in back.answers[:until]), back))
-        highest, older = max(seen, key=lambda pair: pair[0])
-        if cluster.lowest <= highest:
+        older = max(facts.clusters[: cluster.place], key=lambda c: c.highest)
+        if cluster.lowest <= older.highest:
             sentence = (
                 f"cluster {cluster} has revision {cluster.lowest}, and clients saw up to "
-                f"{highest} of cluster {older}"
+                f"{older.highest} of cluster {older}"
             )
             found.append(Finding(Verdict.REVISIONS, sentence, cluster.first))
     return found
@@ -233,10 +228,12 @@ class Basis:
         likely = self.facts.parent_of(self.cluster.place, cuts[0])
         order = [likely, *(c for c in reversed(earlier) if c is not likely)]
         tries = [(parent, each) for each in cuts for parent in order]
-        if not cut:  # keys that went with their lease since then leave no other trace
-            after = sorted(r for r in likely.writes if r > newest)[:50]
-            tries += [(likely, r) for r in after if likely.writes[r].operation is None]
-        return tries
+        if cut:
+            return tries
+        # Keys that went with their lease since then leave no other trace.
+        after = sorted(r for r in likely.writes if r > newest)[:50]
+        tries += [(likely, r) for r in after if likely.writes[r].operation is None]
+        return [(parent, parent.highest) for parent in reversed(earlier)] + tries
 
     def _difference(self, parent: Cluster, cut: int) -> list[str]:
         state = parent.state_at(cut)
@@ -271,15 +268,16 @@ class Basis:
         parent = cluster.parent
         assert parent is not None
         told = said.lost if said is not None else None
-        lost: list[str] = []
-        for older in self.facts.clusters[parent.place : cluster.place]:
-            if older.place in undone:
-                continue
-            for o in older.acks:
-                revision = o.header.revision if o.header else 0
-                gone = older is not parent or revision > cluster.cut
-                if gone and (told is None or revision <= told):
-                    lost.append(f"revision {revision} of {older}: {o.kind.value} {o.key}")
+        before = next(
+            c for c in reversed(self.facts.clusters[: cluster.place]) if c.place not in undone
+        )
+        kept = {c.id: upto for c, upto in [(parent, cluster.cut), *_alive(parent)[1:]]}
+        lost = [
+            f"revision {revision} of {older}: {o.kind.value} {o.key}"
+            for older, upto in _alive(before)
+            for o, revision in ((o, o.header.revision) for o in older.acks if o.header)
+            if kept.get(older.id, 0) < revision <= (upto if told is None else min(upto, told))
+        ]
         if not lost:
             return []
         words = "nothing was said to be lost"
@@ -287,6 +285,15 @@ class Basis:
             words = f"only what came after revision {told} was said to be lost"
         sentence = f"cluster {cluster} lacks {len(lost)} acknowledged writes, and {words}"
         return [Finding(Verdict.LOST, sentence, cluster.first, shorten(lost))]
+
+
+def _alive(cluster: Cluster) -> list[tuple[Cluster, float]]:
+    """Clusters with the revision up to which their writes are in this one, itself first."""
+    found: list[tuple[Cluster, float]] = [(cluster, math.inf)]
+    while cluster.parent is not None:
+        found.append((cluster.parent, cluster.cut))
+        cluster = cluster.parent
+    return found
 
 
 def _told(kv: records.KV | None) -> str:

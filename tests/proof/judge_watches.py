@@ -136,8 +136,6 @@ class _Watcher:
         trouble: tuple[Verdict, str] | None = None
         if key in keys or key in before:
             trouble = Verdict.WATCH_UNIQUE, "twice"
-        elif before:
-            trouble = Verdict.WATCH_TORN, "on another stream than other events of that revision"
         elif revision < stream.first:
             trouble = Verdict.WATCH_ORDER, f"though it asked for {stream.first} and later"
         elif revision <= stream.bookmark:
@@ -262,9 +260,9 @@ def deaf(streams: list[Stream], facts: Facts, bounds: Bounds) -> list[Finding]:
             continue
         proofs = _proofs(facts.history, cluster, last.revision, units)
         for stream in streams:
-            if stream.cluster_id != cluster.id or stream.first > last.revision:
+            if stream.cluster_id != cluster.id or stream.next > last.revision:
                 continue
-            if stream.next > last.revision or not last.operation.key.startswith(stream.prefix):
+            if not last.operation.key.startswith(stream.prefix):
                 continue
             since = max(last.operation.answered or 0, stream.opened)
             times = proofs.get(_member(stream.pinned, stream.endpoint, units), [])

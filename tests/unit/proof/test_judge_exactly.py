@@ -158,6 +158,19 @@ def test_given_a_restore_when_it_begins_as_announced_then_fine_and_else_not() ->
     assert verdicts(*BEFORE, said(10.0), more) == {Verdict.BASIS}
 
 
+def test_given_a_deletion_without_an_answer_when_a_restore_lacks_its_key_then_that_may_be_why() -> (
+    None
+):
+    its = put(0.0, 2, "1"), put(3.0, 4, "2", None, key="/p/b"), said(10.0, 4)
+    shown = read(20.0, 1000, kv("2", 4, key="/p/b"), cluster=B)
+    assert verdicts(*its, UNSEEN, shown) == set()
+    assert verdicts(*its, shown) == {Verdict.BASIS}
+    third = kv("3", 3, key="/p/c")
+    taken = put(2.0, 3, "3", None, key="/p/c")
+    both = read(20.0, 1000, kv("2", 4, key="/p/b"), third, cluster=B)
+    assert verdicts(*its, UNSEEN, taken, both) == {Verdict.BASIS}  # no revision is left for it
+
+
 def test_given_a_recovery_when_the_survivor_holds_more_than_it_said_then_fine() -> None:
     more = read(20.0, 1000, THIRD, cluster=B)
     assert verdicts(*BEFORE, said(10.0, action="recover"), more) == set()
@@ -207,6 +220,46 @@ def test_given_an_old_cluster_that_goes_on_when_judged_then_it_is_split() -> Non
     assert verdicts(*BEFORE, said(10.0), *new, late) == {Verdict.SPLIT}
     local = dataclasses.replace(late, linearizable=False)
     assert verdicts(*BEFORE, said(10.0), *new, local) == set()
+
+
+def test_given_a_rolled_back_cluster_that_acknowledged_when_judged_then_that_is_no_split() -> None:
+    write = put(20.0, 1001, "4", SECOND, cluster=B)
+    go_on = put(30.0, 5, "9", THIRD)
+    assert verdicts(*BEFORE, said(10.0), write, go_on) == {Verdict.UNCONFIRMED}
+    again = dataclasses.replace(write, invoked=40.0, answered=40.1, value="5", client="x")
+    again = dataclasses.replace(
+        again,
+        header=records.Header(B, 1, 1002),
+        prev=kv("4", 1001, version=3, created=2),
+    )
+    serves = records.Machine("etcd/0", etcd_running=True, cluster_id=B)
+    its = (*BEFORE, said(10.0), write, go_on, again)
+    assert verdicts(*its) == {Verdict.SPLIT}
+    late = dataclasses.replace(go_on, invoked=50.0, answered=50.1)
+    its = (*BEFORE, said(10.0), write, again, late)
+    assert verdicts(*its, serves) == {Verdict.SPLIT}
+
+
+def test_given_a_restore_after_a_rollback_when_all_is_there_then_nothing_is_lost() -> None:
+    gone = put(20.0, 1001, "4", SECOND, cluster=B)
+    go_on = put(30.0, 5, "9", THIRD)
+    ninth = kv("9", 5, version=4, created=2)
+    again = said(40.0, 5, lost=None), read(50.0, 2000, ninth, cluster=C)
+    assert verdicts(*BEFORE, said(10.0), gone, go_on, *again) == {Verdict.UNCONFIRMED}
+    older = said(40.0, 4), read(50.0, 2000, THIRD, cluster=C)
+    assert verdicts(*BEFORE, said(10.0), gone, go_on, *older) == {Verdict.UNCONFIRMED}
+    older = said(40.0, 4, lost=None), older[1]
+    assert verdicts(*BEFORE, said(10.0), gone, go_on, *older) == {
+        Verdict.UNCONFIRMED,
+        Verdict.LOST,
+    }
+
+
+def test_given_two_new_clusters_when_one_was_announced_then_the_other_is_found() -> None:
+    its = (*BEFORE, said(10.0), read(20.0, 1000, SECOND, cluster=B))
+    third = read(30.0, 2000, SECOND, cluster=C)
+    assert verdicts(*its, third) == {Verdict.BASIS}
+    assert verdicts(*its, said(25.0), third) == set()
 
 
 def test_given_revisions_below_what_clients_know_when_a_cluster_begins_then_found() -> None:
@@ -272,6 +325,28 @@ def test_given_a_resume_at_another_cluster_when_it_ends_at_once_then_not_fooled(
     assert verdicts(*its, *new, accepted) == {Verdict.FOOLED}
     beyond = watch(21.0, 5000, 1000, B, connection=2, created=True)
     assert verdicts(*its, *new, beyond) == {Verdict.FOOLED}
+
+
+def test_given_a_watcher_that_goes_on_from_a_list_when_another_cluster_accepts_then_fooled() -> (
+    None
+):
+    its = watch(0.0, created=True), *BEFORE, watch(11.0, broken=True)
+    new = said(10.0), read(20.0, 1000, SECOND, cluster=B)
+    canceled = watch(21.0, 2, 0, B, connection=2, canceled=True, compact_revision=1000)
+    listed = read(22.0, 1000, SECOND, cluster=B, client="w")
+    back = watch(23.0, 1001, 4, A, connection=3, created=True)
+    assert verdicts(*its, *new, canceled, listed, back) == {Verdict.FOOLED}
+    good = watch(23.0, 1001, 1000, B, connection=3, created=True)
+    assert verdicts(*its, *new, canceled, listed, good) == set()
+    unlisted = watch(23.0, 2, 1000, B, connection=3, created=True)
+    assert verdicts(*its, *new, canceled, unlisted) == set()  # it was told
+
+
+def test_given_an_event_from_before_the_revision_asked_for_when_judged_then_found() -> None:
+    its = *BEFORE, watch(3.0, 4, 4, created=True)
+    assert verdicts(*its, told(4.0, records.Event(THIRD, prev=SECOND))) == set()
+    events = (records.Event(SECOND, prev=kv("1", 2)), records.Event(THIRD, prev=SECOND))
+    assert verdicts(*its, told(4.0, *events)) == {Verdict.WATCH_ORDER}
 
 
 def test_given_a_compaction_when_prev_kv_is_not_told_then_fine() -> None:
