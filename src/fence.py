@@ -183,6 +183,9 @@ class Guard:
             except (OSError, ValueError, errors.EtcdError) as error:
                 log.warning("whether this generation is the newest cannot be seen: %s", error)
                 pause = ALERT
+            except Exception:  # a guard that died would guard nothing
+                log.exception("unexpected")
+                pause = ALERT
             if pause <= 0:
                 stop.set()
 

@@ -449,13 +449,14 @@ def test_given_the_keepers_unit_when_rendered_then_its_end_stops_an_etcd_whose_u
     assert line.endswith("|| systemctl stop --no-block etcd.service'")
 
 
-def test_given_errors_of_etcd_when_watching_then_they_do_not_end_it(unit, monkeypatch):
+@pytest.mark.parametrize("error", [errors.ToolError("systemctl"), KeyError("unexpected")])
+def test_given_any_error_when_watching_then_it_does_not_end_that(unit, monkeypatch, error):
     looks = []
 
     def look() -> float:
         looks.append(1)
         if len(looks) == 1:
-            raise errors.ToolError("systemctl could not be run")
+            raise error
         return 0.0
 
     monkeypatch.setattr(fence, "ALERT", 0.01)
