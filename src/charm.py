@@ -136,7 +136,7 @@ class EtcdCharm(ops.CharmBase):
         ticked = node.quiet and isinstance(event, ops.UpdateStatusEvent)
         if not ticked or verdict.steps:
             clients.publish(node, self.db, leader=leader)
-            cos.Cos(self).publish(node.settings.metrics_port)
+            cos.Cos(self).publish(node.settings.metrics_port, clients.server_ca(node))
         problem = self._instruct(node)
         if problem and verdict.status == "active":
             node.wake(node_.WAKE_LONGEST)  # no event tells that a remote is back

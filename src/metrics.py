@@ -253,6 +253,8 @@ class Exporter:
     def context(self) -> ssl.SSLContext:
         """What to show a scraper; read anew for each connection, so that it follows etcd's."""
         made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        made.minimum_version = ssl.TLSVersion.TLSv1_2
+        made.set_ciphers(service.OPENSSL_CIPHERS)
         made.load_cert_chain(self._tls.cert, self._tls.key)
         return made
 

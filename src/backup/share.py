@@ -23,6 +23,7 @@ from typing import Any, cast
 
 import processes
 from backup import destination, refusals, remote
+from etcd import service
 
 _NAME = "snapshot.db"
 _CHUNK = 1 << 20
@@ -159,6 +160,8 @@ class _Server(http.server.ThreadingHTTPServer):
         self.file = share.file
         self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(share.ca))
         self._tls.verify_mode = ssl.CERT_REQUIRED
+        self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._tls.set_ciphers(service.OPENSSL_CIPHERS)
         self._tls.load_cert_chain(share.cert, share.key)
         super().__init__((share.address, share.port), _Handler)
 

@@ -16,6 +16,8 @@ import ssl
 import urllib.parse
 from typing import TYPE_CHECKING, Any
 
+import outside
+
 if TYPE_CHECKING:
     import pathlib
 
@@ -39,6 +41,21 @@ class StatusError(Exception):
         super().__init__(details)
         self.code = code
         self.details = details
+
+
+_LARGEST = 64 << 20  # bytes of an answer: etcd's page of metrics has 200 KiB
+
+
+def _body(response: http.client.HTTPResponse) -> str:
+    """All of an answer.
+
+    Raises:
+        http.client.HTTPException: it does not end.
+    """
+    raw = response.read(_LARGEST + 1)
+    if len(raw) > _LARGEST:
+        raise http.client.HTTPException("the answer does not end")
+    return raw.decode(errors="replace")
 
 
 def context(ca: pathlib.Path, cert: pathlib.Path, key: pathlib.Path) -> ssl.SSLContext:
@@ -66,7 +83,7 @@ def page(endpoint: str, path: str, tls: ssl.SSLContext, timeout: float) -> str:
     try:
         connection.request("GET", path)
         response = connection.getresponse()
-        text = response.read().decode(errors="replace")
+        text = _body(response)
     except http.client.HTTPException as error:
         raise ConnectionError(str(error)) from error
     finally:
@@ -131,8 +148,8 @@ class Gateway:
                 raise ConnectionResetError(str(error)) from error
             raise UnusableError(str(error)) from error
         try:
-            answer: dict[str, Any] = dict(json.loads(text))
-        except ValueError as error:
+            answer = outside.json_object(text, _LARGEST)
+        except outside.OutsideError as error:
             raise UnusableError(f"HTTP status {status}") from error
         if status == 200:
             return answer.get("result", answer)  # of a stream's only message
@@ -172,7 +189,7 @@ class Gateway:
         try:
             connection.request("POST", path, body, headers)
             response = connection.getresponse()
-            text = response.read().decode(errors="replace")
+            text = _body(response)
             self._served = True
             return response.status, text
         except (OSError, http.client.HTTPException):

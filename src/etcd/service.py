@@ -41,6 +41,14 @@ HOME = pathlib.Path(__file__).resolve().parents[3]
 """Holds the charm, and goes from the machine with its unit, whoever removes that."""
 GRACE = 1.0  # seconds for an etcd to end by itself whose cluster ends with it
 STOP_SECONDS = 120  # over 5 s and two elections of 50 s, the longest that etcd allows
+CIPHERS = tuple(
+    f"TLS_ECDHE_{key}_WITH_AES_{cipher}"
+    for key in ("ECDSA", "RSA")
+    for cipher in ("128_GCM_SHA256", "256_GCM_SHA384")
+)
+"""What etcd speaks in TLS 1.2, by names that 3.4 to 3.7 know."""
+OPENSSL_CIPHERS = "ECDHE+AESGCM"
+"""The same for servers of ours."""
 GiB = 1024**3
 
 
@@ -145,6 +153,7 @@ def render(config: Config, force_new_cluster: bool = False) -> str:
             "CompactHashCheck=true",
             "StopGRPCServiceOnDefrag=true",
         ],
+        "ciphers": CIPHERS,
         "force_new_cluster": force_new_cluster,
     }
     return _template("etcd.conf.yaml.j2").render(values)

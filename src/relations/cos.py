@@ -35,30 +35,31 @@ class Cos:
         self._charm = charm
         self._endpoint = endpoint
 
-    def publish(self, port: int) -> bool:
+    def publish(self, port: int, ca: bytes) -> bool:
         """Tell every agent where the metrics are; answers whether that changed anything.
 
         Args:
             port: where the keeper serves them, 0 for nowhere.
+            ca: PEM of what verifies the certificate shown there.
         """
         relations = [r for r in self._charm.model.relations[self._endpoint] if r.active]
         if not relations:
             return False
-        text = json.dumps(self._config(port), sort_keys=True)
+        text = json.dumps(self._config(port, ca.decode()), sort_keys=True)
         bags = [relation.data[self._charm.unit] for relation in relations]
         changed = [bag for bag in bags if bag.get(KEY) != text]
         for bag in changed:
             bag[KEY] = text
         return bool(changed)
 
-    def _config(self, port: int) -> dict[str, Any]:
+    def _config(self, port: int, ca: str) -> dict[str, Any]:
         model = self._charm.model
         topology = {
             "juju_model": model.name,
             "juju_model_uuid": model.uuid,
             "juju_application": self._charm.app.name,
         }
-        jobs = [scrape_job(f"{self._charm.app.name}_0_etcd", port)] if port else []
+        jobs = [scrape_job(f"{self._charm.app.name}_0_etcd", port, ca)] if port and ca else []
         return {
             "metrics_alert_rules": alert_rules(topology, self._charm.meta.name),
             "log_alert_rules": {},
@@ -68,17 +69,16 @@ class Cos:
         }
 
 
-def scrape_job(name: str, port: int) -> dict[str, Any]:
+def scrape_job(name: str, port: int, ca: str) -> dict[str, Any]:
     """One entry of Prometheus's `scrape_configs`.
 
-    The certificate is for etcd's clients, and its authority's file is not the agent's to read:
-    on loopback the agent takes it as it is.
+    The authority goes along as text: its file on the unit is not the agent's to read.
     """
     return {
         "job_name": name,
         "metrics_path": orders.METRICS_PATH,
         "scheme": "https",
-        "tls_config": {"insecure_skip_verify": True},
+        "tls_config": {"ca": ca},
         "static_configs": [{"targets": [f"{orders.METRICS_HOST}:{port}"]}],
     }
 

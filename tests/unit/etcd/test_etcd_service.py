@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import ssl
 import subprocess
 
 import pytest
@@ -391,3 +392,11 @@ def test_given_two_starts_in_the_journal_when_asked_then_only_the_last_counts(ma
     )
     found = service.why_failed()
     assert found is not None and found.kind is service.FailureKind.ADDRESS
+
+
+def test_given_our_own_servers_when_they_speak_tls_then_the_ciphers_are_those_of_etcd():
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers(service.OPENSSL_CIPHERS)
+    older = {c["name"] for c in context.get_ciphers() if c["protocol"] != "TLSv1.3"}
+    names = {name.removeprefix("TLS_").replace("_WITH_", "_") for name in service.CIPHERS}
+    assert older == {name.replace("AES_", "AES").replace("_", "-") for name in names}

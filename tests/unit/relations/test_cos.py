@@ -31,7 +31,7 @@ def published(juju, relation) -> dict:
 
 def test_given_an_agent_when_published_then_it_gets_a_job_rules_and_a_dashboard(juju, agent):
     with juju.hook(testing.State(relations={agent})) as charm:
-        assert cos.Cos(charm).publish(2381)
+        assert cos.Cos(charm).publish(2381, b"CA")
     found = published(juju, agent)
     assert set(found) == {
         "metrics_alert_rules",
@@ -43,6 +43,7 @@ def test_given_an_agent_when_published_then_it_gets_a_job_rules_and_a_dashboard(
     (job,) = found["metrics_scrape_jobs"]
     assert job["scheme"] == "https"
     assert job["metrics_path"] == "/metrics"
+    assert job["tls_config"] == {"ca": "CA"}
     assert job["static_configs"] == [{"targets": ["127.0.0.1:2381"]}]
     raw = lzma.decompress(base64.b64decode(found["dashboards"][0]))
     assert json.loads(raw)["title"] == "etcd"
@@ -50,19 +51,19 @@ def test_given_an_agent_when_published_then_it_gets_a_job_rules_and_a_dashboard(
 
 def test_given_the_same_again_when_published_then_nothing_changes(juju, agent):
     with juju.hook(testing.State(relations={agent})) as charm:
-        cos.Cos(charm).publish(2381)
-        assert not cos.Cos(charm).publish(2381)
+        cos.Cos(charm).publish(2381, b"CA")
+        assert not cos.Cos(charm).publish(2381, b"CA")
 
 
 def test_given_no_port_when_published_then_there_is_no_job(juju, agent):
     with juju.hook(testing.State(relations={agent})) as charm:
-        cos.Cos(charm).publish(0)
+        cos.Cos(charm).publish(0, b"")
     assert published(juju, agent)["metrics_scrape_jobs"] == []
 
 
 def test_given_no_agent_when_published_then_nothing_happens(juju):
     with juju.hook(testing.State()) as charm:
-        assert not cos.Cos(charm).publish(2381)
+        assert not cos.Cos(charm).publish(2381, b"CA")
 
 
 def rules() -> list[dict]:

@@ -13,10 +13,7 @@ TOLD = pathlib.Path("/var/lib/observer.json")
 def main() -> int:
     """Print every job's page."""
     for job in json.loads(TOLD.read_text())["metrics_scrape_jobs"]:
-        context = ssl.create_default_context()
-        if job.get("tls_config", {}).get("insecure_skip_verify"):
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
+        context = ssl.create_default_context(cadata=job["tls_config"]["ca"])
         for static in job["static_configs"]:
             for target in static["targets"]:
                 url = f"{job['scheme']}://{target}{job['metrics_path']}"
