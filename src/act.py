@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 ROUNDS = 12  # times that one hook observes, plans and acts
 STAY = 300.0  # seconds that one hook of a leaving unit waits; Juju lets actions in between two
+LEAD = 10.0  # as long for Juju's leader, which can write records only between two
 RETRY = 5  # seconds until a step that failed is tried again
 
 
@@ -45,9 +46,9 @@ def settle(node: node_.Node, *, leader: bool, recover: str | None = None) -> pol
     """
     node.recall()
     verdict = _round(node, leader=leader, recover=recover)
-    dying, said = node.peers.dying, ""
-    for _ in _stay() if dying else range(ROUNDS):
-        if dying and said != verdict.message:
+    torn_down, said = node.torn_down, ""
+    for _ in _stay(LEAD if leader else STAY) if torn_down else range(ROUNDS):
+        if torn_down and said != verdict.message:
             said = verdict.message
             node.say(said)
         done: list[steps.Step] = []
@@ -60,25 +61,26 @@ def settle(node: node_.Node, *, leader: bool, recover: str | None = None) -> pol
         except StepError as error:
             verdict = dataclasses.replace(verdict, message=str(error))
             node.wake(RETRY)
-            if not dying:
+            if not torn_down:
                 break
         if not verdict.steps or any(step.ends_hook for step in done):
             _follow_up(node, verdict)
             break
-        if any(isinstance(step, steps.Wake) for step in done) and not dying:
+        if any(isinstance(step, steps.Wake) for step in done) and not torn_down:
             break
         verdict = _round(node, leader=leader, recover=recover)
     else:
         node.wake(RETRY)
-    if dying and verdict.steps:
+    if torn_down and verdict.steps:
+        node.wake_in(RETRY)  # a failed hook writes nothing, a look between two does
         raise StaysError(verdict.message)
     node.peers.publish(node.me)
     return verdict
 
 
-def _stay() -> Iterator[None]:
+def _stay(seconds: float) -> Iterator[None]:
     """Rounds of a leaving unit: it has no later hook, and Juju's machine lock is not its alone."""
-    until = time.monotonic() + STAY
+    until = time.monotonic() + seconds
     while time.monotonic() < until:
         yield
 

@@ -38,6 +38,14 @@ class Problem:
     sentence: str
     waiting: bool = False
 
+    @classmethod
+    def untold(cls, error: OSError) -> Problem:
+        """The keeper's files cannot be written."""
+        return cls(
+            f"the keeper and etcd-admin were not told what changed ({error.strerror}): "
+            "they go on with what they had, and are told once that is mended"
+        )
+
 
 class Backups:
     """The backups of one application, as one unit sees them.

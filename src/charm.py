@@ -128,22 +128,22 @@ class EtcdCharm(ops.CharmBase):
         settled.forget()
         keyring = self._keyring(node)
         node.announce = keyring.announce
+        ticks = isinstance(event, ops.UpdateStatusEvent)
+        node.hook = event is not None and not ticks
         node.quiet = _only_told(event) and keyring.is_fresh()
         trusted = trust.Trust(True) if node.quiet else keyring.ensure()
         node.ready = trusted.ready and host.await_packages()
         leader = self.unit.is_leader()
         verdict = act.settle(node, leader=leader, recover=recover)
-        ticked = node.quiet and isinstance(event, ops.UpdateStatusEvent)
-        if not ticked or verdict.steps:
+        if not (node.quiet and ticks) or verdict.steps:
             clients.publish(node, self.db, leader=leader)
             cos.Cos(self).publish(node.settings.metrics_port, clients.server_ca(node))
         problem = self._instruct(node)
         if problem and verdict.status == "active":
             node.wake(node_.WAKE_LONGEST)  # no event tells that a remote is back
-        aftermath = ""
-        if leader:
-            withdrawn = self.peers.state().get("withdrawn", "")
-            aftermath = status.aftermath(verdict.state, withdrawn, self.peers.generation())
+        withdrawn = self.peers.state().get("withdrawn", "") if leader else ""
+        record = self.peers.generation() if leader else None
+        aftermath = status.aftermath(verdict.state, withdrawn, record)
         self._status = _status(verdict, trusted, problem, aftermath)
         busy = trusted.message or verdict.steps or verdict.clocks or aftermath
         if isinstance(self._status, ops.ActiveStatus) and not busy:
@@ -158,10 +158,7 @@ class EtcdCharm(ops.CharmBase):
             admin_command.ensure(node.charm_dir, place)
         except OSError as error:
             log.warning("the keeper and etcd-admin go on with what they had: %s", error)
-            return backups.Problem(
-                f"the keeper and etcd-admin were not told what changed ({error.strerror}): "
-                "they go on with what they had, and are told once that is mended"
-            )
+            return backups.Problem.untold(error)
         return problem
 
     def _on_collect_unit_status(self, event: ops.CollectStatusEvent) -> None:

@@ -54,6 +54,7 @@ class Node:
             as a record tells it, and why an empty one may not be founded.
         announce: has the peer certificate name the committed generation.
         ready: package and certificates are there.
+        hook: Juju runs a hook, and not an action or a look that the charm asked for.
         quiet: only time has passed: addresses are what this unit last published.
         say: shows a sentence in `juju status` at once, in a hook that takes long.
         seen: etcd and the disk, as the last look found them.
@@ -74,10 +75,16 @@ class Node:
     announce: Callable[[], None] = lambda: None
     say: Callable[[str], None] = lambda _: None
     ready: bool = False
+    hook: bool = False
     quiet: bool = False
     seen: tuple[view.Etcd, view.Disk] | None = None
     unheard: set[str] = dataclasses.field(default_factory=set[str])
     began: float = dataclasses.field(default_factory=time.monotonic)
+
+    @property
+    def torn_down(self) -> bool:
+        """Whether this is a hook of the unit's removal: when it ends well, the removal goes on."""
+        return self.hook and self.peers.dying
 
     @property
     def member(self) -> str:
@@ -271,7 +278,7 @@ class Node:
         them from this unit for ever. So it is several hooks away, and further the longer nothing
         has moved.
         """
-        if self.peers.dying:
+        if self.torn_down:
             time.sleep(min(seconds, 1.0))
             return
         now = time.time()

@@ -167,7 +167,7 @@ def decide(view: views.View) -> Steps:
 
 def _rules(view: views.View) -> tuple[Rule, ...]:
     if view.dying:
-        return (leaving.leave,)
+        return (*RECORD, leaving.leave) if view.leader else (leaving.leave,)
     if view.leader:
         return (*RECORD, *LOCAL, *MEMBERSHIP, *OWN)
     return (*LOCAL, *OWN)

@@ -139,7 +139,7 @@ def test_given_any_value_in_any_field_when_read_then_a_manifest_or_a_value_error
 
 @hypothesis.given(st.text(max_size=200))
 def test_given_any_text_when_read_then_a_value_error(text):
-    with pytest.raises(ValueError, match="it|number"):
+    with pytest.raises(ValueError, match=r"it|number"):
         catalog.Manifest.from_json(text)
 
 

@@ -174,7 +174,16 @@ class _World(simulator.World):
         self.juju_once = True
 
 
+class _Unfenced(simulator.World):
+    """Its keepers let data run that a later generation has replaced."""
+
+    def __init__(self, *args: Any, **values: Any):
+        super().__init__(*args, **values)
+        self.fences = False
+
+
 FOCUS = {
+    "lets a machine that stays behind serve": ("force_remove", "force_remove", "come_back"),
     "lets a leaving unit take the quorum along": ("remove", "add", "kill", "heal", "revive"),
     "asks Juju once and etcd often": ("add", "add", "pause", "heal"),
     "commits before everybody is ready": ("restore", "kill", "revive", "force_remove"),
@@ -241,6 +250,10 @@ BUGS: dict[str, tuple[Callable[[], Any], Any]] = {
     ),
     "asks Juju once and etcd often": (
         lambda: _patch(simulator, "World", _World),
+        plans.plan,
+    ),
+    "lets a machine that stays behind serve": (
+        lambda: _patch(simulator, "World", _Unfenced),
         plans.plan,
     ),
     "takes silence for loss": (

@@ -118,6 +118,17 @@ class History:
             self.world.log(f"OP force-remove {machine.name}")
             self.world.force_remove(machine.name)
 
+    def op_come_back(self) -> None:
+        """A machine whose unit was removed by force stayed, and is reached again."""
+        gone = [m for m in self.world.gone if m.up and m.current and m.cut]
+        if gone:
+            machine = self.random.choice(gone)
+            machine.stays = self.random.random() < 0.7
+            machine.cut = machine.mute = machine.paused = False
+            self.fault(f"machine of {machine.name} comes back{' unheard' * machine.stays}")
+            if machine.enabled and not machine.running:
+                self.world.run(machine)
+
     def op_leader(self) -> None:
         self.world.log("OP new Juju leader")
         self.world.elect()
@@ -303,6 +314,7 @@ class History:
         """
         world = self.world
         world.log("FAULTS LAST")
+        world.elect()  # Juju's lease goes to a machine that it reaches
         for _ in range(LASTING):
             world.tick()
             for name in list(world.machines):

@@ -65,7 +65,7 @@ class Record:
 class Data:
     """One data directory: who it is, how far its log goes, the membership at that point."""
 
-    __slots__ = ("closed", "content", "index", "member", "members", "name", "token")
+    __slots__ = ("closed", "content", "fenced", "index", "member", "members", "name", "token")
 
     def __init__(
         self, token: str, member: int, index: int, members: tuple[Record, ...], content: int
@@ -75,6 +75,7 @@ class Data:
         self.content = content
         self.name = ""
         self.closed = False  # no client reaches it
+        self.fenced = (0, "")
 
     def copy(self) -> Data:
         data = Data(self.token, self.member, self.index, self.members, self.content)
@@ -121,6 +122,8 @@ class Machine:
         self.caught_up_at = 0.0
         self.skew = 0.0
         self.mute = False  # Juju does not reach it: no hook runs, and what it told stays
+        self.serves = 0  # number of the generation by which its etcd was started last
+        self.stays = False  # its unit is gone, and Juju cannot tell the machine so
         self.paused = False  # it stands still, in the middle of whatever it did
 
     def may_begin(self, record: generations.Generation) -> bool:
@@ -177,6 +180,7 @@ class World:
         self.alarms: dict[str, set[int]] = {}  # token to members with a CORRUPT alarm, 0: unnamed
         self.opened: set[str] = set()
         self.strict = True  # etcd before 3.5.30 and 3.6.11: one member down, and none is added
+        self.fences = True
         self.juju_once = False  # a seeded bug: hooks ask Juju once, and etcd anew in each round
         for _ in range(units):
             self.add_unit()
@@ -315,6 +319,33 @@ class World:
                 with contextlib.suppress(Refused):
                     self.commit(machine, data.token)
                 break
+        self.fence()
+
+    def fence(self) -> None:
+        """What the keepers do: data that was replaced stops, or whose unit is gone.
+
+        A machine asks only those that it reaches.
+        """
+        everywhere = (*self.machines.values(), *self.gone)
+        running = [m for m in everywhere if m.running and m.current and m.connected]
+        for machine in running:
+            gone = machine.name not in self.machines and not machine.stays
+            later = [m.serves for m in running if self.replaces(m, machine)]
+            if machine.current and (gone or (later and self.fences)):
+                machine.running = machine.enabled = False
+                machine.current.fenced = (max(later, default=0), "https://later")
+        serving: dict[str, Machine] = {}
+        for machine in running:
+            data = machine.current
+            if data and machine.running and not data.closed and self.quorum(machine, data.token):
+                serving.setdefault(data.token, machine)
+        if len(serving) > 1:
+            raise Violation(f"two clusters that reach each other: {sorted(serving)}")
+
+    def replaces(self, one: Machine, other: Machine) -> bool:
+        """As `tls.served` has it: a later number, and not the same data by it."""
+        a, b = one.current, other.current
+        return bool(a and b) and one.serves > other.serves and a.token != b.token
 
     def check_one_cluster(self) -> None:
         """No two clusters of this application serve at once: units of Juju, by token."""
@@ -370,6 +401,7 @@ class World:
                 broken=machine.broken,
                 finished=machine.finished,
                 member=machine.current.name if machine.current else "",
+                fenced=machine.current.fenced if machine.current else (0, ""),
                 closed=machine.current is not None and machine.current.closed,
             ),
             etcd=etcd,
@@ -379,9 +411,23 @@ class World:
             policy=self.policy,
             turn=hook.turn,
             newest_backup=self.backup if self.policy.recover_total_loss else None,
+            beside=self.beside(machine, generation) if self.leader == machine.name else (),
         )
         machine.unanswered = reading.unanswered(view)
         return view
+
+    def beside(
+        self, machine: Machine, generation: generations.Generation | None
+    ) -> tuple[str, ...]:
+        """Old members that the leader's machine reaches, and that serve still."""
+        if generation is None or generation.confirmed:
+            return ()
+        return tuple(
+            m.name
+            for m in self.gone
+            if m.running and m.current and self.reach(m, machine)
+            if m.current.token != generation.token and m.serves < generation.number
+        )
 
     def planned_units(self) -> int:
         return max(self.planned if self.generation is None else 0, len(self.machines))
@@ -514,9 +560,13 @@ class World:
                 break
             yield from self.act(machine, hook, view, plan)
         yield
-        # A leaver with something left to do fails its hook: nothing is flushed, Juju retries.
-        if not (hook.dying and self.decide(self.observe(machine, hook)).steps):
-            self.flush(machine, hook)
+        if hook.dying:
+            view = self.observe(machine, hook)
+            if self.decide(view).steps:
+                return  # it fails: nothing is flushed, and Juju runs it again
+            if reading.alive(view):
+                self.check_leaver(machine)
+        self.flush(machine, hook)
 
     def act(
         self, machine: Machine, hook: Hook, view: views.View, plan: plans.Plan
@@ -545,7 +595,9 @@ class World:
             if self.unflushed and isinstance(step, s.Commit):
                 hook.generation = step.generation
                 continue
-            if step.ends_hook or isinstance(step, s.Wake):
+            if hook.dying and step.ends_hook:  # a look between two hooks of its removal
+                hook.ended, hook.dying = True, False
+            elif step.ends_hook or isinstance(step, s.Wake):
                 hook.ended = not hook.dying
                 self.now += hook.dying
 
@@ -574,7 +626,6 @@ class World:
             self.older[machine.name] = self.bags[machine.name]
         self.bags[machine.name] = self.publication(machine)
         if hook.dying and not machine.running:
-            self.check_leaver(machine)
             self.machines.pop(machine.name)
             self.bags.pop(machine.name, None)
             self.ended.pop(machine.name, None)
@@ -601,8 +652,7 @@ class World:
     def check_leaver(self, leaver: Machine) -> None:
         """A disk that goes away for good takes no quorum with it from the units that stay."""
         generation, data = self.generation, leaver.current
-        stays = any(m.alive for m in self.machines.values())
-        if generation is None or data is None or data.token != generation.token or not stays:
+        if generation is None or data is None or data.token != generation.token:
             return
         disks = [
             m.current
@@ -635,8 +685,7 @@ class World:
     ) -> None:
         token = self.generation.token if self.generation else ""
         before = view.etcd.members is not None and bool(self.quorum(machine, token))
-        stays = any(m.alive for m in self.machines.values())
-        ordered = (hook.dying and not stays) or (
+        ordered = (view.dying and not reading.alive(view)) or (
             machine.current is not None
             and view.generation is not None
             and machine.current.token != view.generation.token
@@ -808,7 +857,7 @@ class World:
                 raise Refused("member has already been bootstrapped")
         machine.current = Data(g.token, mine, 1, self.founding_records(g), 0)
         machine.current.name = generations.member_name(machine.name)
-        machine.begun = g.number
+        machine.begun = machine.serves = g.number
         self.run(machine)
         self.check_one_cluster()
 
@@ -819,6 +868,7 @@ class World:
         if hook.generation is None or machine.current.token != hook.generation.token:
             raise Violation("started data of another generation")
         machine.begun = max(machine.begun, hook.generation.number)
+        machine.serves, machine.current.fenced = hook.generation.number, (0, "")
         del g
         self.run(machine)
         self.check_one_cluster()
@@ -843,6 +893,7 @@ class World:
         machine.current.closed = step.generation.closed
         machine.current.name = generations.member_name(machine.name)
         machine.begun = max(machine.begun, step.generation.number)
+        machine.serves = step.generation.number
         machine.caught_up_at = self.now + machine.slow
         self.run(machine)
 
