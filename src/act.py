@@ -75,6 +75,10 @@ def settle(node: node_.Node, *, leader: bool, recover: str | None = None) -> pol
         node.wake_in(RETRY)  # a failed hook writes nothing, a look between two does
         raise StaysError(verdict.message)
     node.peers.publish(node.me)
+    if host.service_runs(host.SHARE_UNIT):
+        import snapshots  # costly, and few hooks come here with something served
+
+        snapshots.end_share(node)
     return verdict
 
 

@@ -144,6 +144,7 @@ class Actions(ops.Object):
             keep=params["target"],
             skip_backup=params["skip-backup"],
         )
+        snapshots.serve(node, proposal)
         self._charm.peers.set_proposal(proposal)
         self._charm.peers.set_state("withdrawn", "")
         waits = f"preparing the restore: 0 of {len(proposal.founders)} units ready"

@@ -20,6 +20,7 @@ import types
 from typing import TYPE_CHECKING, Any
 
 import processes
+import sandbox
 from etcd import errors, files, service
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ SYSTEM_UNITS = pathlib.Path("/etc/systemd/system")
 SLICE = pathlib.Path("/sys/fs/cgroup/system.slice")
 FAILED_UNIT = "etcd-failed.service"
 INSTALL_UNIT = "etcd-install.service"
+SHARE_UNIT = "etcd-share.service"
 DATA_ROOT = pathlib.Path("/var/lib/etcd")
 MEMORY = pathlib.Path("/run/etcd-charm")
 """What need not outlive a reboot of the machine."""
@@ -39,6 +41,8 @@ _BEGUN = pathlib.Path("/var/lib/etcd-charm/installing")  # it outlives a reboot
 _INSTALL_WAIT = 900.0  # seconds that a hook waits for packages
 _PROGRAMS = ("etcd", "etcdctl", "etcdutl")
 _TOOLS = ("rclone", "zstd")
+_NO_SHELL = "/usr/sbin/nologin"
+_NO_HOME = pathlib.Path("/nonexistent")
 _MARK = "release.sha256"
 
 write_file = files.write
@@ -103,6 +107,7 @@ def install(release: pathlib.Path | None) -> bool:
         release: a tarball of an etcd release, instead of the distribution's package.
     """
     try:
+        ensure_user(processes.WORKER, _NO_HOME)
         install_etcd(release)
         apt_install(*_TOOLS)
     except errors.InstallError as error:
@@ -317,17 +322,18 @@ def _sha256(path: pathlib.Path) -> str:
 
 
 def ensure_user(name: str, home: pathlib.Path) -> bool:
-    """Create a system user with a group of its name; True when it was missing."""
+    """Create a system user with a group of its name and no shell; True when it was missing."""
     try:
-        pwd.getpwnam(name)
+        if not pwd.getpwnam(name).pw_shell.endswith(("/nologin", "/false")):
+            _checked(["usermod", "--shell", _NO_SHELL, name])
     except KeyError:
         from charmhelpers.core import host  # type: ignore[import-untyped]
 
         charmhelpers: Any = host
         charmhelpers.add_group(name, system_group=True)
-        charmhelpers.adduser(  # noqa: S604 - a login shell; nothing runs here
+        charmhelpers.adduser(
             name,
-            shell="/usr/sbin/nologin",
+            shell=_NO_SHELL,
             system_user=True,
             primary_group=name,
             home_dir=str(home),
@@ -410,10 +416,15 @@ def stop_service(name: str) -> None:
     _systemctl("stop", name, timeout=120)
 
 
+def service_runs(name: str) -> bool:
+    """A unit has processes in its control group: a twentieth of the cost of asking systemd."""
+    return (SLICE / name).is_dir()
+
+
 def service_active(name: str) -> bool:
     """A unit is up: it has processes in its control group, or systemd says so."""
-    if (SLICE / name).is_dir():
-        return True  # a twentieth of the cost of asking
+    if service_runs(name):
+        return True
     return _run(["systemctl", "is-active", "--quiet", name]).returncode == 0
 
 
@@ -456,7 +467,9 @@ def wake_on_failure(unit: str, charm_dir: pathlib.Path) -> bool:
         FAILED_UNIT,
         "# Written by the charm; changes made here are lost.\n"
         f"[Unit]\nDescription=Tell the charm of {unit} that etcd gave up\n\n"
-        f"[Service]\nType=oneshot\nExecStart={program} {' '.join(quoted)}\n",
+        f"[Service]\nType=oneshot\nExecStart={program} {' '.join(quoted)}\n"
+        # What it runs is run by Juju's agent; the way there is Juju's to write on.
+        f"{sandbox.lines(['/var/lib/juju', '/var/log/juju'])}",
     )
 
 

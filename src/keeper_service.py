@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 import shlex
-from typing import TYPE_CHECKING
 
 import host
+import sandbox
 from backup import destination, orders, refusals
 from etcd import files, service
 
-if TYPE_CHECKING:
-    import pathlib
-
 UNIT = "etcd-keeper.service"
 _GONE = 3  # seconds after which a unit that is still gone is gone
+_HOMES = ("/home", "/root", "/run/user")
 _BESIDES = 256 << 20  # bytes for everything but the scratch etcd of a proof
 
 
@@ -24,7 +23,8 @@ def install(charm_dir: pathlib.Path) -> None:
     Args:
         charm_dir: where the charm is.
     """
-    host.ensure_service(UNIT, unit_text(charm_dir, orders.Config.memory))
+    workdir = str(host.DATA_ROOT / "backup")
+    host.ensure_service(UNIT, unit_text(charm_dir, orders.Config.memory, workdir))
 
 
 def ensure(
@@ -42,7 +42,7 @@ def ensure(
         chosen: that of actions, which are not kept waiting for the check of a changed one.
     """
     for path in (orders.CONFIG.parent, orders.STATUS.parent):
-        path.mkdir(mode=0o755, parents=True, exist_ok=True)
+        host.ensure_dir(path)
     changed = False
     if settings:
         changed = files.write(orders.REMOTE, settings.to_json(), 0o600)
@@ -59,10 +59,11 @@ def ensure(
         mark=settings.fingerprint if settings else "",
     )
     changed = files.write(orders.CONFIG, config.to_json(), 0o644) or changed
-    changed = host.ensure_service(UNIT, unit_text(charm_dir, config.memory)) or changed
-    if not host.service_active(UNIT):
+    text = unit_text(charm_dir, config.memory, config.workdir, settings)
+    renewed = host.ensure_service(UNIT, text)
+    if renewed or not host.service_active(UNIT):
         host.restart_service(UNIT)
-    return changed
+    return renewed or changed
 
 
 def remote() -> destination.Settings | None:
@@ -73,13 +74,22 @@ def remote() -> destination.Settings | None:
         return None
 
 
-def unit_text(charm_dir: pathlib.Path, memory: int) -> str:
+def unit_text(
+    charm_dir: pathlib.Path,
+    memory: int,
+    workdir: str,
+    settings: destination.Settings | None = None,
+) -> str:
     """The service's systemd unit.
+
+    Root without capabilities reads what root owns, and no disk of etcd's or of a person.
 
     Args:
         charm_dir: where the charm is.
         memory: bytes that a proof may take; pages of files that it reads and writes are counted
             by systemd, and taken back by the kernel at the limit.
+        workdir: where it works, in the data root; that is not named, because it is renamed in.
+        settings: the remote, which may be a folder of the machine, or need a file of it.
     """
     home = charm_dir.parent
     orphaned = f"test -e {home} || {{ sleep {_GONE}; test -e {home}; }}"
@@ -107,12 +117,32 @@ IOWeight=20
 MemoryMax={memory + _BESIDES}
 TasksMax=256
 OOMScoreAdjust=300
-NoNewPrivileges=true
-ProtectControlGroups=true
-ProtectKernelModules=true
-ProtectKernelTunables=true
-RestrictRealtime=true
 
+StateDirectory={orders.STATUS.parent.name}
+RuntimeDirectory={host.MEMORY.name}
+RuntimeDirectoryPreserve=yes
+{_sandbox(workdir, settings)}
 [Install]
 WantedBy=multi-user.target
 """
+
+
+def _sandbox(workdir: str, settings: destination.Settings | None) -> str:
+    """What it may do: more only where the remote is on this machine, or needs a file of it."""
+    folders = settings.folders if settings else ()
+    read = settings.files if settings else ()
+    able = ["CAP_SETUID", "CAP_SETGID", "CAP_KILL"]  # to have another user work, and to end it
+    if folders or read:
+        able.append("CAP_DAC_OVERRIDE" if folders else "CAP_DAC_READ_SEARCH")
+    changes = {"CapabilityBoundingSet": " ".join(able)}
+    if any(path.startswith(_HOMES) for path in (*folders, *read)):
+        changes["ProtectHome"] = "read-only"
+    return sandbox.lines([str(pathlib.Path(workdir).parent), *map(_present, folders)], **changes)
+
+
+def _present(folder: str) -> str:
+    """The folder, or what there is of the way to it."""
+    path = pathlib.Path(folder)
+    while not path.exists() and path.parent != pathlib.Path("/"):
+        path = path.parent
+    return str(path)

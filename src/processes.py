@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import pwd
 import shutil
 import subprocess
 import sys
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Directories that belong to root: where programs are looked for."""
+WORKER = "etcd-worker"
+"""A user without any rights, who works on bytes from outside."""
 DEVNULL, PIPE, STDOUT = subprocess.DEVNULL, subprocess.PIPE, subprocess.STDOUT
 _UMASK = 0o077
+_SHOWN = 0o022  # of another user, whose files we read without being allowed more than anyone
 _SOURCES = pathlib.Path(__file__).resolve().parent
 _JUJU = ("JUJU_", "CHARM_")
 
@@ -106,6 +110,7 @@ def start(
     environment: Mapping[str, str] | None = None,
     descriptors: Sequence[int] = (),
     session: bool = False,
+    outside: bool = False,
 ) -> subprocess.Popen[bytes]:
     """Start a program and leave its end to the caller.
 
@@ -117,10 +122,13 @@ def start(
         environment: as for `run`.
         descriptors: as for `run_bytes`.
         session: it leads a session of its own, to be ended with all that it starts.
+        outside: it reads bytes from outside, and needs nothing but what is open for it: it runs as
+            `WORKER`.
 
     Raises:
         OSError: it cannot be started.
     """
+    person = _worker() if outside else None
     return subprocess.Popen(
         list(arguments),
         stdin=stdin,
@@ -128,9 +136,12 @@ def start(
         stderr=stderr,
         cwd="/",
         env=_environment(environment),
-        umask=_UMASK,
+        umask=_UMASK if person is None else _SHOWN,
         pass_fds=descriptors,
         start_new_session=session,
+        user=None if person is None else person.pw_uid,
+        group=None if person is None else person.pw_gid,
+        extra_groups=None if person is None else [],
     )
 
 
@@ -148,6 +159,14 @@ def hook_tool(arguments: Sequence[str], timeout: float) -> subprocess.CompletedP
 
 def _environment(more: Mapping[str, str] | None) -> dict[str, str]:
     return {"PATH": PATH, "LANG": "C.UTF-8", **(more or {})}
+
+
+def _worker() -> pwd.struct_passwd | None:
+    """Who works on bytes from outside; None for us: without root, or before the install."""
+    try:
+        return None if os.geteuid() else pwd.getpwnam(WORKER)
+    except KeyError:
+        return None
 
 
 def _text(data: bytes) -> str:

@@ -13,6 +13,7 @@ import shutil
 import socket
 import tempfile
 import time
+import urllib.parse
 from typing import TYPE_CHECKING
 
 import host
@@ -119,11 +120,10 @@ def propose_file(
 ) -> dict[str, str]:
     """What a record says of a snapshot file on this unit, verified.
 
-    Where there are other units, the file is served to them over mutual TLS.
+    Where there are other units, it is to be served to them (`serve`).
 
     Raises:
         errors.EtcdError: the file cannot be used.
-        refusals.RemoteError: it cannot be served.
     """
     info = snapshot.verify(
         pathlib.Path(path),
@@ -139,21 +139,46 @@ def propose_file(
         "sha256": info.sha256,
     }
     if any(unit.alive and unit.name != node.unit for unit in node.peers.units()):
-        peer = node.certificates.path("peer")
         with socket.socket() as probe:
             probe.bind(("", 0))
-            port = probe.getsockname()[1]
-        share = shares.Share(
-            info.path,
-            node.addresses.peer,
-            port,
-            peer / "cert.pem",
-            peer / "key.pem",
-            peer / "ca.pem",
-        )
-        shared = restore.Shared(share.start(SHARE_SECONDS), info.sha256, info.size)
-        detail |= restore.to_detail(shared)
+            share = _share(node, info.path, probe.getsockname()[1])
+        detail |= restore.to_detail(restore.Shared(share.url, info.sha256, info.size))
     return detail
+
+
+def _share(node: node_.Node, path: pathlib.Path, port: int) -> shares.Share:
+    peer = node.certificates.path("peer")
+    tls = (peer / "cert.pem", peer / "key.pem", peer / "ca.pem")
+    return shares.Share(path, node.addresses.peer, port, *tls)
+
+
+def serve(node: node_.Node, proposal: generations.Generation) -> None:
+    """Serve this unit's file to the other founders, over mutual TLS, until `end_share`.
+
+    Nothing may refuse the proposal after this: it takes the place of what was served before.
+
+    Raises:
+        refusals.RemoteError: it cannot be served.
+    """
+    detail = dict(proposal.detail)
+    if _is_shared_by(node, proposal):
+        port = urllib.parse.urlsplit(detail["url"]).port or 0
+        _share(node, pathlib.Path(detail["path"]), port).start(SHARE_SECONDS)
+
+
+def end_share(node: node_.Node) -> None:
+    """Serve no longer than the restore needs it that asked for it."""
+    committed = node.peers.generation()
+    now = time.time()
+    unsettled = committed if committed and _unsettled(node, committed, now) else None
+    waiting = [record for record in (node.peers.proposal(), unsettled) if record]
+    if not any(_is_shared_by(node, record) for record in waiting):
+        shares.Share.stop()
+
+
+def _is_shared_by(node: node_.Node, record: generations.Generation) -> bool:
+    detail = dict(record.detail)
+    return detail.get("source") == "share" and detail.get("unit") == node.unit
 
 
 def propose(
@@ -229,11 +254,17 @@ def _begin(
     )
 
 
-def _unsettled(node: node_.Node, committed: generations.Generation) -> bool:
-    """The last restore or recovery is neither confirmed nor given up yet."""
+def _unsettled(node: node_.Node, committed: generations.Generation, unknown: float = 0.0) -> bool:
+    """The last restore or recovery is neither confirmed nor given up yet.
+
+    Args:
+        node: this unit.
+        committed: its record.
+        unknown: when it began where this unit has not noted that.
+    """
     if committed.confirmed or committed.source is generations.Source.NEW:
         return False
-    began = node.since().get(reading.confirm_key(committed), 0.0)
+    began = node.since().get(reading.confirm_key(committed), unknown)
     return time.time() - began <= node.settings.policy.confirm_deadline
 
 

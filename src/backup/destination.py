@@ -57,6 +57,34 @@ class Settings:
         name = self.path.partition(":")[0]
         return parser.get(name, "type", fallback="") if parser else ""
 
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Folders of this machine that rclone may write to, also through other remotes."""
+        parser = _parsed(self.config)
+        sections = list(parser.values()) if parser else []
+        values = [self.path]
+        values += [s.get(key) or "" for s in sections for key in ("remote", "upstreams")]
+        found: list[str] = []
+        for word in " ".join(values).split():
+            name, colon, path = word.partition(":")
+            local = colon and parser and parser.get(name, "type", fallback="") == "local"
+            if word.startswith("/"):
+                found.append(name)
+            elif local or name == "local":
+                found.append("/" + path.partition(":")[0].lstrip("/"))
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Paths of this machine that it names for rclone to read, such as the file of a token."""
+        parser = _parsed(self.config)
+        values = [value for _, value in self.environment]
+        if parser:
+            values += [
+                value or "" for name in parser.sections() for _, value in parser.items(name)
+            ]
+        return tuple(value for value in values if value.startswith("/"))
+
     def to_json(self) -> str:
         """All of it, credentials included."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)

@@ -122,7 +122,7 @@ def _through(
         )
     with source.open("rb") as stdin:
         process = processes.start(
-            [str(path), *options], stdin=stdin.fileno(), stdout=processes.PIPE
+            [str(path), *options], stdin=stdin.fileno(), stdout=processes.PIPE, outside=True
         )
     assert process.stdout is not None  # noqa: S101
     try:

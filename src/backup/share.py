@@ -19,13 +19,16 @@ import socket
 import ssl
 import subprocess
 import sys
-from typing import Any, cast
+from typing import Any
 
+import host
 import processes
+import sandbox
 from backup import destination, refusals, remote
 from etcd import service
 
 _NAME = "snapshot.db"
+_INPUT = 0  # the file that is served
 _CHUNK = 1 << 20
 _SYSTEMD = 30.0  # seconds that systemd may take
 _IDLE = 120.0  # seconds without a byte, after which a connection is closed
@@ -54,37 +57,39 @@ class Share:
     @property
     def url(self) -> str:
         """What peers fetch."""
-        host = f"[{self.address}]" if ":" in self.address else self.address
-        return f"https://{host}:{self.port}/{_NAME}"
+        name = f"[{self.address}]" if ":" in self.address else self.address
+        return f"https://{name}:{self.port}/{_NAME}"
 
     def argv(self) -> list[str]:
-        """The server's command."""
+        """The server's command; it serves what it has as its standard input."""
         return [
             *processes.python("backup.share"),
             *("--address", self.address, "--port", str(self.port)),
             *("--cert", str(self.cert), "--key", str(self.key), "--ca", str(self.ca)),
-            str(self.file.absolute()),
         ]
 
-    def start(self, seconds: float = 3600.0, unit: str = "etcd-share") -> str:
-        """Serve for at most `seconds` as a transient systemd service; return the URL.
+    def start(self, seconds: float = 3600.0, readers: str = "etcd") -> None:
+        """Serve for at most `seconds` as a transient systemd service of a user made for it.
 
-        Starting again replaces what `unit` served before.
+        systemd opens the file. Starting again replaces what was served before.
 
         Args:
             seconds: after this the service ends by itself.
-            unit: systemd's name for it.
+            readers: the group that may read the certificate and its key.
 
         Raises:
             refusals.RemoteError: of kind TOOL.
         """
-        self.stop(unit)
-        command = ["systemd-run", "--quiet", "--collect", f"--unit={unit}"]
+        self.stop()
+        command = ["systemd-run", "--quiet", "--collect", f"--unit={host.SHARE_UNIT}"]
         limits = {
+            **sandbox.STRICT,
+            "DynamicUser": "yes",
+            "SupplementaryGroups": readers,
+            "StandardInput": f"file:{self.file.absolute()}",
             "RuntimeMaxSec": f"{seconds:.0f}",
             "MemoryMax": "128M",
-            "NoNewPrivileges": "yes",
-            "ProtectSystem": "strict",
+            "TasksMax": "64",
         }
         command += [f"--property={name}={value}" for name, value in limits.items()]
         try:
@@ -96,13 +101,12 @@ class Share:
             raise refusals.RemoteError(
                 refusals.Kind.TOOL, f"{self.file} cannot be served to the other units: {reason}"
             )
-        return self.url
 
     @staticmethod
-    def stop(unit: str = "etcd-share") -> None:
+    def stop() -> None:
         """Stop serving; nothing to stop is fine."""
         with contextlib.suppress(OSError, subprocess.SubprocessError):
-            processes.run(["systemctl", "stop", "--quiet", unit], _SYSTEMD)
+            processes.run(["systemctl", "stop", "--quiet", host.SHARE_UNIT], _SYSTEMD)
 
     def serve(self) -> None:
         """Serve until the process is ended."""
@@ -157,7 +161,6 @@ class _Server(http.server.ThreadingHTTPServer):
     def __init__(self, share: Share) -> None:
         if ipaddress.ip_address(share.address).version == 6:
             self.address_family = socket.AF_INET6
-        self.file = share.file
         self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(share.ca))
         self._tls.verify_mode = ssl.CERT_REQUIRED
         self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -195,28 +198,21 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.path != f"/{_NAME}":
             self.send_error(404)
             return
-        try:
-            file = cast("_Server", self.server).file.open("rb")
-        except OSError:
-            self.send_error(404)
+        size = os.fstat(_INPUT).st_size
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "bytes=0-"))
+        first = int(wanted[1]) if wanted else 0
+        last = min(int(wanted[2]) if wanted and wanted[2] else size, size - 1)
+        if first > last:
+            self.send_error(416)
             return
-        with file:
-            size = os.fstat(file.fileno()).st_size
-            wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "bytes=0-"))
-            first = int(wanted[1]) if wanted else 0
-            last = min(int(wanted[2]) if wanted and wanted[2] else size, size - 1)
-            if first > last:
-                self.send_error(416)
-                return
-            self.send_response(206 if "Range" in self.headers else 200)
-            self.send_header("Content-Length", str(last - first + 1))
-            self.send_header("Accept-Ranges", "bytes")
-            if "Range" in self.headers:
-                self.send_header("Content-Range", f"bytes {first}-{last}/{size}")
-            self.end_headers()
-            if body:
-                file.seek(first)
-                self._send(file, last - first + 1)
+        self.send_response(206 if "Range" in self.headers else 200)
+        self.send_header("Content-Length", str(last - first + 1))
+        self.send_header("Accept-Ranges", "bytes")
+        if "Range" in self.headers:
+            self.send_header("Content-Range", f"bytes {first}-{last}/{size}")
+        self.end_headers()
+        if body:
+            self._send(first, last - first + 1)
 
     def _list(self, *, body: bool) -> None:
         """The folder, for rclone, which looks a file up there."""
@@ -228,11 +224,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if body:
             self.wfile.write(page)
 
-    def _send(self, file: Any, left: int) -> None:
+    def _send(self, at: int, left: int) -> None:
+        """Other threads read the same open file: each says where."""
         buffer = memoryview(bytearray(_CHUNK))
-        while left > 0 and (got := file.readinto(buffer[: min(_CHUNK, left)])):
+        while left > 0 and (got := os.preadv(_INPUT, [buffer[: min(_CHUNK, left)]], at)):
             self.connection.sendall(buffer[:got])
-            left -= got
+            at, left = at + got, left - got
 
 
 def main() -> None:
@@ -242,8 +239,7 @@ def main() -> None:
     parser.add_argument("--port", required=True, type=int)
     for name in ("cert", "key", "ca"):
         parser.add_argument(f"--{name}", required=True, type=pathlib.Path)
-    parser.add_argument("file", type=pathlib.Path)
-    Share(**vars(parser.parse_args())).serve()
+    Share(file=pathlib.Path("/dev/stdin"), **vars(parser.parse_args())).serve()
 
 
 if __name__ == "__main__":

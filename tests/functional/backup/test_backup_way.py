@@ -368,7 +368,8 @@ def test_given_a_share_and_its_detail_when_fetched_then_verified(authority, tmp_
     served = share.Share(
         tmp_path / "snap.db", "127.0.0.1", parts.port(), mine.cert, mine.key, authority.pem
     )
-    process = subprocess.Popen(served.argv(), stderr=subprocess.DEVNULL)
+    with (tmp_path / "snap.db").open("rb") as file:
+        process = subprocess.Popen(served.argv(), stdin=file, stderr=subprocess.DEVNULL)
     try:
         parts.wait_for(served.port, process)
         found = packing.digest(tmp_path / "snap.db")

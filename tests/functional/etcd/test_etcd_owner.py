@@ -14,6 +14,7 @@ import tempfile
 import other_user
 import pytest
 
+import processes
 from etcd import data, errors, files, snapshot
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -289,3 +290,16 @@ def test_given_links_on_the_way_when_reached_then_only_roots_are_followed(at, se
     (at / "loop").symlink_to("loop")
     with pytest.raises(OSError, match="not root's"), files.reached(at / "loop"):
         pass
+
+
+def test_given_a_program_for_bytes_from_outside_when_started_then_as_a_user_without_rights(
+    secret, monkeypatch
+):
+    monkeypatch.setattr(processes, "WORKER", other_user.NAME)
+    process = processes.start(
+        ["sh", "-c", f"id -u; id -G; cat {secret} 2>&1"], stdout=processes.PIPE, outside=True
+    )
+    out, _ = process.communicate(timeout=10)
+    uid, groups, refused = out.decode().splitlines()
+    assert (uid, groups) == (str(other_user.UID), str(other_user.GID))
+    assert "ermission denied" in refused

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 import keeper_service
-from backup import orders
+from backup import destination, orders
 
 NOW = 1_795_000_000.0
 WELL = orders.Status(
@@ -91,7 +91,46 @@ def test_given_a_configuration_when_written_and_read_then_the_same_and_no_secret
 
 
 def test_given_a_unit_file_when_rendered_then_it_runs_the_keeper_of_the_charm(tmp_path):
-    text = keeper_service.unit_text(tmp_path, 1 << 30)
+    text = keeper_service.unit_text(tmp_path, 1 << 30, "/var/lib/etcd/backup")
     python = f"{tmp_path}/venv/bin/python"
     assert f"ExecStart={python} -I {tmp_path}/src/launch.py keeper\n" in text
-    assert "Restart=always" in text and "NoNewPrivileges=true" in text
+    assert "Restart=always" in text
+
+
+@pytest.mark.parametrize(
+    ("remote", "config", "lines"),
+    [
+        (None, "", ["CAP_SETGID CAP_KILL", "ProtectHome=yes", "-/var/lib/etcd"]),
+        ("s3:b", "[s3]\ntype = s3\n", ["CAP_SETGID CAP_KILL", "ProtectHome=yes"]),
+        (
+            "s:b",
+            "[s]\ntype = sftp\nkey_file = /root/.ssh/id\n",
+            ["CAP_KILL CAP_DAC_READ_SEARCH", "ProtectHome=read-only"],
+        ),
+        (
+            "/mnt/backups/etcd",
+            "",
+            ["CAP_KILL CAP_DAC_OVERRIDE", "ProtectHome=yes", "-/var/lib/etcd -/mnt"],
+        ),
+        (
+            "c:x",
+            "[c]\ntype = crypt\nremote = d:/home/ops\n[d]\ntype = local\n",
+            ["CAP_KILL CAP_DAC_OVERRIDE", "ProtectHome=read-only", "etcd -/home"],
+        ),
+    ],
+)
+def test_given_a_remote_when_the_unit_is_rendered_then_it_may_do_what_that_needs(
+    tmp_path, remote, config, lines
+):
+    settings = destination.from_config(remote, config) if remote else None
+    text = keeper_service.unit_text(tmp_path, 1 << 30, "/var/lib/etcd/backup", settings)
+    found = text.splitlines()
+    for line in lines:
+        assert any(each == line or each.endswith(line) for each in found), line
+    assert "NoNewPrivileges=yes" in found and "ProtectSystem=strict" in found
+
+
+def test_given_remotes_on_this_machine_when_asked_then_their_folders():
+    union = "[u]\ntype = union\nupstreams = /a d:/b:ro s3:c d:e\n"
+    config = union + "[d]\ntype = local\n[s3]\ntype = s3\n"
+    assert destination.from_config("u:", config).folders == ("/a", "/b", "/e")

@@ -1,0 +1,127 @@
+"""A file of a restore is served after all that could refuse, and no longer than it is needed."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+
+import pytest
+
+import act
+import actions
+import snapshots
+from backup import share
+from cluster import generation as generations
+from etcd import errors
+
+DETAIL = (
+    ("path", "/root/file.db"),
+    ("source", "share"),
+    ("unit", "etcd/0"),
+    ("url", "https://[fd00::1]:7379/snapshot.db"),
+)
+RECORD = generations.Generation(
+    number=2,
+    token="b" * 32,
+    source=generations.Source.BACKUP,
+    founders=(),
+    detail=DETAIL,
+    keep="",
+    skip_backup=False,
+)
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """What is served: one file at a time."""
+    held = types.SimpleNamespace(share=None)
+    monkeypatch.setattr(share.Share, "start", lambda self, _seconds: setattr(held, "share", self))
+    monkeypatch.setattr(share.Share, "stop", lambda: setattr(held, "share", None))
+    return held
+
+
+def node(tmp_path, proposal=None, committed=None, unit="etcd/0", began=0.0):
+    """A unit with these records, as the leader has them."""
+    clocks = {snapshots.reading.confirm_key(committed): began} if committed and began else {}
+    return types.SimpleNamespace(
+        unit=unit,
+        addresses=types.SimpleNamespace(peer="fd00::1"),
+        certificates=types.SimpleNamespace(path=lambda name: tmp_path / name),
+        peers=types.SimpleNamespace(proposal=lambda: proposal, generation=lambda: committed),
+        since=lambda: clocks,
+        settings=types.SimpleNamespace(policy=types.SimpleNamespace(confirm_deadline=60.0)),
+    )
+
+
+def test_given_a_proposal_of_a_file_when_served_then_at_the_url_that_it_names(served, tmp_path):
+    snapshots.serve(node(tmp_path), RECORD)
+    assert served.share.url == dict(DETAIL)["url"]
+    assert str(served.share.file) == "/root/file.db"
+
+
+def test_given_a_proposal_of_a_backup_when_served_then_nothing_is(served, tmp_path):
+    snapshots.serve(node(tmp_path), dataclasses.replace(RECORD, detail=(("source", "remote"),)))
+    assert served.share is None
+
+
+LONG_AGO = 1.0
+CONFIRMED = dataclasses.replace(RECORD, confirmed=True)
+
+
+@pytest.mark.parametrize(
+    ("records", "kept"),
+    [
+        ({"proposal": RECORD}, True),
+        ({"committed": RECORD}, True),
+        ({}, False),  # withdrawn
+        ({"committed": CONFIRMED}, False),
+        ({"committed": RECORD, "began": LONG_AGO}, False),  # it is given up
+        ({"committed": dataclasses.replace(RECORD, detail=())}, False),  # rolled back
+        ({"proposal": RECORD, "unit": "etcd/1"}, False),  # another unit serves that
+        ({"proposal": RECORD, "committed": CONFIRMED}, True),  # the next one
+    ],
+)
+def test_given_a_served_file_when_its_restore_moves_on_then_it_is_served_as_long_as_needed(
+    served, tmp_path, records, kept
+):
+    served.share = "some file"
+    snapshots.end_share(node(tmp_path, **records))
+    assert (served.share is not None) is kept
+
+
+def test_given_a_second_restore_when_refused_then_the_file_of_the_first_is_still_served(
+    served, monkeypatch
+):
+    served.share = "of the first"
+
+    def refuse(*_, **__):
+        raise errors.DataError("a restore is under way already")
+
+    monkeypatch.setattr(snapshots, "propose_file", lambda *_, **__: dict(DETAIL))
+    monkeypatch.setattr(snapshots, "propose", refuse)
+    made = object.__new__(actions.Actions)
+    made._charm = types.SimpleNamespace(
+        node=lambda: None, unit=types.SimpleNamespace(is_leader=lambda: True)
+    )
+    params = {"path": "/x", "target": "", "skip-backup": False, "allow-missing-hash": False}
+    with pytest.raises(errors.DataError, match="under way"):
+        made._restore(params)
+    assert served.share == "of the first"
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_given_a_hook_when_something_is_served_then_it_asks_whether_that_is_needed(
+    monkeypatch, runs
+):
+    asked = []
+    monkeypatch.setattr(act.host, "service_runs", lambda name: runs and "share" in name)
+    monkeypatch.setattr(snapshots, "end_share", asked.append)
+    plan = types.SimpleNamespace(steps=(), message="")
+    monkeypatch.setattr(act, "_round", lambda *_, **__: plan)
+    unit = types.SimpleNamespace(
+        me=None,
+        recall=lambda: None,
+        peers=types.SimpleNamespace(dying=False, publish=lambda _: None),
+    )
+    act.settle(unit, leader=True)
+    assert asked == ([unit] if runs else [])
