@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import datetime
 import json
+import os
 import pathlib
 import re
 import secrets
@@ -23,6 +24,7 @@ import outside
 from backup import refusals
 from backup import remote as remotes
 from cluster import revisions
+from etcd import files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -340,6 +342,14 @@ def _listed(name: str, there: Mapping[str, remotes.Entry], texts: Mapping[str, s
     return manifest
 
 
+def _text_of(path: pathlib.Path) -> str | None:
+    """What a mirrored manifest holds, None for anything that is too large, or no file."""
+    with contextlib.suppress(OSError), files.opened(path) as descriptor:
+        if os.fstat(descriptor).st_size <= _LARGEST:
+            return os.read(descriptor, _LARGEST).decode(errors="replace")
+    return None
+
+
 class Catalog:
     """One cluster's backups on a remote."""
 
@@ -369,16 +379,20 @@ class Catalog:
         if not entries:
             return Listing(())
         with tempfile.TemporaryDirectory(prefix="etcd-catalog-") as scratch:
-            folder = self._cache or pathlib.Path(scratch)
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            cache = self._cache or pathlib.Path(scratch)
+            cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+            cache.chmod(0o700)  # what is in it, another user may write to
+            folder = cache / "objects"
+            folder.mkdir(exist_ok=True)
             self._snapshots.mirror(_NAMED, folder, _LARGEST)
             names = {entry.name for entry in entries}
             texts: dict[str, str] = {}
             for path in folder.iterdir():
-                if path.name in names and path.stat().st_size <= _LARGEST:
-                    texts[path.name] = path.read_text(errors="replace")
+                text = _text_of(path) if path.name in names else None
+                if text is None:
+                    files.remove(path)
                 else:
-                    path.unlink(missing_ok=True)
+                    texts[path.name] = text
         return judge(entries, texts, time.time())
 
     def publish(

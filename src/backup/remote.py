@@ -2,8 +2,10 @@
 
 A `Remote` is a folder on anything rclone speaks to. Its configuration, which holds credentials,
 reaches rclone as an anonymous memory file (`memfd`) inherited by that one process: it is on no
-disk, on no command line and in no log. Memory is bounded independently of the size of what is
-moved; nothing is read into this process but what `get_bytes` and `list` return.
+disk, on no command line and in no log. What a store sends is read by a user without any rights
+(`processes.WORKER`), who reaches our files and folders through what is open for it alone. Memory
+is bounded independently of the size of what is moved; nothing is read into this process but what
+`get_bytes` and `list` return.
 
 Works with rclone 1.60 (Debian 12 and 13) and later.
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import functools
 import os
 import re
 import secrets
@@ -24,6 +27,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import outside
 import processes
 from backup import destination, refusals
+from etcd import files
 
 if TYPE_CHECKING:
     import pathlib
@@ -156,7 +160,7 @@ class Remote:
         """Upload a file; given up after 300 s without a byte moved.
 
         Args:
-            local: what to upload.
+            local: what to upload, in a folder that nobody else can enter.
             name: its name on the remote, relative to this folder.
             progress: told how far it is.
 
@@ -169,12 +173,16 @@ class Remote:
             if progress:
                 progress(min(done, total), total)
 
-        self._transfer(
-            ["copyto", "--no-check-dest", str(local.absolute()), self._path(name)],
-            stdout=processes.DEVNULL,
-            moved=None,
-            tell=tell,
-        )
+        with local.open("rb") as file:
+            os.fchmod(file.fileno(), 0o644)  # its folder is ours alone
+            command = ["copyto", "--no-check-dest", "--copy-links", _through(file.fileno())]
+            self._transfer(
+                [*command, self._path(name)],
+                stdout=processes.DEVNULL,
+                moved=None,
+                tell=tell,
+                descriptors=(file.fileno(),),
+            )
         tell(total)
 
     def get(
@@ -312,7 +320,8 @@ class Remote:
 
         Args:
             pattern: which names, such as `*.json`.
-            local: where to; objects that are gone from the remote stay here.
+            local: where to, in a folder that nobody else can enter; objects that are gone from
+                the remote stay here.
             largest: bytes; larger ones are left out, and so are those that do not end there.
 
         Raises:
@@ -320,9 +329,7 @@ class Remote:
         """
         endless: list[str] = []
         while len(endless) < _PATIENCE:
-            longer = self._mirror(
-                self._mirroring(pattern, local, largest, endless), local, largest
-            )
+            longer = self._mirror(_mirroring(pattern, largest, endless), local, largest)
             if not longer:
                 return
             endless.append(longer)
@@ -333,7 +340,14 @@ class Remote:
     def _mirror(self, command: list[str], local: pathlib.Path, largest: int) -> str:
         """Copy once; the name of an object that did not end, "" for none."""
         try:
-            self._run(command, timeout=_SHORT * 4, check=lambda: _refuse_endless(local, largest))
+            with files.folder(local) as folder:
+                os.fchmod(folder, 0o777)
+                self._run(
+                    [*command, self._path(""), _through(folder)],
+                    timeout=_SHORT * 4,
+                    check=lambda: _refuse_endless(local, largest),
+                    descriptors=(folder,),
+                )
         except _EndlessError as error:
             return error.name
         except refusals.RemoteError as error:
@@ -341,16 +355,6 @@ class Remote:
             if lost and error.kind not in (refusals.Kind.NOT_FOUND, refusals.Kind.CORRUPT):
                 raise
         return ""
-
-    def _mirroring(
-        self, pattern: str, local: pathlib.Path, largest: int, without: list[str]
-    ) -> list[str]:
-        command = ["copy", "--max-depth", "1", "--max-size", str(largest), "--checksum"]
-        command += ["--transfers", "8", "--checkers", "8"]
-        for name in without:
-            command += ["--filter", f"- /{name}"]
-        command += ["--filter", f"+ /{pattern}", "--filter", "- *"]
-        return [*command, self._path(""), str(local.absolute())]
 
     def delete(self, name: str) -> bool:
         """Delete one object; False when there was none.
@@ -397,6 +401,7 @@ class Remote:
         timeout: float = _SHORT,
         limit: int = _LIMIT,
         check: Callable[[], None] | None = None,
+        descriptors: tuple[int, ...] = (),
     ) -> bytes:
         """Run rclone to its end and return what it printed, at most `limit` bytes.
 
@@ -406,8 +411,9 @@ class Remote:
             timeout: seconds.
             limit: more is an error.
             check: called several times a second; what it raises ends rclone.
+            descriptors: what it inherits besides.
         """
-        with self._prepared(arguments) as (command, descriptors, environment):
+        with self._prepared(arguments, descriptors) as (command, inherited, environment):
             with _memory("input", data) as stdin:
                 os.lseek(stdin, 0, os.SEEK_SET)
                 try:
@@ -417,7 +423,8 @@ class Remote:
                         stdout=processes.PIPE,
                         stderr=processes.PIPE,
                         environment=environment,
-                        descriptors=descriptors,
+                        descriptors=inherited,
+                        outside=self._needs_nothing,
                     )
                 except OSError as error:
                     raise self._no_tool(error) from error
@@ -472,17 +479,19 @@ class Remote:
         stdout: int,
         moved: Callable[[], int] | None,
         tell: Callable[[int], None],
+        descriptors: tuple[int, ...] = (),
     ) -> None:
         """Run rclone for as long as bytes move, by `moved` or by rclone's own count."""
         arguments = [*arguments, "--stats", "1s", "--stats-log-level", "NOTICE"]
-        with self._prepared(arguments) as (command, descriptors, environment):
+        with self._prepared(arguments, descriptors) as (command, inherited, environment):
             try:
                 process = processes.start(
                     command,
                     stdout=stdout,
                     stderr=processes.PIPE,
                     environment=environment,
-                    descriptors=descriptors,
+                    descriptors=inherited,
+                    outside=self._needs_nothing,
                 )
             except OSError as error:
                 raise self._no_tool(error) from error
@@ -531,14 +540,14 @@ class Remote:
 
     @contextlib.contextmanager
     def _prepared(
-        self, arguments: list[str]
+        self, arguments: list[str], more: tuple[int, ...]
     ) -> Generator[tuple[list[str], tuple[int, ...], dict[str, str]]]:
         """The command, the descriptors it inherits and its environment."""
         settings = self.settings
         with contextlib.ExitStack() as stack:
             config = stack.enter_context(_memory("rclone", settings.config.encode()))
-            descriptors = [config]
-            command = [str(self._binary or rclone()), "--config", f"/proc/self/fd/{config}"]
+            descriptors = [config, *more]
+            command = [str(self._binary or rclone()), "--config", _through(config)]
             # Nothing is ever written there: the folder need not exist.
             command += ["--cache-dir", "/nonexistent/rclone", "--use-json-log"]
             command += ["--contimeout", _CONNECT, "--timeout", _IDLE]
@@ -550,11 +559,17 @@ class Remote:
             if settings.ca:
                 ca = stack.enter_context(_memory("ca", settings.ca.encode() + b"\n"))
                 descriptors.append(ca)
-                command += ["--ca-cert", f"/proc/self/fd/{ca}"]
-            if self._client:
-                certificate, key = self._client
-                command += ["--client-cert", str(certificate), "--client-key", str(key)]
+                command += ["--ca-cert", _through(ca)]
+            for option, path in zip(("cert", "key"), self._client or (), strict=False):
+                held = stack.enter_context(_memory(option, path.read_bytes()))
+                descriptors.append(held)
+                command += [f"--client-{option}", _through(held)]
             yield command + arguments, tuple(descriptors), _environment(settings)
+
+    @functools.cached_property
+    def _needs_nothing(self) -> bool:
+        """Whether rclone needs no folder and no file of this machine: anyone can run it."""
+        return not self.settings.folders and not self.settings.files
 
     def _refusal(self, code: int, said: str) -> refusals.RemoteError:
         return refusals.refusal(self.words, code, said, self.settings.config)
@@ -575,6 +590,19 @@ def rclone() -> pathlib.Path:
     if not found:
         raise refusals.RemoteError(refusals.Kind.TOOL, "rclone is not installed on this unit")
     return found
+
+
+def _mirroring(pattern: str, largest: int, without: list[str]) -> list[str]:
+    command = ["copy", "--max-depth", "1", "--max-size", str(largest), "--checksum"]
+    command += ["--transfers", "8", "--checkers", "8"]
+    for name in without:
+        command += ["--filter", f"- /{name}"]
+    return [*command, "--filter", f"+ /{pattern}", "--filter", "- *"]
+
+
+def _through(descriptor: int) -> str:
+    """What the process that inherits it calls an open file or folder."""
+    return f"/proc/self/fd/{descriptor}"
 
 
 def _join(path: str, name: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import backup_parts as parts
 import pytest
 
+import processes
 from backup import destination, remote
 from functional import signing
 
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from etcd import scratch
+
+
+@pytest.fixture(autouse=True)
+def worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another user of the machine reads what stores send, as on a unit."""
+    monkeypatch.setattr(processes, "WORKER", "nobody")
 
 
 @pytest.fixture(scope="session")
