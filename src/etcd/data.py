@@ -209,11 +209,11 @@ class Root:
                 entry = _lstat(name, descriptor)
                 if name == _ETCD and entry and stat.S_ISDIR(entry.st_mode):
                     continue
-                text = ""
+                text = None
                 with contextlib.suppress(OSError, ValueError):
                     text = files.read(path / name)
                 files.remove(path / name)
-                if text:
+                if text is not None:
                     files.write(path / name, text, 0o600)
         return True
 

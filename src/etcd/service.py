@@ -313,8 +313,8 @@ def stale() -> bool:
     Certificates and keys do not count: etcd reads them again at every handshake.
     """
     try:
-        started = STARTED.read_text().split()[0]
-    except (OSError, IndexError):
+        started = files.read(STARTED).split()[0]  # etcd's user may put anything there
+    except (OSError, ValueError, IndexError):
         return False
     return started != _fingerprint()
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 ROOT = pathlib.Path("/etc/etcd/tls")
-ADMIN = "client"  # the name of the administrator's pair
+ADMINISTRATORS = ("client", "founder")
+"""Names of pairs that make whoever holds them etcd's administrator."""
 _NAME = re.compile(r"[a-z]+")
 
 
@@ -179,7 +180,7 @@ class Store:
 
         etcd needs what it serves with; the administrator's key would make its user etcd's root.
         """
-        if self._owner is None or name == ADMIN:
+        if self._owner is None or name in ADMINISTRATORS:
             return None
         return pwd.getpwnam(self._owner).pw_gid
 

@@ -109,6 +109,8 @@ def former(at: pathlib.Path) -> data.Root:
         (path / folder).mkdir(parents=True)
         (path / folder / "file").write_text("data")
         (path / folder).parent.joinpath("stamp.json").write_text(ONE.to_json())
+    for mark in (data.CLOSED, data.FENCED):  # a full disk takes no content
+        (path / "current" / mark).touch()
     (path / "prepared" / TWO.token / "etcd").mkdir(parents=True)
     (path / "prepared" / TWO.token / "stamp.json").write_text(TWO.to_json())
     for folder, folders, names in os.walk(path):
@@ -127,8 +129,11 @@ def test_given_a_root_of_an_earlier_revision_when_guarded_then_it_is_taken_and_a
         ".": (0, 0o710),
         "etcd": (other_user.UID, 0o700),
         "stamp.json": (0, 0o600),
+        data.CLOSED: (0, 0o600),
+        data.FENCED: (0, 0o600),
     }
     assert root.stamp() == ONE and root.prepared() == (TWO.token,)
+    assert root.is_closed() and (root.current / data.FENCED).read_text() == ""
     (kept,) = root.kept()
     assert kept.stamp == ONE and (kept.path / "etcd" / "file").read_text() == "data"
     assert other_user.run("cat", root.etcd_dir / "file") == "data"

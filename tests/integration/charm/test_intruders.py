@@ -99,6 +99,7 @@ def test_given_etcds_user_when_it_looks_around_then_it_has_what_etcd_runs_on(clu
     assert "BEGIN" in as_etcd(cluster, unit, "head -1 /etc/etcd/tls/peer/key.pem")
     for command in (
         "cat /etc/etcd/tls/client/key.pem",
+        "cat /etc/etcd/tls/founder/key.pem",
         "cat /etc/etcd/remote.json",
         "ls /var/lib/etcd/kept",
         "ln -s /etc/gshadow /var/lib/etcd/fetched",

@@ -10,6 +10,7 @@ import threading
 
 import pytest
 
+from etcd import service
 from tls import authority, certificate, store
 
 
@@ -103,12 +104,13 @@ def test_given_an_owner_when_published_then_it_reads_what_it_serves_with_and_cha
     disk, group = store.Store(tmp_path / "tls", owner="nobody"), pwd.getpwnam("nobody").pw_gid
     publish(disk)
     assert shown(disk, "peer") == {(0, group, 0o750), (0, group, 0o640)}
-    publish(disk, name=store.ADMIN)
-    assert shown(disk, store.ADMIN) == {(0, 0, 0o700), (0, 0, 0o600)}
+    for name in ("client", service.CLOSED_TLS):
+        publish(disk, name=name)
+        assert shown(disk, name) == {(0, 0, 0o700), (0, 0, 0o600)}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-@pytest.mark.parametrize("name", ["peer", store.ADMIN])
+@pytest.mark.parametrize("name", ["peer", "client"])
 def test_given_pairs_that_an_earlier_revision_gave_away_when_published_then_taken_back(
     tmp_path, name
 ):
