@@ -14,6 +14,8 @@ import mmap
 import struct
 from typing import TYPE_CHECKING, Any
 
+from etcd import files
+
 if TYPE_CHECKING:
     import pathlib
     from collections.abc import Iterator
@@ -76,7 +78,7 @@ class File:
             FormatError: it is not a bbolt file.
             OSError: it cannot be opened.
         """
-        with path.open("rb") as file:
+        with open(path, "rb", opener=files.regular) as file:
             try:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             except ValueError as error:

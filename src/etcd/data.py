@@ -626,7 +626,7 @@ def disk_facts(data_dir: pathlib.Path) -> view.DiskFacts | None:
         return None
     try:
         term, index = wal.last_entry(data_dir)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise errors.DataError(f"the log of {data_dir} cannot be read: {error}") from error
     revision = 0
     for attempt in range(3):  # a running etcd may change pages under our eyes

@@ -125,6 +125,19 @@ def opened(path: pathlib.Path | str, dir_fd: int | None = None) -> Generator[int
         os.close(descriptor)
 
 
+def regular(path: str, flags: int) -> int:
+    """An opener for `open` that takes files only: a pipe would keep us waiting, a device not end.
+
+    Raises:
+        OSError: it is not there, or something else.
+    """
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return descriptor
+
+
 def read(path: pathlib.Path) -> str:
     """The text of a small file that somebody else may have put there.
 

@@ -51,7 +51,7 @@ def logs(data_dir: pathlib.Path) -> list[pathlib.Path]:
 def records(log: pathlib.Path) -> Iterator[Record]:
     """The whole records of one file, up to its end or to a torn tail, as etcd reads it."""
     at = 0
-    with log.open("rb") as file:
+    with open(log, "rb", opener=files.regular) as file:
         while len(head := file.read(8)) == 8:
             (field,) = struct.unpack("<Q", head)
             size = field & ((1 << 56) - 1)

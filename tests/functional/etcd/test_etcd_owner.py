@@ -200,6 +200,20 @@ def test_given_a_plant_among_etcds_files_when_moved_to_storage_then_refused(
 
 
 @pytest.mark.timeout(30)
+@pytest.mark.parametrize("name", ["wal/0000000000000000-0000000000000000.wal", "snap/db"])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_given_a_plant_in_the_place_of_data_when_looked_at_then_broken_and_no_hook_waits(
+    root, name, kind
+):
+    path = begun(root) / "member" / name
+    assert other_user.run("mkdir", "-p", path.parent) == ""
+    plant = ["mkfifo", path] if kind == "pipe" else [*other_user.LINK, "/dev/zero", path]
+    assert other_user.run(*plant) == ""
+    disk = root.disk(facts=True)
+    assert disk.token == ONE.token and "cannot be read" in disk.broken
+
+
+@pytest.mark.timeout(30)
 @pytest.mark.parametrize("kind", PLANTS)
 def test_given_a_plant_among_kept_files_when_moved_elsewhere_then_refused_and_kept(
     at, root, secret, kind
