@@ -6,8 +6,9 @@ import dataclasses
 import hashlib
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import outside
 from backup import refusals
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Settings:
             RemoteError: of kind CONFIG.
         """
         try:
-            raw: dict[str, Any] = json.loads(text)
+            raw = outside.json_object(text)
             return cls(
                 config=str(raw["config"]),
                 path=str(raw["path"]),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-from typing import Any
+from typing import Any, TypeVar
 
+import outside
 from backup import destination, refusals
 from backup import remote as remotes
 from etcd import client
@@ -86,12 +87,12 @@ class Config:
             ValueError: it is not what the charm writes.
         """
         try:
-            raw: dict[str, Any] = json.loads(text)
+            raw = outside.json_object(text)
             known = {field.name for field in dataclasses.fields(cls)}
             values: dict[str, Any] = {key: raw[key] for key in known if key in raw}
             values["endpoints"] = tuple(raw["endpoints"])
-            return cls(**values)
-        except (AttributeError, KeyError, TypeError) as error:
+            return _typed(cls(**values))
+        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"the keeper's configuration cannot be used: {error}") from error
 
     @classmethod
@@ -201,12 +202,12 @@ class Status:
     def read(cls, path: pathlib.Path = STATUS) -> Status:
         """What the keeper of this unit said last; an empty one when it said nothing."""
         try:
-            raw: dict[str, Any] = json.loads(path.read_text())
+            raw = outside.json_object(path.read_text())
             known = {field.name for field in dataclasses.fields(cls)}
             values: dict[str, Any] = {key: raw[key] for key in known if key in raw}
-            values["problems"] = tuple(raw.get("problems", ()))
-            return cls(**values)
-        except (OSError, ValueError, TypeError, AttributeError):
+            values["problems"] = tuple(str(each) for each in raw.get("problems", ()))
+            return _typed(cls(**values))
+        except (OSError, ValueError, TypeError):
             return cls()
 
     @property
@@ -259,3 +260,17 @@ def _age(seconds: float) -> str:
         if seconds < limit:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds / 86400:.0f} days"
+
+
+_KINDS: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}
+_Read = TypeVar("_Read", Config, Status)
+
+
+def _typed(read: _Read) -> _Read:
+    """Refuse values of other kinds than the fields have; a whole number is a float, too."""
+    for field in dataclasses.fields(read):
+        wanted, value = _KINDS.get(str(field.type)), getattr(read, field.name)
+        whole = wanted is float and type(value) is int
+        if wanted is not None and type(value) is not wanted and not whole:
+            raise TypeError(field.name)
+    return read

@@ -22,6 +22,7 @@ import stat
 import struct
 from typing import Any
 
+import outside
 from cluster import view
 from etcd import errors, files
 
@@ -63,7 +64,7 @@ class Stamp:
     def from_json(cls, text: str) -> Stamp:
         """Read a stamp; ValueError when it is none."""
         try:
-            raw: dict[str, Any] = json.loads(text)
+            raw = outside.json_object(text)
             cluster_id = raw.get("cluster_id")
             return cls(
                 str(raw["token"]),
@@ -275,7 +276,7 @@ class Root:
         """What keeps the current data from running, None when nothing does."""
         path = self.current / FENCED
         try:
-            raw = json.loads(path.read_text())
+            raw = outside.json_object(path.read_text())
             return Fence(int(raw["number"]), str(raw["where"]), str(raw["at"]))
         except FileNotFoundError:
             return None
@@ -419,7 +420,7 @@ class Root:
         for path in sorted(_folders(self.kept_dir), reverse=True):
             note: dict[str, Any] = {}
             with contextlib.suppress(OSError, ValueError):
-                note = json.loads(files.read(path / _KEPT))
+                note = outside.json_object(files.read(path / _KEPT))
             stamp = None
             with contextlib.suppress(errors.DataError):
                 stamp = _read_stamp(path)

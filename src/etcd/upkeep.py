@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 CATCH_UP = 5000
 _BACK = 60.0  # seconds within which a defragmented member answers again
 _STREAMS = re.compile(
-    r'^grpc_server_(started|handled)_total\{[^}]*grpc_method="Snapshot"[^}]*\} (\S+)$', re.M
+    r'^grpc_server_(started|handled)_total\{[^}\n]{0,500}grpc_method="Snapshot"[^}\n]{0,500}\} '
+    r"([0-9]{1,20}(?:\.[0-9]{1,20})?(?:e\+?[0-9]{1,2})?)$",
+    re.M,
 )
 
 
