@@ -76,11 +76,11 @@ def replace(cluster, traffic, path: pathlib.Path) -> None:
     for node in cluster.nodes:
         node.data_dir.rename(node.folder / "kept")
         snapshot.restore(
-            path, node.data_dir, node.name, listed, "t-2", node.peer_url,
+            path, node.data_dir, node.name, listed, f"t-{path.stem}", node.peer_url,
             bump=snapshot.bump_for(live, info.revision),
         )  # fmt: skip
     for node in cluster.nodes:
-        node.start(initial_cluster=listed, token="t-2", initial=service.Initial.NEW)
+        node.start(initial_cluster=listed, token=f"t-{path.stem}", initial=service.Initial.NEW)
     cluster.await_healthy()
 
 

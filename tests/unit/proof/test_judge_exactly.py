@@ -158,7 +158,7 @@ def test_given_a_restore_when_it_begins_as_announced_then_fine_and_else_not() ->
     assert verdicts(*BEFORE, said(10.0), more) == {Verdict.BASIS}
 
 
-def test_given_a_deletion_without_an_answer_when_a_restore_lacks_its_key_then_maybe() -> None:
+def test_given_an_unseen_deletion_when_a_restore_lacks_its_key_then_that_may_be_why() -> None:
     its = put(0.0, 2, "1"), put(3.0, 4, "2", None, key="/p/b"), said(10.0, 4)
     shown = read(20.0, 1000, kv("2", 4, key="/p/b"), cluster=B)
     assert verdicts(*its, UNSEEN, shown) == set()
