@@ -9,6 +9,7 @@ import itertools
 import json
 import pathlib
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -463,7 +464,10 @@ class Lab:
         self.juju.wait(lambda s: jubilant.all_agents_idle(s, "beside"), timeout=300)
 
     def shift_clock(self, unit: str) -> None:
-        """Let the clock of a unit's hooks and keeper be an hour ahead."""
+        """Let the clock of a unit's hooks and keeper be an hour ahead, given a compiler."""
+        if shutil.which("cc") is None:
+            self.say("there is no C compiler here: the clock stays right")
+            return
         with tempfile.TemporaryDirectory() as folder:
             library = f"{folder}/clock.so"
             source = str(TESTS / "faults" / "clock.c")
