@@ -128,6 +128,12 @@ def test_given_operations_at_one_time_when_revisions_are_not_in_their_order_then
     assert Verdict.STALE in verdicts(put(0.0, 3, "1", kv("2", 2)), put(0.15, 2, "2"))
 
 
+def test_given_a_write_at_a_revision_that_was_seen_before_when_judged_then_stale() -> None:
+    seen = op(Kind.GET, 0.0, 2, key="/p/b")
+    assert verdicts(seen, put(1.0, 2, "1")) == {Verdict.STALE}
+    assert verdicts(seen, put(1.0, 3, "1")) == set()
+
+
 def test_given_a_serializable_read_when_it_is_old_then_only_its_own_revision_counts() -> None:
     its = put(0.0, 2, "1"), put(1.0, 3, "2", kv("1", 2))
     old = op(Kind.GET, 2.0, 2, kvs=(kv("1", 2),))
