@@ -67,7 +67,9 @@ def mine(view: views.View) -> views.Member | None:
     for member in members:
         if member.id == view.etcd.local_id or (data and member.name == data):
             return member
-    return member_of(view, dataclasses.replace(me(view), member_id=None))
+    own = me(view)
+    named = own if own.member_id is None else dataclasses.replace(own, member_id=None)
+    return member_of(view, named)
 
 
 def unit_of(view: views.View, member: views.Member) -> views.Unit | None:

@@ -183,7 +183,7 @@ class _Unfenced(simulator.World):
 
 
 FOCUS = {
-    "lets a machine that stays behind serve": ("force_remove", "force_remove", "come_back"),
+    "lets a machine that stays behind serve": ("abandon", "wait", "come_back", "come_back"),
     "lets a leaving unit take the quorum along": ("remove", "add", "kill", "heal", "revive"),
     "asks Juju once and etcd often": ("add", "add", "pause", "heal"),
     "commits before everybody is ready": ("restore", "kill", "revive", "force_remove"),

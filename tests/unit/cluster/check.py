@@ -21,7 +21,7 @@ from unit.cluster import simulator
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LASTING = 60
+LASTING = 30
 """Rounds, of 20 s, that faults last when it is asked whether a generation came to a decision."""
 ROUNDS = 150
 """Bound on the rounds of hooks, one for each unit, from the last fault to health."""
@@ -63,8 +63,8 @@ class History:
             getattr(self, f"op_{verb}")()
             world.check_one_cluster()
             self.interleave(r.randrange(1, 12))
-        generation = world.generation
-        if generation is not None and not generation.confirmed:
+        record = world.generation
+        if record and not record.confirmed and record.source is not generations.Source.NEW:
             self.decided()
         self.converge()
         return world.hook_count
@@ -117,6 +117,14 @@ class History:
         if machine and (not machine.up or self.random.random() < 0.2):
             self.world.log(f"OP force-remove {machine.name}")
             self.world.force_remove(machine.name)
+
+    def op_abandon(self) -> None:
+        """Several machines are out of reach, and Juju is told to forget their units."""
+        for _ in range(self.random.randrange(1, 3)):
+            machine = self.pick()
+            if machine and len(self.world.machines) > 1:
+                self.world.log(f"OP force-remove {machine.name}, which runs on")
+                self.world.force_remove(machine.name)
 
     def op_come_back(self) -> None:
         """A machine whose unit was removed by force stayed, and is reached again."""
@@ -320,9 +328,9 @@ class History:
             for name in list(world.machines):
                 world.full_hook(name)
             world.now += 20
-        record = world.generation
-        if record is None or record.confirmed or world.proposal is not None:
-            return
+            record = world.generation
+            if record is None or record.confirmed or world.proposal is not None:
+                return
         together = [
             m
             for m in world.machines.values()

@@ -228,14 +228,15 @@ class World:
 
     def peers(self, of: Machine, token: str) -> list[Machine]:
         """Machines that `of` reaches and that run a member of the cluster `token`."""
+        near = of.connected
         return [
             m
             for m in (*self.machines.values(), *self.gone)
             if m.running
-            and not m.paused
-            and (m is of or (of.connected and m.connected))
             and m.current
             and m.current.token == token
+            and not m.paused
+            and (m is of or (near and m.up and not m.cut))
         ]
 
     def quorum(self, of: Machine, token: str) -> tuple[Data, list[Machine]] | None:
@@ -1006,7 +1007,9 @@ class World:
         back = g is not None and g.source is generations.Source.PREVIOUS
         if g is None or not (back or g.number in self.confirmed):
             raise Violation("opened to clients before it was confirmed")
-        if machine.current is None or machine.current.token != g.token:
+        if machine.current is None:
+            raise Refused("no data to open")
+        if machine.current.token != g.token:
             raise Violation("opened data of another generation")
         machine.current.closed = False
         self.opened.add(g.token)
