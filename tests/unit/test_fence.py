@@ -443,7 +443,7 @@ def test_given_the_keepers_unit_when_rendered_then_its_end_stops_an_etcd_whose_u
     tmp_path,
 ):
     charm = tmp_path / "unit-etcd-0" / "charm"
-    text = keeper_service.unit_text(charm, 1 << 30)
+    text = keeper_service.unit_text(charm, 1 << 30, "/var/lib/etcd/backup")
     (line,) = [x for x in text.splitlines() if x.startswith("ExecStopPost=")]
     assert f"test -e {charm.parent} ||" in line
     assert line.endswith("|| systemctl stop --no-block etcd.service'")
