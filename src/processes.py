@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Directories that belong to root: where programs are looked for."""
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+"""Variables that are passed on to what speaks to a remote, and to nothing else."""
 WORKER = "etcd-worker"
 """A user without any rights, who works on bytes from outside."""
 DEVNULL, PIPE, STDOUT = subprocess.DEVNULL, subprocess.PIPE, subprocess.STDOUT

@@ -47,8 +47,6 @@ _SAID = 64 * 1024  # bytes of rclone's last words
 _PATIENCE = 5  # objects that do not end
 _ATTEMPTS = 4  # connections for one download
 
-_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
-
 # Backends whose default upload buffers exceed what a backup may take of a machine's memory.
 _SMALL = {
     "RCLONE_S3_CHUNK_SIZE": "5Mi",
@@ -675,7 +673,7 @@ def _environment(settings: destination.Settings) -> dict[str, str]:
     environment = {"GOMEMLIMIT": "64MiB", "GOGC": "50", **dict(settings.environment)}
     # rclone 1.60 refuses every S3 remote when this is set; `Settings.ca` says the same.
     environment.pop("AWS_CA_BUNDLE", None)
-    for name in _PROXIES:
+    for name in processes.PROXIES:
         value = os.environ.get(f"JUJU_CHARM_{name}") or os.environ.get(name)
         if value:
             environment[name] = value

@@ -130,6 +130,29 @@ def test_given_a_poisonous_caller_when_it_asks_etcd_admin_then_only_the_charms_m
     assert not poison.exists(), poison.read_text()
 
 
+def test_given_a_proxy_when_etcd_admin_is_asked_then_it_keeps_that_and_nothing_else(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    python.write_text("#!/bin/sh\nexec /usr/bin/env\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(admin_command, "COMMAND", tmp_path / "etcd-admin")
+    monkeypatch.setattr(admin_command, "PLACE", tmp_path / "etc" / "admin.json")
+    admin_command.ensure(tmp_path, admin_command.Place(()))
+    given = {"HTTPS_PROXY": "http://a proxy:1/$(touch x)", "NO_PROXY": "", "ETCDCTL_USER": "x"}
+    done = subprocess.run(
+        [str(tmp_path / "etcd-admin")], env=given, capture_output=True, text=True, check=True
+    )
+    of_the_shell = ("PWD=", "_=", "SHLVL=", "OLDPWD=")
+    passed = sorted(x for x in done.stdout.splitlines() if not x.startswith(of_the_shell))
+    assert passed == [
+        "HTTPS_PROXY=http://a proxy:1/$(touch x)",
+        "LANG=C.UTF-8",
+        f"PATH={processes.PATH}",
+    ]
+
+
 def test_given_a_charm_when_a_service_runs_its_module_then_python_is_isolated(tmp_path):
     command = host.charm_python(tmp_path, "keeper")
     assert command[:2] == [f"{tmp_path}/venv/bin/python", "-I"]
