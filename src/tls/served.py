@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import socket
 import ssl
 import urllib.parse
@@ -48,7 +49,7 @@ class Served:
         for uri in uris:
             prefix, _, rest = uri.rpartition(f"{_PREFIX}:")
             number, _, token = rest.partition(":")
-            if not prefix and uri != rest and number.isdigit():
+            if not prefix and uri != rest and re.fullmatch("[0-9]{1,19}", number):
                 return cls(int(number), token)
         return cls()
 

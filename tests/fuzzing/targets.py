@@ -15,11 +15,12 @@ import types
 from typing import TYPE_CHECKING
 
 import outside
+import processes
 from backup import catalog, destination, orders, packing, refusals
 from backup import remote as remotes
 from etcd import bolt, data, errors, offline, release, service, snapshot, upkeep, wal
 from relations import certificates, peers, s3
-from tls import authority, certificate
+from tls import authority, certificate, served
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,14 +130,12 @@ def _goals() -> list[bytes]:
 
 
 def _read_goals(raw: bytes, _: pathlib.Path) -> None:
-    def run(*_: object, **__: object) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.CompletedProcess([], 0, raw)
-
-    before, subprocess.run = subprocess.run, run
+    answer = subprocess.CompletedProcess([], 0, _text(raw), "")
+    before, processes.hook_tool = processes.hook_tool, lambda *_, **__: answer
     try:
         peers.goal_state()
     finally:
-        subprocess.run = before
+        processes.hook_tool = before
 
 
 @functools.cache
@@ -167,6 +166,14 @@ def _check(cert: bytes, key: bytes, ca: bytes) -> None:
         certificate.check_pair(cert, key, ca, "etcd-0", ["198.18.0.10"])
     except certificate.CertificateError as error:
         assert "\n" not in str(error)
+
+
+def _uris() -> list[bytes]:
+    return [served.Served(3, "0123456789abcdef").uri.encode(), b"urn:other:5\nspiffe://a/b"]
+
+
+def _read_uris(raw: bytes, _: pathlib.Path) -> None:
+    served.Served.read(_text(raw).splitlines())
 
 
 def _answers() -> list[bytes]:
@@ -234,7 +241,6 @@ def _write_database(raw: bytes, folder: pathlib.Path) -> None:
     path.write_bytes(raw)
     try:
         bolt.bump(path, 1_000_000)
-        bolt.close(path, 7)
     finally:
         assert path.stat().st_blocks * 512 < 32 << 20
         path.unlink()
@@ -387,6 +393,7 @@ TARGETS = {
     "goal state": Target(_read_goals, _goals, (peers.PeerError,)),
     "authorities": Target(_read_authorities, _certificates, (certificate.CertificateError,)),
     "certificate": Target(_read_pair, _certificates),
+    "certificate's URIs": Target(_read_uris, _uris),
     "signed answers": Target(_read_answers, _answers, (certificate.CertificateError,)),
     "s3 relation": Target(_read_bucket, _buckets, (outside.OutsideError,)),
     "tls-ca-chain": Target(_read_chain, _certificates),
