@@ -16,6 +16,15 @@ from proof.judge_clusters import Cluster, Facts, announced
 from proof.judge_contents import Spans, Unseen
 from proof.judge_verdicts import Bounds, Finding, Verdict, shorten
 
+CHANGES = frozenset(records.Kind) - {
+    records.Kind.GET,
+    records.Kind.LIST,
+    records.Kind.LEASE_LIST,
+    records.Kind.USER_LIST,
+    records.Kind.ROLE_LIST,
+}
+"""Operations that change something."""
+
 
 def final(facts: Facts) -> int:
     """The cluster ID that serves at the end, 0 for none: what most machines run, else the last
@@ -65,9 +74,17 @@ def unconfirmed(facts: Facts, undone: dict[int, Cluster]) -> list[Finding]:
         cluster = facts.clusters[place]
         got = list(_got(facts.history, cluster))
         got.sort()
+        acked = [
+            o.kind.value
+            for o in facts.history.operations
+            if o.kind in CHANGES and _acknowledged(o) and o.header and o.succeeded
+            if o.header.cluster_id == cluster.id
+        ]
+        counts = collections.Counter(acked).most_common()
+        changes = ", ".join(f"{number} {kind}" for kind, number in counts) or "no change"
         sentence = (
-            f"cluster {cluster} answered clients {len(got)} times and was rolled back to "
-            f"cluster {older}"
+            f"cluster {cluster} answered clients {len(got)} times, acknowledged {changes}, and "
+            f"was rolled back to cluster {older}"
         )
         lines = shorten([line for _, line in got])
         found.append(Finding(Verdict.UNCONFIRMED, sentence, got[0][0], lines))

@@ -230,7 +230,7 @@ def missing(streams: list[Stream], facts: Facts) -> list[Finding]:
     return found
 
 
-def fooled(streams: list[Stream], bounds: Bounds) -> list[Finding]:
+def fooled(streams: list[Stream], facts: Facts, bounds: Bounds) -> list[Finding]:
     """Streams that another cluster than the revision's own accepted, and goes on with."""
     found: list[Finding] = []
     for stream in streams:
@@ -239,14 +239,37 @@ def fooled(streams: list[Stream], bounds: Bounds) -> list[Finding]:
         lasted = stream.closed - stream.opened
         if not stream.heard and lasted < bounds.accepted:
             continue
-        what = f"and was told of {len(stream.heard)} changes" if stream.heard else "in silence"
         sentence = (
             f"watcher {stream.watcher} resumed at revision {stream.asked} of cluster "
-            f"{stream.home:x}, and cluster {stream.cluster_id:x} accepted it, {what}"
+            f"{stream.home:x}, and cluster {stream.cluster_id:x} accepted it"
         )
-        evidence = f"the stream lasted for {lasted:.1f} s"
+        evidence = f"the stream lasted for {lasted:.1f} s and told of {len(stream.keys)} revisions"
         found.append(Finding(Verdict.FOOLED, sentence, stream.opened, (evidence,)))
+        missed = _missed(stream, facts.cluster(stream.cluster_id), bounds)
+        if missed:
+            sentence = (
+                f"watcher {stream.watcher} never got {len(missed)} acknowledged writes of cluster "
+                f"{stream.cluster_id:x}, which accepted it and told it of later revisions"
+            )
+            at = missed[0].answered or 0
+            lines = shorten([f"{o.kind.value} {o.key} at {o.answered:.3f}" for o in missed])
+            found.append(Finding(Verdict.DEAF, sentence, at, lines))
     return found
+
+
+def _missed(stream: Stream, cluster: Cluster, bounds: Bounds) -> list[records.Operation]:
+    """Acknowledged writes that a fooled stream stood for, and passed over without an event."""
+    passed = max((revision for _, revision in stream.heard), default=0)
+    return [
+        o
+        for o in cluster.acks
+        if o.header is not None
+        and o.key.startswith(stream.prefix)
+        and stream.opened <= o.invoked
+        and (o.answered or 0) <= stream.closed - bounds.deaf
+        and o.header.revision <= passed
+        and o.header.revision not in stream.keys
+    ]
 
 
 def deaf(streams: list[Stream], facts: Facts, bounds: Bounds) -> list[Finding]:
@@ -260,7 +283,7 @@ def deaf(streams: list[Stream], facts: Facts, bounds: Bounds) -> list[Finding]:
             continue
         proofs = _proofs(facts.history, cluster, last.revision, units)
         for stream in streams:
-            if stream.cluster_id != cluster.id or stream.next > last.revision:
+            if stream.cluster_id != cluster.id or _has(stream, last.revision):
                 continue
             if not last.operation.key.startswith(stream.prefix):
                 continue
@@ -273,11 +296,17 @@ def deaf(streams: list[Stream], facts: Facts, bounds: Bounds) -> list[Finding]:
                     f"acknowledged write of cluster {cluster}"
                 )
                 evidence = (
-                    f"its member had it at {times[place]:.3f}, the stream stood until "
-                    f"{stream.closed:.3f}, and its last event was before revision {stream.next}"
+                    f"its member had it at {times[place]:.3f}, and the stream, which began at "
+                    f"revision {stream.first}, stood until {stream.closed:.3f}"
                 )
                 found.append(Finding(Verdict.DEAF, sentence, times[place], (evidence,)))
     return found
+
+
+def _has(stream: Stream, revision: int) -> bool:
+    """Whether a stream delivered a revision, or began after it in the same cluster."""
+    passed = stream.home == stream.cluster_id and stream.next > revision
+    return passed or revision in stream.keys
 
 
 def _units(history: records.History) -> dict[str, str]:

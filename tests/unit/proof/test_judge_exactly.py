@@ -327,6 +327,8 @@ def test_given_a_resume_at_another_cluster_when_it_ends_at_once_then_not_fooled(
     assert verdicts(*its, *new, accepted, ends) == set()
     assert verdicts(*its, *new, accepted, canceled) == set()
     assert verdicts(*its, *new, accepted) == {Verdict.FOOLED}
+    again = watch(22.0, 2, 1000, B, connection=3, created=True)
+    assert verdicts(*its, *new, accepted, ends, again) == {Verdict.FOOLED}
     beyond = watch(21.0, 5000, 1000, B, connection=2, created=True)
     assert verdicts(*its, *new, beyond) == {Verdict.FOOLED}
 
@@ -344,6 +346,34 @@ def test_given_a_watcher_that_goes_on_from_a_list_when_another_cluster_accepts_t
     assert verdicts(*its, *new, canceled, listed, good) == set()
     unlisted = watch(23.0, 2, 1000, B, connection=3, created=True)
     assert verdicts(*its, *new, canceled, unlisted) == set()  # it was told
+
+
+def test_given_a_watcher_that_waits_for_revisions_of_another_cluster_then_it_is_deaf_as_well() -> (
+    None
+):
+    its = watch(0.0, created=True), *BEFORE, watch(11.0, broken=True)
+    seen = probe(20.0, 1000, B), read(20.0, 1000, SECOND, cluster=B)
+    over = watch(20.5, 2, 0, B, connection=2, canceled=True, compact_revision=1000)
+    listed = read(21.0, 1000, SECOND, cluster=B, client="w")
+    back = watch(25.0, 1001, 4, A, connection=3, created=True)
+    go_on = put(30.0, 5, "4", THIRD), probe(31.0, 5)
+    told_of = watch(40.0, 1001, 5, A, connection=3, progress=True)
+    its = (*its, said(10.0), *seen, over, listed, back, *go_on, told_of)
+    assert verdicts(*its) == {Verdict.UNCONFIRMED, Verdict.FOOLED, Verdict.DEAF}
+
+
+def test_given_a_watcher_that_was_fooled_when_it_resumes_there_then_that_is_told_once() -> None:
+    its = watch(0.0, created=True), *BEFORE, watch(11.0, broken=True)
+    new = said(10.0), put(20.0, 1001, "4", SECOND, cluster=B)
+    fooled = (
+        watch(21.0, 2, 1000, B, connection=2, created=True),
+        watch(22.0, 2, 1001, B, connection=2, progress=True),
+        watch(23.0, 2, connection=2, broken=True),
+        watch(24.0, 1002, 1001, B, connection=3, created=True),
+    )
+    history = records.History.of("/p/", 0.0, 100.0, [*its, *new, *fooled])
+    found = [f.verdict for f in judge.judge(history).findings]
+    assert found.count(Verdict.FOOLED) == 1
 
 
 def test_given_an_event_from_before_the_revision_asked_for_when_judged_then_found() -> None:
