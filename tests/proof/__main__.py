@@ -99,13 +99,13 @@ def main() -> int:
             runner.run(runner.jobs(wanted.cases, wanted.pairs), wanted.charm, wanted.lanes)
         )
     finally:
-        if pathlib.Path(os.environ["MINIJUJU_HOME"]).exists():
-            subprocess.run(["minijuju", "down"], check=False, timeout=600, capture_output=True)
         rows.sort(key=lambda row: _place(wanted, row))
         if rows:
             print("\n" + page.table(rows), flush=True)
             runner.OUT.mkdir(parents=True, exist_ok=True)
             (runner.OUT / "table.md").write_text(page.markdown(rows))
+        if pathlib.Path(os.environ["MINIJUJU_HOME"]).exists():
+            subprocess.run(["minijuju", "down"], check=False, timeout=600, capture_output=True)
     if wanted.whole:
         page.write(runner.ROOT / "docs", rows)
     return 1 if any(row.findings for row in rows) else 0

@@ -18,8 +18,9 @@ KEYS = 8
 """Keys that all clients write to."""
 NAMES = 40
 """Users, and as many roles and leases, that one client leaves behind at most."""
-PENALTY = 3.0
-"""Seconds that an endpoint which did not answer is left alone, while there are others."""
+PENALTY, MOST_PENALTY = 3.0, 15.0
+"""Seconds that an endpoint which did not answer is left alone, while there are others: at first,
+and at most, when it has not answered several times."""
 LEASE_SECONDS = 3600.0
 Kind = records.Kind
 _MIX: dict[Kind, int] = {
@@ -69,6 +70,7 @@ class Connections:
         self._credentials = credentials
         self._made: dict[str, wire.Connection] = {}
         self._avoid: dict[str, float] = {}
+        self._penalties: dict[str, float] = {}
         self._turn = 0
 
     def to(self, endpoint: str) -> wire.Connection:
@@ -88,7 +90,13 @@ class Connections:
 
     def avoid(self, endpoint: str) -> None:
         """It did not answer."""
-        self._avoid[endpoint] = time.monotonic() + PENALTY
+        penalty = self._penalties.get(endpoint, PENALTY)
+        self._penalties[endpoint] = min(2 * penalty, MOST_PENALTY)
+        self._avoid[endpoint] = time.monotonic() + penalty
+
+    def praise(self, endpoint: str) -> None:
+        """It answered."""
+        self._penalties.pop(endpoint, None)
 
     def close(self) -> None:
         """Close all of them."""
@@ -165,9 +173,10 @@ class Client:
         try:
             found = operations.carry_out(self._connections.to(peer.endpoint), asked, self._seconds)
             over = operations.done(asked, time.monotonic(), found)
+            self._connections.praise(peer.endpoint)
         except wire.Failed as error:
             over = operations.undone(asked, time.monotonic(), error)
-            if "user name" not in error.text and "role name" not in error.text:
+            if error.silent:
                 self._connections.avoid(peer.endpoint)
         self._sink(over)
         self._learn(over)

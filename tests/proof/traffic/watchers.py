@@ -119,6 +119,7 @@ class Watcher:
             )
         )
         self.alive = not raw.canceled
+        self._connections.praise(peer.endpoint)
         if events:
             self._reach(events[-1].kv.mod_revision)
         elif progress or (raw.created and not asked):

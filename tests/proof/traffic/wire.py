@@ -93,6 +93,12 @@ class Failed(Exception):
     text: str
     outcome: records.Outcome
 
+    @property
+    def silent(self) -> bool:
+        """Whether the member did not answer, or cannot now: another one may."""
+        code = self.text.partition(":")[0]
+        return code in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "UNKNOWN", "CANCELLED")
+
 
 class Connection:
     """A channel to one member with the calls that the traffic makes; one for each client."""
