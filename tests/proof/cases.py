@@ -7,10 +7,10 @@ import functools
 import time
 from typing import TYPE_CHECKING
 
-from proof import lab as labs
-
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from proof import lab as labs
 
 SERVED = 30.0
 """Seconds in which a generation that serves clients before it is confirmed is seen to do so."""

@@ -69,7 +69,8 @@ class Lab:
 
     Attributes:
         complaints: what was to happen and did not, a sentence each: findings of the run itself.
-        notes: what a reader wants to know besides.
+        places: where each unit is, that ever was.
+        refused: whether the last action was refused, or not answered.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Lab:
         self.charm = charm
         self.cluster = cluster_under_test.Cluster(juju)
         self.complaints: list[str] = []
+        self.refused = False
         self.places: dict[str, Place] = {}
         self._say = say
         self._traffic: run.Traffic | None = None
@@ -113,6 +115,7 @@ class Lab:
     def begin(self) -> None:
         """Let the traffic begin."""
         self.complaints = []
+        self.refused = False
         if self._credentials is None:
             with tempfile.TemporaryDirectory() as folder:
                 self.cluster.credentials(pathlib.Path(folder), "proof")
@@ -260,6 +263,7 @@ class Lab:
         named = {key.replace("_", "-"): value for key, value in params.items()}
         with self.acting(action, unit, " ".join(f"{k}={v}" for k, v in named.items())):
             at = time.monotonic()
+            self.refused = False
             try:
                 results = self.juju.run(unit, action, named, wait=240).results
             except (jubilant.TaskError, TimeoutError, ValueError) as error:
@@ -267,6 +271,7 @@ class Lab:
                 text = task.message if task else str(error)
                 self.traffic.record(records.Announcement(at, action, unit, failed=True, text=text))
                 self.say(f"refused: {text}")
+                self.refused = True
                 return None
         if lost:
             self._announce(at, action, unit, results)

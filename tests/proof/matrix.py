@@ -336,7 +336,7 @@ def play(lab: labs.Lab, pair: Pair) -> None:
     lab.begin()
     it = Round(lab, pair)
     if fault.name == COMES_BACK:
-        lab.share_machine(it.hit)
+        lab.share_machine(*lab.units())
     action.first(it)
     lab.pass_time(4)
     count = len(lab.units()) + action.units + fault.units
@@ -349,6 +349,8 @@ def play(lab: labs.Lab, pair: Pair) -> None:
         _in_the_middle(it, action, fault, pair.moment.removeprefix("after "))
     lab.pass_time(it.chance.randint(*fault.seconds))
     lab.heal()
+    if lab.refused:  # as an operator would, once the fault is over
+        action.do(it)
     lab.settle(count, SETTLES)
     lab.pass_time(3)
 
@@ -391,7 +393,8 @@ def _in_the_middle(it: Round, action: Action, fault: Fault, step: str) -> None:
         unit = it.leader if whose == "leader" else lab.others(it.leader)[0]
         lab.hold(unit, boundary)
         action.do(it)
-    it.hit = unit
+    if fault.name != COMES_BACK or whose != "new":
+        it.hit = unit
     if lab.await_held(unit, boundary, 150):
         fault.do(it)
         if fault.name != HELD:
