@@ -245,12 +245,10 @@ class Basis:
         likely = self.facts.parent_of(self.cluster.place, cuts[0])
         order = [likely, *(c for c in reversed(earlier) if c is not likely)]
         tries = [(parent, each) for each in cuts for parent in order]
-        if cut:
-            return tries
-        # Keys that went with their lease since then leave no other trace.
-        after = sorted(r for r in likely.writes if r > newest)[:50]
-        tries += [(likely, r) for r in after if likely.writes[r].operation is None]
-        return [(parent, parent.highest) for parent in reversed(earlier)] + tries
+        if not cut:  # keys that went with their lease since then leave no other trace
+            after = sorted(r for r in likely.writes if r > newest)[:50]
+            tries += [(likely, r) for r in after if likely.writes[r].operation is None]
+        return tries
 
     def _difference(self, parent: Cluster, cut: int) -> list[str]:
         state = parent.state_at(cut)
