@@ -48,7 +48,7 @@ def split_brain(lab: labs.Lab, hurt: str, undo: str) -> None:
     if lab.recover(survivor):
         lab.settle(1)
     lab.pass_time(5)
-    lab.heal()
+    lab.come_back()
     lab.pass_time(45)
 
 

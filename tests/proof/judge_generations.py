@@ -26,6 +26,10 @@ CHANGES = frozenset(records.Kind) - {
 """Operations that change something."""
 
 
+Windows = collections.abc.Sequence[tuple[float, float]]
+"""From when and until when, seconds."""
+
+
 def final(facts: Facts) -> int:
     """The cluster ID that serves at the end, 0 for none: what most machines run, else the last
     that acknowledged anything."""
@@ -107,22 +111,33 @@ def _got(
             yield p.at, f"{p.unit} answered a probe at {p.at:.3f}"
 
 
-def split(facts: Facts, undone: dict[int, Cluster]) -> list[Finding]:
+def split(facts: Facts, undone: dict[int, Cluster], bounds: Bounds) -> list[Finding]:
     """Acknowledgements of two clusters that overlap in time."""
     found: list[Finding] = []
+    back = [
+        (a.at, a.at + bounds.fence)
+        for a in facts.history.announcements
+        if a.action == records.BACK
+    ]
     with_acks = [c for c in facts.clusters if c.acks]
     for place, one in enumerate(with_acks):
         for other in with_acks[place + 1 :]:
-            found += _overlap(one, other, other.place in undone)
+            found += _overlap(one, other, other.place in undone, back)
     for cluster in facts.clusters:
-        found += _late_reads(facts, cluster, undone)
+        found += _late_reads(facts, cluster, undone, back)
     return found
 
 
-def _overlap(one: Cluster, other: Cluster, undone: bool) -> list[Finding]:
-    times = [o.answered or 0 for o in one.acks]
+def _granted(at: float, back: Windows) -> bool:
+    """Whether machines of an older generation had just come within reach again."""
+    return any(begin <= at <= end for begin, end in back)
+
+
+def _overlap(one: Cluster, other: Cluster, undone: bool, back: Windows) -> list[Finding]:
+    answered = (o.answered or 0 for o in one.acks)
+    times = [at for at in answered if not _granted(at, back)]
     begin, end = other.acks[0].answered or 0, other.acks[-1].answered or 0
-    if times[-1] < begin or end < times[0]:
+    if not times or times[-1] < begin or end < times[0]:
         return []
     between = bisect.bisect_right(times, end) - bisect.bisect_left(times, begin)
     if not between and undone:
@@ -135,7 +150,9 @@ def _overlap(one: Cluster, other: Cluster, undone: bool) -> list[Finding]:
     return [Finding(Verdict.SPLIT, sentence, max(begin, times[0]), evidence)]
 
 
-def _late_reads(facts: Facts, cluster: Cluster, undone: dict[int, Cluster]) -> list[Finding]:
+def _late_reads(
+    facts: Facts, cluster: Cluster, undone: dict[int, Cluster], back: Windows
+) -> list[Finding]:
     """Linearizable reads that an older cluster answered after `cluster` acknowledged a write."""
     if not cluster.acks or cluster.place in undone:
         return []
@@ -146,7 +163,8 @@ def _late_reads(facts: Facts, cluster: Cluster, undone: dict[int, Cluster]) -> l
         reads = o.kind in (records.Kind.GET, records.Kind.LIST)
         if not reads or not _acknowledged(o) or o.header is None:
             continue
-        if o.invoked > begin and o.header.cluster_id in older:
+        granted = _granted(o.answered or 0, back)
+        if o.invoked > begin and o.header.cluster_id in older and not granted:
             late[o.header.cluster_id].append(o)
     return [
         Finding(

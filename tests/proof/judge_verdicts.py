@@ -65,6 +65,8 @@ class Bounds:
         pause: between two acknowledged writes of a healthy cluster.
         advice: that a destructive advice from a worse time may still stand.
         quiet: before the end, in which every member that answers is of one cluster.
+        fence: from when machines of an older generation can be reached again until they must have
+            stopped: no machine can know of the newer one before it has asked (docs/membership.md).
     """
 
     deaf: float = 10.0
@@ -74,6 +76,7 @@ class Bounds:
     pause: float = 3.0
     advice: float = 120.0
     quiet: float = 5.0
+    fence: float = 15.0
 
 
 MOST_EVIDENCE = 8

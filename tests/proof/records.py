@@ -211,6 +211,10 @@ class Probe:
     leader: int = 0
 
 
+BACK = "back"
+"""`Announcement.action`: from here on machines of removed units can be reached again."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Announcement:
     """What the charm said of a generation or refused: the answer of an action or of a command.

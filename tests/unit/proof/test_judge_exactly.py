@@ -224,6 +224,11 @@ def test_given_an_old_cluster_that_goes_on_when_judged_then_it_is_split() -> Non
     assert verdicts(*BEFORE, said(10.0), *new, late) == {Verdict.SPLIT}
     local = dataclasses.replace(late, linearizable=False)
     assert verdicts(*BEFORE, said(10.0), *new, local) == set()
+    for seconds, grants in ((29.0, True), (30.05, True), (14.0, False), (30.2, False)):
+        back = records.Announcement(seconds, records.BACK)
+        for its in (write, late):
+            found = verdicts(*BEFORE, said(10.0), *new, its, back)
+            assert (found == set()) == grants, (seconds, its)
 
 
 def test_given_a_rolled_back_cluster_that_acknowledged_when_judged_then_that_is_no_split() -> None:

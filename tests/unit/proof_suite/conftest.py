@@ -136,6 +136,9 @@ class Lab:
         while self.undo:
             self.undo.pop()()
 
+    def come_back(self) -> None:
+        self.heal()
+
     def hold(self, unit: str, boundary: str) -> None:
         assert unit in self.juju.units
         assert boundary.split()[0] in ("before", "after")
