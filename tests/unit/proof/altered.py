@@ -519,26 +519,34 @@ def user_that_was_removed(history: records.History) -> records.History | None:
 
 @_lie(Verdict.RECORDS)
 def old_data_on_a_machine(history: records.History) -> records.History | None:
-    machine = history.machines[0]
+    machine = next((m for m in history.machines if m.etcd_running), None)
+    if machine is None:
+        return None
     old = dataclasses.replace(machine, removed=True, data_token="t0", data_generation=0)
     return _with(history, machine, old)
 
 
 @_lie(Verdict.RECORDS)
 def old_record_on_a_machine(history: records.History) -> records.History | None:
-    machine = history.machines[1]
+    machine = next((m for m in history.machines if m.etcd_running), None)
+    if machine is None:
+        return None
     return _with(history, machine, dataclasses.replace(machine, number=0, token="t0"))
 
 
 @_lie(Verdict.RECORDS)
 def neither_confirmed_nor_rolled_back(history: records.History) -> records.History | None:
+    if not history.machines:
+        return None
     machines = tuple(dataclasses.replace(m, confirmed=False) for m in history.machines)
     return dataclasses.replace(history, machines=machines)
 
 
 @_lie(Verdict.RECORDS)
 def second_cluster_on_a_machine(history: records.History) -> records.History | None:
-    machine = history.machines[2]
+    machine = next((m for m in history.machines if m.etcd_running), None)
+    if machine is None:
+        return None
     return _with(history, machine, dataclasses.replace(machine, cluster_id=0xBAD))
 
 
