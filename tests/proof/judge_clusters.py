@@ -80,7 +80,6 @@ class Cluster:
         announcement: what the charm said of it before, None for nothing or until it is known.
         versions: key to its revisions and what was there from each on, made by `judge_contents`.
         base: key to what was there at the beginning.
-        based: whether `base` is all that was there.
         parent: cluster that it continues, None for the first or an unknown one.
         cut: revision of `parent` that it begins with.
     """
@@ -98,7 +97,6 @@ class Cluster:
         default_factory=dict
     )
     base: dict[str, records.KV | None] = dataclasses.field(default_factory=dict)
-    based: bool = True
     parent: Cluster | None = None
     cut: int = 0
 
@@ -127,7 +125,7 @@ class Cluster:
         return max(revision for _, revision in self.answers)
 
     def state_at(self, revision: int) -> dict[str, records.KV | None]:
-        """Key to what was there at `revision`; keys of which nothing is known are left out."""
+        """Key to what was there at `revision`, None for nothing any more."""
         state = dict(self.base)
         for key, (revisions, kvs) in self.versions.items():
             place = bisect.bisect_right(revisions, revision)

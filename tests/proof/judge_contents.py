@@ -103,7 +103,6 @@ class Replay:
         self.spans = spans
         self.unseen = unseen
         self.state: dict[str, records.KV | None] = dict(cluster.base)
-        self.complete = cluster.based
         self.findings: list[Finding] = []
         self._said: set[tuple[object, ...]] = set()
         self._compacts = any("compact" in fault.name for fault in facts.history.faults)
@@ -122,9 +121,6 @@ class Replay:
                 self._view(step)
         return self.findings
 
-    def _known(self, key: str) -> bool:
-        return self.complete or key in self.state
-
     def _set(self, key: str, revision: int, kv: records.KV | None) -> None:
         self.state[key] = kv
         revisions, kvs = self.cluster.versions.setdefault(key, ([], []))
@@ -141,14 +137,13 @@ class Replay:
     def _write(self, write: Write) -> None:
         for key, kv in write.changes.items():
             had = self.state.get(key)
-            known = self._known(key)
             if write.operation is not None:
                 self._compare(write, key, kv)
-            elif known and (had is None or not had.lease):
+            elif had is None or not had.lease:
                 sentence = f"{key} was deleted at revision {write.revision}, and by nobody"
                 self._say(Verdict.INVENTED, sentence, write.at, (key, write.revision))
             if kv is not None:
-                kv = self._follow(write, kv, had) if known else kv
+                kv = self._follow(write, kv, had)
             self._set(key, write.revision, kv)
 
     def _compare(self, write: Write, key: str, kv: records.KV | None) -> None:
@@ -160,8 +155,7 @@ class Replay:
         prev = o.prev.mod_revision if o.prev else 0
         had = self.state.get(key)
         there = had.mod_revision if had else 0
-        revisions = {prev, there} if self._known(key) else {prev}
-        if o.kind is records.Kind.CAS and revisions != {o.expected}:
+        if o.kind is records.Kind.CAS and {prev, there} != {o.expected}:
             wanted = f"mod revision {o.expected}"
         elif o.kind is records.Kind.DELETE and o.prev is None and kv is None:
             wanted = "a key that is there"
@@ -221,13 +215,9 @@ class Replay:
         shown = {key for key, _ in view.items}
         for key in [k for k, had in self.state.items() if had is not None and k not in shown]:
             self._look(view, key, None)
-        self.complete = True
 
     def _look(self, view: View, key: str, kv: records.KV | None) -> None:
         had = self.state.get(key)
-        if not self._known(key) or (had and kv and not had.version and _same_write(kv, had)):
-            self._learn(key, kv)
-            return
         if kv == had:
             return
         upto = view.revision - 1 if view.before else view.revision
@@ -246,14 +236,6 @@ class Replay:
             once,
             view.source,
         )
-
-    def _learn(self, key: str, kv: records.KV | None) -> None:
-        """Believe the first that is seen of a key of which nothing was known."""
-        self.state[key] = kv
-        if key in self.cluster.versions:
-            self.cluster.versions[key][1][-1] = kv
-        else:
-            self.cluster.base[key] = kv
 
     def _untold(self, view: View) -> bool:
         """Whether the answer has no prev_kv because history was compacted."""
@@ -274,10 +256,6 @@ class Replay:
             return False
         write = self.cluster.writes.get(had.mod_revision)
         return write is None or write.acknowledged
-
-
-def _same_write(one: records.KV, other: records.KV) -> bool:
-    return one.value == other.value and one.mod_revision == other.mod_revision
 
 
 def _told(kv: records.KV | None) -> str:

@@ -243,12 +243,10 @@ class Basis:
             found.append(Finding(Verdict.BASIS, sentence, cluster.first, shorten(differs)))
         cluster.parent, cluster.cut = parent, cut
         cluster.base = {**parent.state_at(cut), **self.shown}
-        cluster.based = parent.based
         if self.full_at is not None:
             for key in cluster.base.keys() - self.shown.keys():
                 if self._untouched(key, self.full_at):
                     cluster.base[key] = None
-            cluster.based = True
         return found if cluster.place in undone else found + self._lost(undone)
 
     def _tries(self, said: records.Announcement | None) -> list[tuple[Cluster, int]]:
@@ -277,8 +275,6 @@ class Basis:
             elif self.full_at is not None and self._untouched(key, self.full_at):
                 shown = None
             else:
-                continue
-            if key not in state and not parent.based:
                 continue
             was = state.get(key)
             if was != shown and not self._deleted_unseen(parent, cut, was, shown):

@@ -264,6 +264,13 @@ def test_given_a_restore_after_a_rollback_when_all_is_there_then_nothing_is_lost
     }
 
 
+def test_given_an_old_backup_when_it_is_restored_again_then_what_came_since_is_lost_too() -> None:
+    second = put(20.0, 1001, "4", SECOND, cluster=B)
+    third = read(50.0, 2000, SECOND, cluster=C)
+    assert verdicts(*BEFORE, said(10.0), second, said(40.0), third) == set()
+    assert verdicts(*BEFORE, said(10.0), second, said(40.0, lost=None), third) == {Verdict.LOST}
+
+
 def test_given_two_new_clusters_when_one_was_announced_then_the_other_is_found() -> None:
     its = (*BEFORE, said(10.0), read(20.0, 1000, SECOND, cluster=B))
     third = read(30.0, 2000, SECOND, cluster=C)
