@@ -121,7 +121,8 @@ def test_given_a_hook_when_something_is_served_then_it_asks_whether_that_is_need
     unit = types.SimpleNamespace(
         me=None,
         recall=lambda: None,
-        peers=types.SimpleNamespace(dying=False, publish=lambda _: None),
+        torn_down=False,
+        peers=types.SimpleNamespace(publish=lambda _: None),
     )
     act.settle(unit, leader=True)
     assert asked == ([unit] if runs else [])
