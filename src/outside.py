@@ -102,10 +102,13 @@ class _Printable(logging.Filter):
         return True
 
 
+_PRINTABLE = _Printable()
+
+
 def guard_logs() -> None:
     """Let nothing that somebody else chose steer the terminal of who reads the log."""
     for handler in logging.getLogger().handlers:
-        handler.addFilter(_Printable())
+        handler.addFilter(_PRINTABLE)  # once: the same filter is not added again
 
 
 def _refuse_deep(text: str, depth: int) -> None:

@@ -76,6 +76,21 @@ def test_given_a_corrupt_databag_of_our_own_when_any_event_comes_then_blocked_na
     assert "etcd/0" in after.unit_status.message
 
 
+def test_given_a_providers_text_when_it_reaches_a_status_then_it_steers_no_terminal(
+    context: testing.Context, monkeypatch: pytest.MonkeyPatch
+):
+    evil = trust.Trust(ready=False, message="the issuer is \x1b[2J\u202e\r\nHealthy")
+    monkeypatch.setattr(trust.Keyring, "ensure", lambda _: evil)
+    after = run(context, state())
+    assert after.unit_status.message.startswith("the issuer is ")
+    assert after.unit_status.message.isprintable()
+
+
+def test_given_results_and_refusals_when_an_action_answers_then_they_steer_no_terminal():
+    told = actions._printable({"a\x1b": {"b": "x\x1b[31m\ny"}, "n": 5})
+    assert told == {"a\ufffd": {"b": "x\ufffd[31m\ny"}, "n": 5}
+
+
 def test_given_a_corrupt_databag_of_a_peer_when_any_event_comes_then_it_is_not_our_problem(
     context: testing.Context,
 ):

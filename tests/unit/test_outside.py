@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import time
 
 import pytest
@@ -81,3 +83,17 @@ def test_given_any_text_when_made_printable_then_nothing_steers_a_terminal(text)
     assert outside.printable(text, 50).isprintable()
     assert len(outside.printable(text, 50)) <= 50
     assert all(c.isprintable() or c in "\n\t" for c in outside.printable(text, lines=True))
+
+
+def test_given_a_foreign_text_when_logged_then_nothing_in_it_steers_a_terminal():
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        outside.guard_logs()
+        logging.getLogger("x").warning("the remote says %s", "\x1b]0;owned\x07\u202e")
+    finally:
+        root.removeHandler(handler)
+    assert stream.getvalue().startswith("the remote says ")
+    assert stream.getvalue().rstrip("\n").isprintable()
