@@ -12,7 +12,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from etcd import bolt, errors, service, snapshot, wal, wire
+from etcd import bolt, errors, files, service, snapshot, wal, wire
 
 if TYPE_CHECKING:
     import pathlib
@@ -145,7 +145,7 @@ def _is_whole(path: pathlib.Path, until: float) -> bool:
             if crc != record.crc:
                 return _is_torn(path, end, record.end)
         end = record.end
-    with path.open("rb") as file:
+    with open(path, "rb", opener=files.regular) as file:
         file.seek(end)
         head = file.read(8)
     size = int.from_bytes(head, "little") & ((1 << 56) - 1)
@@ -155,7 +155,7 @@ def _is_whole(path: pathlib.Path, until: float) -> bool:
 
 def _is_torn(path: pathlib.Path, begin: int, end: int) -> bool:
     """Whether a sector of these bytes holds zeros only: it never reached the disk."""
-    with path.open("rb") as file:
+    with open(path, "rb", opener=files.regular) as file:
         file.seek(begin)
         while begin < end:
             size = min(_SECTOR - begin % _SECTOR, end - begin)
