@@ -133,10 +133,19 @@ class Node:
         return self._tls("client")
 
     def tls_now(self) -> client.TLSFiles:
-        """The administrator's certificate that members of the committed generation believe now."""
+        """The administrator's certificate that members of the committed generation believe now.
+
+        Where somebody opened the data of this unit by hand, its etcd is heard all the same: else a
+        cluster that serves clients would look dead, and be rolled back.
+        """
         committed = self.peers.generation()
-        closed = committed is not None and committed.closed
+        closed = committed is not None and committed.closed and not self._is_open(committed.token)
         return self._tls(service.CLOSED_TLS if closed else "client")
+
+    def _is_open(self, token: str) -> bool:
+        """Whether clients reach the data of this generation on this unit."""
+        stamp = self.root.stamp()
+        return stamp is not None and stamp.token == token and not self.root.is_closed()
 
     def _tls(self, name: str) -> client.TLSFiles:
         path = self.certificates.path(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import pathlib
 import time
@@ -54,10 +55,12 @@ def ready(tmp_path: pathlib.Path) -> choice.Choice:
     return choice.Choice(choice.State.READY, destination.from_config(str(tmp_path / "remote"), ""))
 
 
-def publish(ready: choice.Choice, tmp_path: pathlib.Path, *, proven: bool) -> catalog.Manifest:
+def publish(
+    ready: choice.Choice, tmp_path: pathlib.Path, *, proven: bool, folder: str = "old", **changes
+) -> catalog.Manifest:
     (tmp_path / "snapshot").write_bytes(b"snapshot")
-    made = manifest(proven=proven)
-    return catalog.Catalog(remote.Remote(ready.settings), "old").publish(
+    made = dataclasses.replace(manifest(proven=proven), **changes)
+    return catalog.Catalog(remote.Remote(ready.settings), folder).publish(
         made, tmp_path / "snapshot"
     )
 
@@ -67,6 +70,27 @@ def test_given_a_proven_backup_when_recovery_is_allowed_then_it_is_the_origin(re
     detail, held = origin(ready, recover=True)
     assert dict(detail)["id"] == made.id
     assert held == ""
+
+
+def test_given_backups_that_know_of_more_when_one_is_restored_then_the_highest_counts(
+    ready, tmp_path, monkeypatch
+):
+    old = publish(ready, tmp_path, proven=True)
+    publish(ready, tmp_path, proven=False, high=9000)
+    publish(ready, tmp_path, proven=False, folder="own", high=9500)
+    detail, _ = origin(ready, recover=True)
+    assert (dict(detail)["id"], dict(detail)["revision"], dict(detail)["high"]) == (
+        old.id,
+        "7",
+        "9000",
+    )
+    monkeypatch.setattr(backups.service, "version", lambda: (3, 5, 16))
+    node = types.SimpleNamespace(settings=settings.Settings(), unit="etcd/0")
+    own = backups.Backups(node, ready, "own")
+    _, detail = own.chosen(old.id, "old")
+    assert detail["high"] == "9500", "clients remember what this application told them"
+    assert own.high() == 9500
+    assert backups.Backups(node, choice.OFF, "own").high() == 0
 
 
 def test_given_backups_when_recovery_is_not_allowed_then_the_action_is_named(ready, tmp_path):

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from etcd import scratch
     from functional import signing
 
-ABOUT = create.About("etcd/0", 3, "token")
+ABOUT = create.About("etcd/0", 3, "token", high=10**9)
 FOLDER = "model-01234567/etcd"
 
 
@@ -86,6 +86,7 @@ def test_given_a_cluster_when_backed_up_then_listed_fetched_and_proven(etcd, any
     assert listing.manifests == (manifest,)
     assert listing.problems == ()
     assert manifest.revision >= revision
+    assert manifest.high == ABOUT.high, "what the record knows of, above what is in it"
     assert manifest.compression == "zstd"
     assert manifest.members == ("etcd-0",)
     assert said and "MiB uploaded to" in said[-1]
