@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
+import shlex
 import socket
 import ssl
+import subprocess
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -439,14 +441,27 @@ def test_given_no_certificate_when_looked_for_then_nobody_is_found(tmp_path, mon
 # systemd
 
 
-def test_given_the_keepers_unit_when_rendered_then_its_end_stops_an_etcd_whose_unit_is_gone(
-    tmp_path,
+@pytest.mark.parametrize("there", [True, False])
+def test_given_the_keeper_ends_when_its_unit_is_gone_then_systemd_stops_etcd(
+    tmp_path, monkeypatch, there
 ):
+    monkeypatch.setattr(keeper_service, "_GONE", 0)
     charm = tmp_path / "unit-etcd-0" / "charm"
-    text = keeper_service.unit_text(charm, 1 << 30, "/var/lib/etcd/backup")
-    (line,) = [x for x in text.splitlines() if x.startswith("ExecStopPost=")]
-    assert f"test -e {charm.parent} ||" in line
-    assert line.endswith("|| systemctl stop --no-block etcd.service'")
+    if there:
+        charm.parent.mkdir()
+    told = tmp_path / "told"
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(f'#!/bin/sh\necho "$@" > {told}\n')
+    systemctl.chmod(0o755)
+    text = keeper_service.unit_text(charm, 1 << 30, str(tmp_path / "data" / "backup"))
+    # The marker is written beside the data.
+    assert f"ReadWritePaths=-{tmp_path / 'data'}" in text.splitlines()
+    (line,) = [x for x in text.splitlines() if x.startswith("ExecStopPost=-")]
+    command = shlex.split(line.removeprefix("ExecStopPost=-"))
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    subprocess.run(command, env=environment, check=True, timeout=20)
+    said = told.read_text() if told.exists() else ""
+    assert said == ("" if there else "stop --no-block etcd.service\n")
 
 
 @pytest.mark.parametrize("error", [errors.ToolError("systemctl"), KeyError("unexpected")])

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from minijuju import image, network, system
+from minijuju import host, image, network, system
 
 
 @pytest.fixture
@@ -151,3 +151,26 @@ def test_given_a_failing_command_when_run_then_the_error_has_its_words(
     with pytest.raises(system.CommandError, match="seen"):
         system.run("sh", "-c", "echo seen; exit 1", log=log)
     assert log.read_text() == "seen\n"
+
+
+class Disk:
+    """A machine of which only the disk is there."""
+
+    def __init__(self, root: pathlib.Path) -> None:
+        self.root = root
+
+
+def test_given_a_unit_that_is_gone_when_its_machine_stays_then_only_its_own_directories_go(
+    tmp_path: pathlib.Path,
+) -> None:
+    made = host.Host(None, "0", lambda: None, None, tmp_path, lambda: None)  # type: ignore[arg-type]
+    made._machine = Disk(tmp_path)  # type: ignore[assignment]
+    for folder in (host.hookcontext.AGENTS, host.hookcontext.TOOLS):
+        for name in ("unit-etcd-0", "unit-other-3", "machine-0"):
+            (made.path(folder) / name / "charm").mkdir(parents=True)
+    data = tmp_path / "var/lib/etcd/current"
+    data.mkdir(parents=True)
+    made._recall({"unit-other-3"})
+    for folder in (host.hookcontext.AGENTS, host.hookcontext.TOOLS):
+        assert {p.name for p in made.path(folder).iterdir()} == {"unit-other-3", "machine-0"}
+    assert data.is_dir()
