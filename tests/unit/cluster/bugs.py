@@ -186,7 +186,6 @@ FOCUS = {
     "lets a machine that stays behind serve": ("abandon", "wait", "come_back", "come_back"),
     "lets a leaving unit take the quorum along": ("remove", "add", "kill", "heal", "revive"),
     "asks Juju once and etcd often": ("add", "add", "pause", "heal"),
-    "commits before everybody is ready": ("restore", "kill", "revive", "force_remove"),
     "takes silence for loss": ("force_remove", "kill", "add", "restore", "wait", "revive"),
     "trusts its own eyes alone": ("restore", "isolate", "pause", "cut", "heal", "wait"),
     "stops a corrupt voter before removing it": ("alarm", "alarm", "kill", "wipe", "heal"),

@@ -63,8 +63,7 @@ class History:
             getattr(self, f"op_{verb}")()
             world.check_one_cluster()
             self.interleave(r.randrange(1, 12))
-        record = world.generation
-        if record and not record.confirmed and record.source is not generations.Source.NEW:
+        if world.generation is not None and world.generation.closed:
             self.decided()
         self.converge()
         return world.hook_count
@@ -329,7 +328,8 @@ class History:
                 world.full_hook(name)
             world.now += 20
             record = world.generation
-            if record is None or record.confirmed or world.proposal is not None:
+            undecided = record is not None and not record.confirmed and record.closed
+            if not undecided or world.proposal is not None:
                 return
         together = [
             m
@@ -350,6 +350,8 @@ class History:
         self.fault("no more faults")
         world.flaky = False
         world.decide = self.decide
+        for machine in world.gone:
+            machine.cut = machine.stays = machine.paused = False
         for machine in world.machines.values():
             machine.cut = machine.unable = machine.mute = machine.paused = False
             if not machine.up:

@@ -612,6 +612,7 @@ class World:
                 self.log(f"{machine.name} flush refused: not leader")
                 return
             self.check_kept(hook)
+            self.check_ready(hook)
             for key, value in hook.writes.items():
                 setattr(self, key, value)
                 if self.trace is not None:
@@ -670,6 +671,19 @@ class World:
         newest = max(disks, key=lambda d: d.index)
         voters = {r.id for r in newest.members if not r.learner}
         return len(voters & {d.member for d in disks}) >= reading.quorum(len(voters))
+
+    def check_ready(self, hook: Hook) -> None:
+        """No cluster stops for a restore that some founder has not told to be ready for."""
+        new, old = hook.writes.get("generation"), self.generation
+        if not isinstance(new, generations.Generation) or new.confirmed or new == old:
+            return
+        if new.source is not generations.Source.BACKUP:
+            return
+        for founder in new.founders:
+            bag, machine = hook.bags.get(founder.unit), self.machines.get(founder.unit)
+            told = bag is not None and bag.prepared == new.token
+            if machine and not told and new.token not in machine.prepared:
+                raise Violation(f"committed before {founder.unit} was ready")
 
     def check_kept(self, hook: Hook) -> None:
         """What clients could write to is never taken back."""
