@@ -127,7 +127,8 @@ class Manager:
             waiting = any(i.machine == name and i.attachment == "attaching" for i in state.storage)
         dead = record is None or record.life == records.DEAD
         living = {unit for unit, runner in one.agents.items() if runner.is_alive()}
-        if dead or (one.available and (units != living or waiting)):
+        gone = set(one.agents) - units
+        if dead or (one.available and (units != living or gone or waiting)):
             one.poke()
 
     def speaks(self, state: store.ModelState, unit: records.Unit) -> bool:
