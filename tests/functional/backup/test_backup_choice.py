@@ -9,6 +9,7 @@ import types
 import pytest
 
 import backups
+import fence
 import keeper_service
 import settings
 from backup import choice, destination, orders, remote
@@ -31,7 +32,11 @@ class Told:
             root=types.SimpleNamespace(path=folder),
             local_url="https://127.0.0.1:2379",
             settings=settings.Settings(),
-            peers=types.SimpleNamespace(generation=lambda: None, units=lambda: ()),
+            peers=types.SimpleNamespace(
+                generation=lambda: None, proposal=lambda: None, units=lambda: ()
+            ),
+            seen=None,
+            peer_url="https://198.18.0.1:2380",
             endpoints=lambda: self.endpoints,
             tls=lambda: client.TLSFiles(*paths),
             certificate_facts=list,
@@ -54,6 +59,7 @@ class Told:
 @pytest.fixture
 def unit(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Told:
     made = Told(tmp_path)
+    monkeypatch.setattr(fence, "FILE", tmp_path / "fence.json")
     monkeypatch.setattr(backups, "CHECKED", tmp_path / "checked")
     monkeypatch.setattr(keeper_service, "ensure", made.ensure)
     monkeypatch.setattr(keeper_service, "remote", lambda: made.remote)
