@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import fence
 import host
+import keeper_service
 import metrics
 import outside
 import watch
@@ -489,10 +490,10 @@ def main() -> int:
             exporter.follow()
             if _code() not in (code, 0):  # a charm that is gone takes its etcd along
                 log.info("the charm was refreshed: starting anew")
-                break
+                return 0
     finally:
         keeper.close()
-    return 0
+    return keeper_service.ORPHANED  # the guard ends the loop for nothing else
 
 
 if __name__ == "__main__":

@@ -12,6 +12,9 @@ from backup import destination, orders, refusals
 from etcd import files, service
 
 UNIT = "etcd-keeper.service"
+ORPHANED = 75
+"""The keeper's exit code where its unit is gone: it has nothing left to do."""
+_NO_PROGRAM = 203  # systemd's own exit code where a program is gone (systemd.exec)
 _GONE = 3  # seconds after which a unit that is still gone is gone
 _HOMES = ("/home", "/root", "/run/user")
 _BESIDES = 256 << 20  # bytes for everything but the scratch etcd of a proof
@@ -107,6 +110,8 @@ ExecStart={shlex.join(host.charm_python(charm_dir, "keeper"))}
 ExecStopPost=-/bin/sh -c '{orphaned} || systemctl stop --no-block {service.UNIT}'
 Restart=always
 RestartSec=5
+# systemd looks at no condition before it starts a service anew.
+RestartPreventExitStatus={ORPHANED} {_NO_PROGRAM}
 TimeoutStopSec=20
 UMask=0077
 Nice=10

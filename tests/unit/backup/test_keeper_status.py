@@ -95,6 +95,7 @@ def test_given_a_unit_file_when_rendered_then_it_runs_the_keeper_of_the_charm(tm
     python = f"{tmp_path}/venv/bin/python"
     assert f"ExecStart={python} -I {tmp_path}/src/launch.py keeper\n" in text
     assert "Restart=always" in text
+    assert f"RestartPreventExitStatus={keeper_service.ORPHANED} 203" in text
 
 
 @pytest.mark.parametrize(
