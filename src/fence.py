@@ -171,7 +171,7 @@ class Guard:
         self._config = config
         self._certificate = certificate or service.TLS / "peer"
         self._runs = runs or (lambda: host.service_active(service.UNIT))
-        self._stop_etcd = stop_etcd or (lambda: service.stop(last=True))
+        self._stop_etcd = stop_etcd or service.end
         self._missed: float | None = None
 
     def run(self, stop: threading.Event) -> None:

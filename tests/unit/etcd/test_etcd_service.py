@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import signal
 import ssl
 import subprocess
 
@@ -107,6 +108,7 @@ def test_given_a_unit_file_when_ensured_then_it_is_hardened_and_cannot_start_unc
         "ConditionPathExists=/srv/etcd/current/stamp.json",
         "ConditionPathExists=!/srv/etcd/current/fenced",
         f"ConditionPathExists={service.HOME}",
+        f"ExecCondition=+/bin/sh -c '[ ! -e /srv/etcd/current/fenced ] && [ -d {service.HOME} ]'",
         "ReadWritePaths=/srv/etcd",
         "User=etcd",
         "Type=notify",
@@ -178,6 +180,22 @@ def started(machine) -> str:
     shell = shell.replace("%%", "%").replace("$$", "$").replace("exec ", "echo ")
     made = subprocess.run(["/bin/sh", "-c", shell], check=True, capture_output=True, text=True)
     return made.stdout.split()[-1]
+
+
+@pytest.mark.parametrize("obeys", [True, False])
+def test_given_etcd_that_must_end_when_systemd_does_not_obey_then_it_is_killed(
+    machine, monkeypatch, obeys
+):
+    bin_ = machine / "bin"
+    (bin_ / "systemctl").write_text(
+        '#!/bin/sh\ncase "$1" in\nshow) echo ActiveState=active; echo MainPID=4242;;\n'
+        f"stop) exit {0 if obeys else 1};;\nesac\n"
+    )
+    service.ensure_unit(pathlib.Path("/srv/etcd"))
+    killed = []
+    monkeypatch.setattr(service.os, "kill", lambda pid, number: killed.append((pid, number)))
+    service.end()
+    assert killed == ([] if obeys else [(4242, signal.SIGKILL)])
 
 
 def closed_root(machine) -> data.Root:
