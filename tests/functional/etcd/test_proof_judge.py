@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cluster import revisions
 from etcd import service, snapshot
 from proof import judge, records
 from proof.traffic import clients, run, wire
@@ -77,7 +78,7 @@ def replace(cluster, traffic, path: pathlib.Path) -> None:
         node.data_dir.rename(node.folder / "kept")
         snapshot.restore(
             path, node.data_dir, node.name, listed, f"t-{path.stem}", node.peer_url,
-            bump=snapshot.bump_for(live, info.revision),
+            bump=revisions.begin(snapshot=info.revision, live=live) - info.revision,
         )  # fmt: skip
     for node in cluster.nodes:
         node.start(initial_cluster=listed, token=f"t-{path.stem}", initial=service.Initial.NEW)

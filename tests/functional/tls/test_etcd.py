@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pathlib
 import shutil
 import socket
@@ -79,7 +80,7 @@ class Etcd:
                 "--command-timeout=3s",
                 *arguments,
             ],
-            env={"ETCDCTL_API": "3", "PATH": "/usr/bin:/bin"},
+            env={"ETCDCTL_API": "3", "PATH": os.environ["PATH"]},
             capture_output=True,
             text=True,
             check=False,
@@ -211,7 +212,7 @@ def test_given_a_bundle_when_a_stranger_has_only_that_then_it_can_put_and_get(et
     done = subprocess.run(
         ["sh", "-c", ". ./env && etcdctl put a b && etcdctl get a --print-value-only"],
         cwd=tmp_path,
-        env={"PATH": "/usr/bin:/bin"},
+        env={"PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,
         check=True,
