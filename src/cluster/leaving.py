@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cluster import generation as generations
 from cluster import reading, running
 from cluster import steps as steps_
 from cluster import view as views
@@ -62,11 +61,9 @@ def waits_for(view: views.View) -> str:
         application = view.me.rpartition("/")[0]
         return f"the other members are no quorum yet: `juju add-unit {application}` adds one"
     missing = reading.quorum(len(others)) - sum(map(reading.sound, others))
-    gone = generations.unit_name(sick[0])
     return (
         f"the other members are no quorum without it: {missing} of {', '.join(sick)} must be "
-        "healthy again; if its machine is gone for good, run "
-        f"`juju remove-unit --force {gone}`"
+        "healthy again: start its machine; one that is gone for good has to leave Juju first"
     )
 
 

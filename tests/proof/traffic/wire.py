@@ -14,6 +14,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 os.environ["PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"] = "python"  # etcd3's messages need it
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # members that refuse are recorded, not told
 
 import grpc
 
