@@ -263,7 +263,7 @@ def no_data_left(lab: labs.Lab) -> None:
             lab.complain(f"{unit} says while the survivor recovers: {said}")
     lab.release(survivor)
     # It stood still for longer than the bound: the leader may have taken the generation back.
-    if lab.within(60, lambda: lab.cluster.says(survivor, "recover", 5)):
+    if lab.within(150, lambda: lab.cluster.says(survivor, "recover", 5)):
         lab.recover(survivor)
     lab.settle(3, 240)
     lab.pass_time(5)
