@@ -352,6 +352,7 @@ class History:
         world.decide = self.decide
         for machine in world.gone:
             machine.cut = machine.stays = machine.paused = False
+        world.fence()
         for machine in world.machines.values():
             machine.cut = machine.unable = machine.mute = machine.paused = False
             if not machine.up:

@@ -612,7 +612,6 @@ class World:
                 self.log(f"{machine.name} flush refused: not leader")
                 return
             self.check_kept(hook)
-            self.check_ready(hook)
             for key, value in hook.writes.items():
                 setattr(self, key, value)
                 if self.trace is not None:
@@ -672,12 +671,9 @@ class World:
         voters = {r.id for r in newest.members if not r.learner}
         return len(voters & {d.member for d in disks}) >= reading.quorum(len(voters))
 
-    def check_ready(self, hook: Hook) -> None:
+    def check_ready(self, hook: Hook, new: generations.Generation) -> None:
         """No cluster stops for a restore that some founder has not told to be ready for."""
-        new, old = hook.writes.get("generation"), self.generation
-        if not isinstance(new, generations.Generation) or new.confirmed or new == old:
-            return
-        if new.source is not generations.Source.BACKUP:
+        if new.confirmed or new == self.generation or new.source is not generations.Source.BACKUP:
             return
         for founder in new.founders:
             bag, machine = hook.bags.get(founder.unit), self.machines.get(founder.unit)
@@ -777,6 +773,7 @@ class World:
     def do_Commit(self, machine: Machine, hook: Hook, step: s.Commit) -> None:  # noqa: N802
         generation = step.generation
         self.token_used(generation.token)
+        self.check_ready(hook, generation)
         hook.writes["generation"] = generation
         if hook.proposal is not None and hook.proposal.token == generation.token:
             hook.writes["proposal"] = None
@@ -987,7 +984,13 @@ class World:
             ),
             None,
         )
-        if owner and owner is not machine and owner.alive and not record.learner:
+        if (
+            owner
+            and owner is not machine
+            and owner.alive
+            and record.started
+            and not record.learner
+        ):
             raise Violation(f"removed the member of {owner.name}, which is there")
         self.changed_at = self.now
         self.commit(machine, token, tuple(r for r in best.members if r is not record))
