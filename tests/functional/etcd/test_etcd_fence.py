@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import pathlib
+import re
 import time
 
 import etcd_cluster
@@ -70,7 +72,18 @@ def test_given_three_members_that_name_a_generation_when_asked_then_each_says_it
     cluster.await_healthy()
     assert "etcd-charm" not in "".join(n.log.read_text(errors="replace") for n in nodes)
     for node in nodes:
-        assert "rejected connection" not in node.log.read_text(errors="replace")
+        assert not _refused_handshakes(node)
+
+
+def _refused_handshakes(node) -> list[str]:
+    """What etcd said of connections that it refused for what they showed.
+
+    A connection that comes while a member closes its port is refused, too, with "use of
+    closed network connection", and says nothing of certificates.
+    """
+    lines = node.log.read_text(errors="replace").splitlines()
+    refused = [json.loads(line) for line in lines if '"rejected connection"' in line]
+    return [line["error"] for line in refused if re.search(r"tls:|x509:|certificate", line["error"])]
 
 
 def test_given_an_old_majority_when_the_survivor_serves_a_later_generation_then_it_stops(
