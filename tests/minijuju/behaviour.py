@@ -274,11 +274,6 @@ LACKS = (
         "none: charms read /etc/os-release, where it says Ubuntu",
     ),
     Lack(
-        "The interface of a machine on LXD is `eth0`",
-        "`host0`, as systemd-nspawn names it",
-        "none: another cloud has other names",
-    ),
-    Lack(
         "A lost agent is noticed after 20 s to 3 min",
         "at once",
         "none: a test that waits for it passes on both",

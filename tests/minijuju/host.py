@@ -17,7 +17,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any, Protocol
 
-from minijuju import agent, hookcontext, records, spaces, system, toolserver
+from minijuju import agent, hookcontext, network, records, spaces, system, toolserver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -251,7 +251,7 @@ class Host:
         with self.state.store.transaction(quiet=True):
             record = self.record
             if record:
-                record.wanted = "running"
+                record.wanted, record.mac = "running", self._mac()
 
     def _install_programs(self) -> None:
         """The hook tools' client, and the service without which there is no agent."""
@@ -512,7 +512,7 @@ class Host:
         addresses = spaces.addresses(self.state.model, machine, space)
         bound: dict[str, Any] = {
             "mac-address": self._mac(),
-            "interface-name": "host0",
+            "interface-name": network.INTERFACE,
             "addresses": [
                 {"hostname": "", "value": value, "cidr": cidr} for value, cidr in addresses
             ],
@@ -531,6 +531,6 @@ class Host:
     def _mac(self) -> str:
         leader = self.machine.leader()
         with contextlib.suppress(OSError):
-            listing = pathlib.Path(f"/proc/{leader}/root/sys/class/net/host0/address")
+            listing = pathlib.Path(f"/proc/{leader}/root/sys/class/net/{network.INTERFACE}/address")
             return listing.read_text().strip()
         return ""

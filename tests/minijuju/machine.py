@@ -638,13 +638,14 @@ class Machine:
 
     def _ip_commands(self) -> str:
         adding = [f"address add {one}" for one in self._on_cable()]
-        return "\n".join(["link set lo up", *adding, "link set host0 up"]) + "\n"
+        lines = ["link set lo up", f"link set host0 name {networks.INTERFACE}", *adding]
+        return "\n".join([*lines, f"link set {networks.INTERFACE} up"]) + "\n"
 
     def _on_cable(self) -> list[str]:
         """Its addresses, each as ip(8) takes it after `address add`."""
-        found = [f"{self.address}/{self.network.ipv4.prefixlen} dev host0"]
+        found = [f"{self.address}/{self.network.ipv4.prefixlen} dev {networks.INTERFACE}"]
         if self.address6:
-            found.append(f"{self.address6}/64 dev host0 nodad")
+            found.append(f"{self.address6}/64 dev {networks.INTERFACE} nodad")
         return found
 
     def _spawn(self) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 RANGE = ipaddress.IPv4Network("198.18.0.0/15")
 PREFIX = 22
 """Prefix length of one model's network: room for 1,021 machines."""
+INTERFACE = "eth0"
+"""A machine's own end of the cable, as LXD names it; systemd-nspawn says `host0`."""
 
 _NEIGHBOURS = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }"
 _HOST_LOCK = pathlib.Path("/run/lock/minijuju-network.lock")

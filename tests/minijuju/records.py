@@ -209,6 +209,8 @@ class MachineRecord:
     instance_id: str
     address: str = ""
     gateway: str = ""
+    mac: str = ""
+    """Of its interface, known once it is up."""
     base: str = "ubuntu@24.04"
     life: str = ALIVE
     created: float = dataclasses.field(default_factory=time.time)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from minijuju import errors, formats, records, system
+from minijuju import errors, formats, network, records, system
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -130,9 +130,9 @@ def _machine_status(state: store.ModelState, machine: records.MachineRecord) -> 
         "modification-status": {"current": "idle", "since": moment(machine.created)},
         "base": _base(machine.base),
         "network-interfaces": {
-            "host0": {
+            network.INTERFACE: {
                 "ip-addresses": addresses,
-                "mac-address": "",
+                "mac-address": machine.mac,
                 "gateway": machine.gateway,
                 "is-up": machine.agent.current == "started",
                 "space": "alpha",

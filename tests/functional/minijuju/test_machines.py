@@ -186,7 +186,7 @@ def test_given_a_machine_that_is_muted_when_others_send_then_it_hears_and_they_d
     net.mute(one, [other])
     for address in (str(one.address), str(other.address)):  # resolved anew, though it is muted
         for who in (one, other):
-            who.run(["ip", "neigh", "del", address, "dev", "host0"], check=False)
+            who.run(["ip", "neigh", "del", address, "dev", network.INTERFACE], check=False)
     pipes = {"stdout": subprocess.PIPE, "text": True}
     with (
         one.popen(["python3", "-c", listen], **pipes) as muted,

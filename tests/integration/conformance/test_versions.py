@@ -169,8 +169,10 @@ def test_given_the_status_when_read_then_its_fields_are_this_jujus(
     assert ("version" in machine["juju-status"]) == of_machines
     assert ("juju-info" in application["endpoint-bindings"]) == prober.behaviour.binds_juju_info
     assert machine["constraints"].startswith("arch=")
-    (interface, *_) = machine["network-interfaces"].values()
+    bound = prober.ask(f"{APP}/0", "network-get", "--format=json", "source")["bind-addresses"][0]
+    interface = machine["network-interfaces"][bound["interface-name"]]
     assert interface["gateway"]
+    assert interface["mac-address"] == bound["mac-address"] != ""
 
 
 def test_given_storage_when_placed_and_detached_then_as_this_juju_does(
