@@ -9,7 +9,7 @@ BENCH :=
 PROOF :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test lint format unit histories functional integration juju-four faults proof bench pack clean setup machines
+.PHONY: help demo demo-down test lint format unit histories functional integration juju-four faults proof bench pack lock clean setup machines
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ proof: pack ## Actions under faults with clients on every member, judged (PROOF=
 
 bench: pack ## Measure, against the same done by hand (BENCH="e f" measures some)
 	@$(AS_ROOT) env "PATH=$(CURDIR)/build/bin:$$PATH" $(PYTHON) -m benchmarks $(BENCH)
+
+lock: setup ## Pin the Python packages of the charm and of each group (LOCK=--upgrade)
+	@PATH="$$PATH:$(CURDIR)/build/tools/bin" $(PYTHON) scripts/lock.py $(LOCK)
 
 pack: machines ## Build the charm
 	@$(AS_ROOT) $(PYTHON) scripts/pack.py

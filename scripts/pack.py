@@ -21,7 +21,6 @@ from collections.abc import Iterator
 from minijuju import image, system
 
 CHARMCRAFT = "charmcraft==4.5.0"
-UV = "uv>=0.9,<1"
 PLATFORM = "ubuntu@24.04"
 INPUTS = (
     "LICENSE",
@@ -33,9 +32,8 @@ INPUTS = (
     "lxd-profile.yaml",
     "metadata.yaml",
     "pyproject.toml",
-    "requirements.txt",
+    "requirements/charm.txt",
     "src",
-    "uv.lock",
 )
 KEPT = 8
 """How many packed charms the cache holds."""
@@ -47,11 +45,16 @@ set -e
 [ -x /opt/charmcraft/bin/charmcraft ] || {
     rm -rf /opt/charmcraft/*
     python3 -m venv --system-site-packages /opt/charmcraft
-    /opt/charmcraft/bin/pip install --quiet "$0" "$1"
+    /opt/charmcraft/bin/pip install --quiet "$0"
 }
-ln -sf /opt/charmcraft/bin/uv /opt/charmcraft/bin/craftctl /usr/local/bin/
+ln -sf /opt/charmcraft/bin/craftctl /usr/local/bin/
+# The image has no pip of its own, and charmcraft's python plugin runs the system's.
+for python in /opt/charmcraft/lib/python3.*; do
+    mkdir -p "/usr/local/lib/${python##*/}/dist-packages"
+    ln -sfn "$python/site-packages/pip" "/usr/local/lib/${python##*/}/dist-packages/pip"
+done
 cd /root/project
-exec /opt/charmcraft/bin/charmcraft --verbose pack --destructive-mode --platform "$2"
+exec /opt/charmcraft/bin/charmcraft --verbose pack --destructive-mode --platform "$1"
 """
 
 
@@ -71,7 +74,7 @@ def inputs(charm: pathlib.Path) -> Iterator[pathlib.Path]:
 
 def digest(charm: pathlib.Path, recipe: image.Recipe) -> str:
     """Sixteen hexadecimal digits of everything that decides what the packed charm holds."""
-    total = hashlib.sha256(f"{recipe.digest} {CHARMCRAFT} {UV}".encode())
+    total = hashlib.sha256(f"{recipe.digest} {CHARMCRAFT}".encode())
     for path in (pathlib.Path(__file__), *inputs(charm)):
         mode = "x" if os.access(path, os.X_OK) else "-"
         name = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
@@ -119,7 +122,7 @@ def _build(charm: pathlib.Path, name: str, recipe: image.Recipe, target: pathlib
         "/root/.cache": BUILD / "cache",
         "/opt/charmcraft": BUILD / f"tools-{recipe.digest}",
     }
-    command = ["bash", "-c", TOOL, CHARMCRAFT, UV, f"{PLATFORM}:{recipe.architecture}"]
+    command = ["bash", "-c", TOOL, CHARMCRAFT, f"{PLATFORM}:{recipe.architecture}"]
     with (
         log.open("wb") as output,
         image.build_root(root, directory=BUILD / f"root-{recipe.digest}") as build,

@@ -45,13 +45,12 @@ def libraries(group: str, target: pathlib.Path, python: str) -> dict[str, bytes]
     """The packages of a dependency group, from the package index, as a charm carries them.
 
     Args:
-        group: its name in pyproject.toml; uv.lock says which files exactly.
+        group: its name in pyproject.toml; requirements/ says which files exactly.
         target: an empty directory to install them in.
         python: the version of Python that the machines have.
     """
-    uv = [shutil.which("uv") or str(ROOT / "build/tools/bin/uv"), "--quiet", "--project", ROOT]
-    wanted = target.with_suffix(".txt")
-    export = ["export", "--frozen", "--no-emit-project", "--only-group", group, "-o", wanted]
+    uv = [shutil.which("uv") or str(ROOT / "build/tools/bin/uv"), "--quiet"]
+    wanted = ROOT / "requirements" / f"{group}.txt"
     fits = [
         "--python-version",
         python,
@@ -59,8 +58,7 @@ def libraries(group: str, target: pathlib.Path, python: str) -> dict[str, bytes]
         f"{platform.machine()}-manylinux_2_28",
     ]
     install = ["pip", "install", "--target", target, "--require-hashes", *fits, "-r", wanted]
-    for command in (export, install):
-        subprocess.run([*uv, *command], check=True, timeout=300)
+    subprocess.run([*uv, *install], check=True, timeout=300)
     return {
         f"venv/{path.relative_to(target)}": path.read_bytes()
         for path in sorted(target.rglob("*"))

@@ -531,6 +531,8 @@ class Host:
     def _mac(self) -> str:
         leader = self.machine.leader()
         with contextlib.suppress(OSError):
-            listing = pathlib.Path(f"/proc/{leader}/root/sys/class/net/{network.INTERFACE}/address")
+            listing = pathlib.Path(
+                f"/proc/{leader}/root/sys/class/net/{network.INTERFACE}/address"
+            )
             return listing.read_text().strip()
         return ""

@@ -83,7 +83,9 @@ def _refused_handshakes(node) -> list[str]:
     """
     lines = node.log.read_text(errors="replace").splitlines()
     refused = [json.loads(line) for line in lines if '"rejected connection"' in line]
-    return [line["error"] for line in refused if re.search(r"tls:|x509:|certificate", line["error"])]
+    return [
+        line["error"] for line in refused if re.search(r"tls:|x509:|certificate", line["error"])
+    ]
 
 
 def test_given_an_old_majority_when_the_survivor_serves_a_later_generation_then_it_stops(
