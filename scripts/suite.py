@@ -62,9 +62,8 @@ def run(name: str, arguments: list[str]) -> int:
     try:
         code = subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
     finally:
-        if HOME.exists():
+        if env["MINIJUJU_HOME"] == str(HOME) and HOME.exists():
             down = [str(venv / "minijuju"), "down"]
-            env["MINIJUJU_HOME"] = str(HOME)
             subprocess.run(down, env=env, check=False, timeout=600, capture_output=True)
     print(f"== {name} tests: {time.monotonic() - begun:.0f} s", flush=True)
     return code
