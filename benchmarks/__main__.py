@@ -1,10 +1,12 @@
-"""`python -m benchmarks [LETTER...]`: each promise, side by side with the same done by hand.
+"""`python -m benchmarks [LETTER...] [--charm FILE]`: each promise beside the same done by hand.
 
 Without letters everything is measured. Each benchmark deploys what it needs.
 """
 
 from __future__ import annotations
 
+import argparse
+import pathlib
 import sys
 from typing import TYPE_CHECKING
 
@@ -40,8 +42,17 @@ BENCHES: dict[str, Callable[[], Iterator[bench.Figure]]] = {
 }
 
 
-def main(letters: list[str]) -> int:
+def main(words: list[str]) -> int:
     """Measure, print each figure as it comes and all of them at the end."""
+    parser = argparse.ArgumentParser(prog="make bench")
+    parser.add_argument("letters", nargs="*", metavar="LETTER")
+    parser.add_argument("--charm", type=pathlib.Path, help="another one than the packed charm")
+    options = parser.parse_args(words)
+    if options.charm and not options.charm.is_file():
+        parser.error(f"there is no charm {options.charm}")
+    if options.charm:
+        bench.use(options.charm)
+    letters: list[str] = options.letters
     unknown = [letter for letter in letters if letter not in BENCHES]
     if unknown:
         print(f"no benchmark {', '.join(unknown)}: there are {', '.join(BENCHES)}")

@@ -73,8 +73,16 @@ def say(text: str) -> None:
 
 
 def charm() -> pathlib.Path:
-    """The packed charm."""
-    return sorted(ROOT.glob("etcd_*.charm"))[0]
+    """The charm under test: the packed one, or what `use` named."""
+    return _named[-1] if _named else sorted(ROOT.glob("etcd_*.charm"))[0]
+
+
+def use(file: pathlib.Path) -> None:
+    """Measure another packed charm, so that two revisions can be compared."""
+    _named.append(file.resolve())
+
+
+_named: list[pathlib.Path] = []
 
 
 @contextlib.contextmanager
