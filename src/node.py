@@ -60,6 +60,7 @@ class Node:
         seen: etcd and the disk, as the last look found them.
         unheard: peer URLs at which nobody answered in this hook.
         began: when this hook began, monotonic seconds.
+        said: this unit's part as the others can read it until this hook has ended.
     """
 
     unit: str
@@ -80,6 +81,11 @@ class Node:
     seen: tuple[view.Etcd, view.Disk] | None = None
     unheard: set[str] = dataclasses.field(default_factory=set[str])
     began: float = dataclasses.field(default_factory=time.monotonic)
+    said: view.Unit = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        """Note what the others can read: `me` changes from here on."""
+        self.said = self.me
 
     @property
     def torn_down(self) -> bool:

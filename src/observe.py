@@ -65,6 +65,7 @@ def observe(node: node_.Node, *, leader: bool, recover: str | None = None) -> vi
         newest_backup=newest,
         held=held,
         beside=beside,
+        said_unanswered=node.said.unanswered,
     )
 
 
@@ -232,8 +233,8 @@ def _unanswered(node: node_.Node, committed: generations.Generation) -> bool:
 
 def _ready(disk: view.Disk, *records: generations.Generation | None) -> str | None:
     """Token of the first of these records whose data is ready on the disk and not started."""
-    tokens = (record.token for record in records if record is not None)
-    return next((token for token in tokens if token in disk.prepared), None)
+    wanted = (record for record in records if record is not None)
+    return next((each.token for each in wanted if reading.ready_for(disk, each)), None)
 
 
 def _voters(node: node_.Node, members: tuple[view.Member, ...]) -> tuple[str, ...]:

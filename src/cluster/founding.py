@@ -36,7 +36,8 @@ def found(view: views.View) -> Steps | None:
 def found_again(view: views.View) -> Steps | None:
     """Leader: replace a first generation that can never start: too few of its founders are left.
 
-    Nobody has data of it and it was never seen healthy, so nothing is lost.
+    Nobody has data of it, by the word of every unit, and it was never seen healthy, so nothing is
+    lost.
     """
     generation = view.generation
     if (
@@ -46,6 +47,7 @@ def found_again(view: views.View) -> Steps | None:
         or generation.confirmed
         or view.etcd.members is not None
         or any(reading.committed(view, u) for u in view.units)
+        or reading.untold(view)
     ):
         return None
     able = [

@@ -18,13 +18,18 @@ IN_SYNC = 0.9
 
 
 def may_join(view: views.View) -> bool:
-    """Whether this unit has to come into the running cluster through its membership."""
+    """Whether this unit has to come into the running cluster through its membership.
+
+    Not while the others can read that no quorum answers it: together with that word, data that
+    it told nothing of would count as lost. Its hook ends first.
+    """
     generation = view.generation
     return (
         generation is not None
         and view.ready
         and view.etcd.members is not None
         and view.disk.token is None
+        and not view.said_unanswered
         and reading.me(view).peer_url is not None
         and not reading.restoring(view)
         and not running.founds(view, generation)
@@ -42,6 +47,8 @@ def make_room(view: views.View) -> Steps | None:
         return None
     if exhausted(view) or not reading.may_remove(view, member):
         return None
+    if reading.heir(view, member) is not None:
+        return None  # its storage went to another unit, which is this member now
     return (steps_.RemoveMember(member.id),)
 
 

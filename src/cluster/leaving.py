@@ -71,6 +71,6 @@ def _remove(view: views.View) -> Steps | None:
     for member in view.etcd.members or ():
         if not member.name or not reading.ours(view, member):
             continue
-        if reading.unit_of(view, member) is None and reading.may_remove(view, member):
+        if reading.is_gone(view, member) and reading.may_remove(view, member):
             return (steps_.RemoveMember(member.id),)
     return None

@@ -31,6 +31,15 @@ def alive(view: views.View) -> tuple[views.Unit, ...]:
     return tuple(sorted((u for u in view.units if u.alive), key=lambda u: number(u.name)))
 
 
+def untold(view: views.View) -> tuple[views.Unit, ...]:
+    """Living units that have told nothing yet: each may have the storage of one that is gone."""
+    return tuple(
+        u
+        for u in alive(view)
+        if u.name != view.me and u.peer_url is None and u.token is None and not u.heard
+    )
+
+
 def token_of(view: views.View, unit: views.Unit) -> str | None:
     """Token of the data of `unit`: what it published, for this unit what the disk says."""
     return view.disk.token if unit.name == view.me else unit.token
@@ -74,7 +83,19 @@ def mine(view: views.View) -> views.Member | None:
 
 def unit_of(view: views.View, member: views.Member) -> views.Unit | None:
     """The unit that `member` belongs to, None when Juju has no such unit."""
-    return next((u for u in view.units if is_member_of(member, u)), None)
+    found = next((u for u in view.units if is_member_of(member, u)), None)
+    return found or heir(view, member)
+
+
+def heir(view: views.View, member: views.Member) -> views.Unit | None:
+    """The unit that got the storage of another one, and with it the data of `member`."""
+    name = generations.unit_name(member.name)
+    return next((u for u in view.units if stands_for(view, u) == name != u.name), None)
+
+
+def is_gone(view: views.View, member: views.Member) -> bool:
+    """Whether the unit of `member` is gone for sure: nobody has its data, or may yet say so."""
+    return unit_of(view, member) is None and not untold(view)
 
 
 def ours(view: views.View, member: views.Member) -> bool:
@@ -208,8 +229,7 @@ def may_serve_beside(
     still = {u.name for u in others} | {
         generations.unit_name(u.member) for u in others if u.member
     }
-    # A unit that has told nothing yet may have got the storage of one that is gone.
-    unknown = sum(u.alive and u.peer_url is None and u.token is None for u in view.units)
+    unknown = len(untold(view))
     names = {f.unit for f in founders}
     told = _told(view, token) if token else ()
     if token and not told and (unknown or any(u.name not in names for u in others)):
@@ -258,13 +278,12 @@ def lost_by_juju(view: views.View) -> bool:
 
 
 def hopeless(view: views.View) -> bool:
-    """Whether no quorum is left anywhere, by the word of every unit that may be part of one.
+    """Whether no quorum is left anywhere, by the word of every unit.
 
     Silence is no such word: a machine that is down or cut off may be well, or serve elsewhere.
+    Nor is a word about a disk: a unit without data, or with broken data, may just have joined.
     """
-    return unanswered(view) and all(
-        u.unanswered or u.broken or not may_hold(view, u) for u in view.units if u.name != view.me
-    )
+    return unanswered(view) and all(u.unanswered for u in view.units if u.name != view.me)
 
 
 def stands_for(view: views.View, unit: views.Unit) -> str:
@@ -363,9 +382,11 @@ def all_lost(view: views.View) -> bool:
 
     Every unit must have said so itself, and of this generation: one that has not published yet
     may have got storage with a copy, and one that has not heard of a new founder may hold it.
+    And each must have looked for a quorum in vain: one that joins has told of no data until its
+    hook ends.
     """
     generation = view.generation
-    if generation is None or view.etcd.members is not None or view.proposal is not None:
+    if generation is None or view.proposal is not None or not hopeless(view):
         return False
     settled = generation.confirmed or overdue(view)
     return settled and not any(may_hold(view, u) for u in view.units)
@@ -382,13 +403,35 @@ def may_hold(view: views.View, unit: views.Unit) -> bool:
     generation = view.generation
     if generation is None:
         return False
-    may_start = unit.begun < generation.number and _founds(generation, unit)
     if unit.name == view.me:
-        prepared = generation.token in view.disk.prepared
-        return view.disk.token == generation.token or (prepared and may_start)
+        return view.disk.token == generation.token or may_start(view, unit)
     silent = unit.heard != generation.token
-    prepared = unit.prepared == generation.token
-    return silent or unit.token == generation.token or (prepared and may_start)
+    return silent or unit.token == generation.token or may_start(view, unit)
+
+
+def may_start(view: views.View, unit: views.Unit) -> bool:
+    """Whether `unit` may start the committed generation by itself, before it tells of that.
+
+    A founder of an empty cluster needs no data for it, one that lost the data of a restore fetches
+    it anew, and what was kept is put back by whoever has it.
+    """
+    generation = view.generation
+    if generation is None or unit.begun >= generation.number:
+        return False
+    own = unit.name == view.me
+    ready = ready_for(view.disk, generation) if own else unit.prepared == generation.token
+    if generation.source is generations.Source.PREVIOUS:
+        return ready
+    fetches = generation.source is generations.Source.BACKUP and not generation.confirmed
+    fetches = fetches and (unit.failure is None or unit.failure[0] != generation.token)
+    new = generation.source is generations.Source.NEW
+    return _founds(generation, unit) and (ready or new or fetches)
+
+
+def ready_for(disk: views.Disk, record: generations.Generation) -> bool:
+    """Whether `disk` has what `record` would start from beside `current/`."""
+    back = record.source is generations.Source.PREVIOUS
+    return record.token in (disk.kept if back else disk.prepared)
 
 
 def confirm_key(generation: generations.Generation) -> str:

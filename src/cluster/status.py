@@ -265,6 +265,12 @@ def _recovering(view: views.View) -> Status | None:
     words = "a majority of members was removed"
     if reading.may_recover(view):
         return _choosing(view, words)
+    coming = [u.name for u in reading.untold(view)]
+    if coming:
+        return State.QUORUM_LOST, (
+            f"{words}, and {', '.join(coming)} may have the disk of one and has yet to tell: wait "
+            f"for it, or run `juju remove-unit --force {coming[0]}` to go on without it"
+        )
     return State.QUORUM_LOST, f"{words}: run {_run(view, 'recover')}"
 
 
@@ -363,7 +369,9 @@ def _members(view: views.View) -> list[str]:
     problems: list[str] = []
     for member in foreign:
         if reading.ours(view, member):
-            problems.append(f"{member.name} has no unit any more")
+            awaited = ", ".join(u.name for u in reading.untold(view))
+            stays = f", and stays until {awaited} has told what its disk holds" if awaited else ""
+            problems.append(f"{member.name} has no unit any more{stays}")
         else:
             problems.append(
                 f"{member.name} is no unit: {_run(view, 'member-remove')} takes it out"

@@ -69,7 +69,8 @@ class Unit:
         heard: token of the committed generation that it knew when it told all this: what it says
             of an earlier one is no news of this one.
         broken: etcd cannot use the data of its `current/`.
-        unanswered: no quorum has answered it for longer than `Policy.answer_wait`.
+        unanswered: no quorum has answered it for longer than `Policy.answer_wait`. Where it has
+            no data, it gets none before it has taken this word back.
     """
 
     name: str
@@ -263,6 +264,8 @@ class View:
             speaks against an empty one.
         beside: members of an earlier generation that still serve and can be reached, looked for
             while the committed one is not confirmed.
+        said_unanswered: what the other units can read of this one, until its hook has ended, is
+            that no quorum answers it (`Unit.unanswered`).
     """
 
     me: str
@@ -284,6 +287,7 @@ class View:
     newest_backup: tuple[tuple[str, str], ...] | None = None
     held: str = ""
     beside: tuple[str, ...] = ()
+    said_unanswered: bool = False
 
     def unit(self, name: str) -> Unit | None:
         """The unit called `name`, None when neither Juju nor the relation knows it."""

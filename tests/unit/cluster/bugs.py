@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 _RULES = plans._rules
+_ALL_LOST = reading.all_lost
 
 
 def _never(_: views.View) -> None:
@@ -158,6 +159,14 @@ def _lost_by_silence(view: views.View) -> bool:
     return settled and not any(reading.committed(view, u) for u in view.units)
 
 
+def _lost_at_once(view: views.View) -> bool:
+    """Takes the word of a unit that joins just now for its last one."""
+    asked = tuple(dataclasses.replace(u, unanswered=True) for u in view.units)
+    since = () if view.generation is None else ((reading.silent_key(view.generation), -1e9),)
+    confirming = tuple(pair for pair in view.since if pair[0].startswith("confirm"))
+    return _ALL_LOST(dataclasses.replace(view, units=asked, since=since + confirming))
+
+
 def _confirm_by_sight(view: views.View) -> tuple[s.Step, ...] | None:
     """Neither believes another unit that saw a quorum, nor goes back from what it saw."""
     generation = view.generation
@@ -186,6 +195,8 @@ FOCUS = {
     "lets a machine that stays behind serve": ("abandon", "wait", "come_back", "come_back"),
     "lets a leaving unit take the quorum along": ("remove", "add", "kill", "heal", "revive"),
     "asks Juju once and etcd often": ("add", "add", "pause", "heal"),
+    "calls lost what just joins": ("wipe", "kill", "revive", "remove", "leader"),
+    "removes the member of who has yet to tell": ("kill", "force_remove", "attach", "wait"),
     "takes silence for loss": ("force_remove", "kill", "add", "restore", "wait", "revive"),
     "trusts its own eyes alone": ("restore", "isolate", "pause", "cut", "heal", "wait"),
     "stops a corrupt voter before removing it": ("alarm", "alarm", "kill", "wipe", "heal"),
@@ -253,6 +264,14 @@ BUGS: dict[str, tuple[Callable[[], Any], Any]] = {
     ),
     "lets a machine that stays behind serve": (
         lambda: _patch(simulator, "World", _Unfenced),
+        plans.plan,
+    ),
+    "calls lost what just joins": (
+        lambda: _patch(reading, "all_lost", _lost_at_once),
+        plans.plan,
+    ),
+    "removes the member of who has yet to tell": (
+        lambda: _patch(reading, "untold", lambda _: ()),
         plans.plan,
     ),
     "takes silence for loss": (

@@ -394,17 +394,7 @@ class World:
             units=tuple(units),
             generation=generation,
             proposal=hook.proposal,
-            disk=views.Disk(
-                token=machine.current.token if machine.current else None,
-                prepared=tuple(machine.prepared),
-                kept=tuple(machine.kept),
-                facts=machine.facts,
-                broken=machine.broken,
-                finished=machine.finished,
-                member=machine.current.name if machine.current else "",
-                fenced=machine.current.fenced if machine.current else (0, ""),
-                closed=machine.current is not None and machine.current.closed,
-            ),
+            disk=self.disk(machine),
             etcd=etcd,
             fresh_token=f"t{self.tokens + 1}",
             since=tuple(machine.since.items()),
@@ -413,9 +403,24 @@ class World:
             turn=hook.turn,
             newest_backup=self.backup if self.policy.recover_total_loss else None,
             beside=self.beside(machine, generation) if self.leader == machine.name else (),
+            said_unanswered=hook.said_unanswered,
         )
         machine.unanswered = reading.unanswered(view)
+        hook.prepared = view.disk.prepared
         return view
+
+    def disk(self, machine: Machine) -> views.Disk:
+        return views.Disk(
+            token=machine.current.token if machine.current else None,
+            prepared=tuple(machine.prepared),
+            kept=tuple(machine.kept),
+            facts=machine.facts,
+            broken=machine.broken,
+            finished=machine.finished,
+            member=machine.current.name if machine.current else "",
+            fenced=machine.current.fenced if machine.current else (0, ""),
+            closed=machine.current is not None and machine.current.closed,
+        )
 
     def beside(
         self, machine: Machine, generation: generations.Generation | None
@@ -434,8 +439,9 @@ class World:
         return max(self.planned if self.generation is None else 0, len(self.machines))
 
     def publication(self, machine: Machine, alive: bool = True) -> views.Unit:
-        records = (g.token for g in (self.proposal, self.generation) if g)
-        prepared = next((token for token in records if token in machine.prepared), None)
+        records = (g for g in (self.proposal, self.generation) if g)
+        disk = self.disk(machine)
+        prepared = next((g.token for g in records if reading.ready_for(disk, g)), None)
         token = machine.current.token if machine.current else None
         known = {g.token for g in (self.generation, self.proposal) if g}
         served = self.generation and self.quorum(machine, self.generation.token)
@@ -544,10 +550,11 @@ class World:
             pass
 
     def hook(self, machine: Machine) -> Iterator[None]:
-        hook = Hook(self)
+        hook = Hook(self, machine.name)
         hook.dying = not machine.alive
         bag = self.bags.get(machine.name, views.Unit(machine.name))
         machine.told = views.Account(bag.voters, bag.voters_of)
+        hook.said_unanswered = bag.unanswered
         machine.installed = True
         for _ in range(12):
             if hook.ended:
@@ -678,6 +685,7 @@ class World:
         for founder in new.founders:
             bag, machine = hook.bags.get(founder.unit), self.machines.get(founder.unit)
             told = bag is not None and bag.prepared == new.token
+            told = told or (founder.unit == hook.unit and new.token in hook.prepared)
             if machine and not told and new.token not in machine.prepared:
                 raise Violation(f"committed before {founder.unit} was ready")
 
@@ -1072,9 +1080,21 @@ def _newest(machines: list[Machine]) -> Data:
 class Hook:
     """What one hook saw at its start, and what it wants to write."""
 
-    __slots__ = ("bags", "dying", "ended", "generation", "names", "proposal", "turn", "writes")
+    __slots__ = (
+        "bags",
+        "dying",
+        "ended",
+        "generation",
+        "names",
+        "prepared",
+        "proposal",
+        "said_unanswered",
+        "turn",
+        "unit",
+        "writes",
+    )
 
-    def __init__(self, world: World):
+    def __init__(self, world: World, unit: str):
         self.generation, self.proposal = world.generation, world.proposal
         self.turn = world.turn
         self.bags = dict(world.bags)
@@ -1087,6 +1107,9 @@ class Hook:
         self.writes: dict[str, object] = {}
         self.ended = False
         self.dying = False  # only hooks that Juju starts for a removal are its teardown
+        self.said_unanswered = False
+        self.prepared: tuple[str, ...] = ()  # as it saw its disk last
+        self.unit = unit
 
 
 def member_id(url: str, token: str) -> int:

@@ -50,6 +50,12 @@ def member(number: int, **values: Any) -> views.Member:
     return dataclasses.replace(base, **values)
 
 
+def emptied(number: int, **values: Any) -> views.Unit:
+    """A unit that lost its data and looks for a quorum in vain."""
+    base = unit(number, token=None, started=False, heard="one", unanswered=True)
+    return dataclasses.replace(base, **values)
+
+
 def blank(number: int) -> views.Member:
     """A learner that was added and never started."""
     return views.Member(100 + number, "", (url(number),), (), True)
@@ -145,6 +151,12 @@ class TestFounding:
         assert do(v) == []
         listed = etcd(1, 0, member(1, healthy=False), 2, service=STOPPED)
         assert do(dataclasses.replace(v, etcd=listed)) == ["RemoveMember"]
+
+    def test_given_founders_gone_before_start_when_one_is_to_tell_then_leader_waits(self) -> None:
+        v = fresh(generation=record(0, 1, 2, confirmed=False))
+        v = dataclasses.replace(v, units=(v.units[0], views.Unit("etcd/3")))
+        assert "Commit" not in do(v)
+        assert "Commit" in do(changed(v, 3, heard="one"))
 
     def test_given_founders_gone_before_start_when_no_data_then_leader_founds_anew(self) -> None:
         v = fresh(generation=record(0, 1, 2, confirmed=False))
@@ -247,6 +259,20 @@ class TestJoining:
         v = self.joiner(0, 1, 2, member(3, client_urls=()))
         v = dataclasses.replace(v, generation=record(0, 1, 2, 3))
         assert do(v) == ["Found"]
+
+    def test_given_a_unit_without_data_when_the_others_read_of_no_quorum_then_ends_its_hook(
+        self,
+    ) -> None:
+        said = self.joiner(said_unanswered=True)
+        assert do(said) == []
+        assert plans.plan(said).steps == (s.Wake(2.0),)
+        assert "AddLearner" in do(dataclasses.replace(said, said_unanswered=False))
+
+    def test_given_its_own_member_when_another_unit_has_its_storage_then_it_is_left(self) -> None:
+        v = self.joiner(0, 1, 2, member(3))
+        assert do(v) == ["RemoveMember"]
+        moved = dataclasses.replace(v, units=(*v.units, unit(4, member="etcd-3", started=False)))
+        assert do(moved) == []
 
     def test_given_a_late_founder_when_the_list_moved_on_then_joins_as_learner(self) -> None:
         v = self.joiner(0, 1, 4, member(3, client_urls=(), healthy=False))
@@ -577,6 +603,19 @@ class TestLeaving:
         assert plans.plan(v).steps == (s.RemoveMember(102),)
         assert do(dataclasses.replace(v, leader=False)) == []
 
+    def test_given_a_member_without_unit_when_a_new_unit_may_have_its_disk_then_stays(
+        self,
+    ) -> None:
+        v = view(etcd=etcd(0, 0, 1, member(2, healthy=False)))
+        v = dataclasses.replace(v, units=(*v.units[:2], views.Unit("etcd/3")))
+        assert do(v) == []
+        assert "stays until etcd/3 has told" in plans.plan(v).message
+        told = changed(v, 3, heard="one")
+        assert plans.plan(told).steps == (s.RemoveMember(102),)
+        heir = changed(v, 3, token="one", member="etcd-2")
+        assert do(heir) == []
+        assert "no unit any more" not in plans.plan(heir).message
+
     def test_given_a_member_without_unit_when_it_would_cost_quorum_then_stays(self) -> None:
         listed = etcd(0, 0, member(1, healthy=False), 2, member(3, healthy=False))
         v = view(etcd=listed)
@@ -838,14 +877,63 @@ class TestQuorumLost:
 
     def test_given_no_data_anywhere_when_not_allowed_then_names_the_restore(self) -> None:
         v = view(etcd=silent(STOPPED), disk=views.Disk())
-        v = dataclasses.replace(v, units=tuple(unit(n, token=None, heard="one") for n in range(3)))
+        v = dataclasses.replace(v, units=tuple(emptied(n) for n in range(3)))
+        v = dataclasses.replace(v, since=(("silent:1", 10_000.0 - 61),))
         assert do(v) == []
         assert plans.plan(v).state is plans.State.DATA_LOST
+        assert "juju run etcd/leader restore" in plans.plan(v).message
         unheard = changed(v, 1, heard="older")
         assert plans.plan(unheard).state is not plans.State.DATA_LOST
         ready = changed(v, 1, prepared="one", begun=0)
         assert plans.plan(ready).state is not plans.State.DATA_LOST
-        assert "juju run etcd/leader restore" in plans.plan(v).message
+
+    def test_given_no_data_by_every_word_when_one_may_be_joining_then_nothing_is_lost(
+        self,
+    ) -> None:
+        v = view(etcd=silent(STOPPED), disk=views.Disk())
+        v = dataclasses.replace(v, units=tuple(emptied(n) for n in range(3)))
+        asked = (("silent:1", 10_000.0 - 61),)
+        lost = dataclasses.replace(v, since=asked)
+        for told in (changed(lost, 2, unanswered=False), v):
+            assert plans.plan(told).state is not plans.State.DATA_LOST
+            assert "recover" not in plans.plan(told).message
+            assert "restore" not in plans.plan(told).message
+        assert plans.plan(lost).state is plans.State.DATA_LOST
+
+    def test_given_a_restore_taken_back_when_its_data_is_still_kept_then_nothing_is_lost(
+        self,
+    ) -> None:
+        back = record(0, 1, 2, number=3, source=generations.Source.PREVIOUS)
+        v = view(etcd=silent(STOPPED), disk=views.Disk(), generation=back)
+        v = dataclasses.replace(v, units=tuple(emptied(n, begun=2) for n in range(3)))
+        v = dataclasses.replace(v, since=(("silent:3", 10_000.0 - 61),))
+        assert plans.plan(v).state is plans.State.DATA_LOST
+        assert plans.plan(changed(v, 1, prepared="one")).state is not plans.State.DATA_LOST
+        own = dataclasses.replace(v, disk=views.Disk(kept=("one",)))
+        assert plans.plan(own).state is not plans.State.DATA_LOST
+
+    def test_given_founders_that_may_yet_start_when_overdue_then_nothing_is_lost(self) -> None:
+        late = record(0, 1, 2, confirmed=False)
+        v = view(1, etcd=silent(STOPPED), disk=views.Disk(), generation=late)
+        v = dataclasses.replace(v, units=tuple(emptied(n) for n in range(3)))
+        since = (("silent:1", 10_000.0 - 301), ("confirm:1", 10_000.0 - 301))
+        v = dataclasses.replace(v, since=since)
+        assert plans.plan(v).state is plans.State.DATA_LOST
+        assert plans.plan(changed(v, 2, begun=0)).state is not plans.State.DATA_LOST
+        backup = dataclasses.replace(late, source=generations.Source.BACKUP)
+        again = changed(dataclasses.replace(v, generation=backup), 2, begun=0)
+        assert plans.plan(again).state is not plans.State.DATA_LOST
+        failed = changed(again, 2, failure=("one", "no space left"))
+        assert plans.plan(failed).state is plans.State.DATA_LOST
+
+    def test_given_a_majority_removed_when_a_unit_may_have_its_disk_then_it_is_waited_for(
+        self,
+    ) -> None:
+        v = view(etcd=silent(STOPPED), units=(unit(0, started=False),))
+        assert "juju run etcd/leader recover" in plans.plan(v).message
+        coming = dataclasses.replace(v, units=(*v.units, views.Unit("etcd/3")))
+        assert "juju run etcd/leader recover" not in plans.plan(coming).message
+        assert "`juju remove-unit --force etcd/3`" in plans.plan(coming).message
 
 
 class TestUpkeep:

@@ -81,9 +81,10 @@ def test_given_two_losses_when_restored_from_one_backup_then_no_revision_is_met_
         etcd=test_plan.silent(test_plan.STOPPED),
         policy=policy,
         newest_backup=backup,
+        since=(("silent:1", 0.0), ("silent:4", 0.0)),
     )
     for unit in range(3):
-        lost = test_plan.changed(lost, unit, token=None, heard="one")
+        lost = test_plan.changed(lost, unit, token=None, heard="one", unanswered=True)
     first = detail_of(lost)
     assert int(first["high"]) == 70 + revisions.MARGIN
     again = record(**first)
