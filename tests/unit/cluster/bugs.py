@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from cluster import generation as generations
-from cluster import joining, leaving, reading, replacing, running, upkeep
+from cluster import joining, leaving, reading, replacing, revisions, running, upkeep
 from cluster import plan as plans
 from cluster import steps as s
 from cluster import view as views
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _RULES = plans._rules
 _ALL_LOST = reading.all_lost
+_BEGIN = revisions.begin
 
 
 def _never(_: views.View) -> None:
@@ -167,6 +168,31 @@ def _lost_at_once(view: views.View) -> bool:
     return _ALL_LOST(dataclasses.replace(view, units=asked, since=since + confirming))
 
 
+def _from_snapshot(*, snapshot: int = 0, **_: object) -> int:
+    """Lets a store begin above what is restored, whatever clients were told since."""
+    return snapshot + revisions.MARGIN
+
+
+def _unrecorded(*, record: object = None, **known: Any) -> int:
+    """Asks the cluster, the disks and the backups, but not the record, where stores began."""
+    del record
+    return _BEGIN(**known)
+
+
+def _undo_forgetfully(view: views.View) -> tuple[s.Step, ...] | None:
+    """Takes a restore back, and with it the mark of where its store began."""
+    steps = replacing.roll_back(view)
+    for step in steps or ():
+        if isinstance(step, s.Commit):
+            old = dataclasses.replace(step.generation, detail=_unmarked(step.generation.detail))
+            return (s.Commit(old),)
+    return steps
+
+
+def _unmarked(detail: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    return tuple(pair for pair in detail if pair[0] != "high")
+
+
 def _confirm_by_sight(view: views.View) -> tuple[s.Step, ...] | None:
     """Neither believes another unit that saw a quorum, nor goes back from what it saw."""
     generation = view.generation
@@ -195,6 +221,16 @@ FOCUS = {
     "lets a machine that stays behind serve": ("abandon", "wait", "come_back", "come_back"),
     "lets a leaving unit take the quorum along": ("remove", "add", "kill", "heal", "revive"),
     "asks Juju once and etcd often": ("add", "add", "pause", "heal"),
+    "forgets where stores before began": ("restore", "wipe", "wipe", "wait", "break"),
+    "forgets where a store began that was taken back": (
+        "restore",
+        "restore",
+        "pause",
+        "break",
+        "heal",
+        "wait",
+        "wait",
+    ),
     "calls lost what just joins": ("wipe", "kill", "revive", "remove", "leader"),
     "removes the member of who has yet to tell": ("kill", "force_remove", "attach", "wait"),
     "takes silence for loss": ("force_remove", "kill", "add", "restore", "wait", "revive"),
@@ -264,6 +300,18 @@ BUGS: dict[str, tuple[Callable[[], Any], Any]] = {
     ),
     "lets a machine that stays behind serve": (
         lambda: _patch(simulator, "World", _Unfenced),
+        plans.plan,
+    ),
+    "counts revisions from the snapshot only": (
+        lambda: _patch(revisions, "begin", _from_snapshot),
+        plans.plan,
+    ),
+    "forgets where stores before began": (
+        lambda: _patch(revisions, "begin", _unrecorded),
+        plans.plan,
+    ),
+    "forgets where a store began that was taken back": (
+        lambda: _without(replacing.roll_back, _undo_forgetfully),
         plans.plan,
     ),
     "calls lost what just joins": (

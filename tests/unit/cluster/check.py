@@ -147,7 +147,8 @@ class History:
             for m in world.machines.values()
             if m.alive and m.installed
         )
-        if world.proposal is None and world.generation and founders:
+        led = world.leader in world.machines
+        if world.proposal is None and world.generation and founders and led:
             world.log("OP restore")
             self.propose(founders)
 
@@ -162,7 +163,7 @@ class History:
             f"t{world.tokens}",
             generations.Source.BACKUP,
             founders,
-            world.backup,
+            world.restorable(),
             skip_backup=self.random.random() < 0.3,
         )
 
@@ -282,7 +283,8 @@ class History:
         machine = self.pick()
         if machine and machine.lost is not None and machine.current is None:
             self.fault(f"disk of {machine.name} returns")
-            machine.current, machine.lost, machine.returned = machine.lost, None, True
+            machine.current, machine.lost = machine.lost, None
+            machine.current.returned = True
 
     def op_attach(self) -> None:
         """The storage of a unit that is gone goes to a new one."""

@@ -6,7 +6,8 @@ several units truly interleave and any of them can be killed at any point. etcd 
 the real one refuses; what must never happen raises `Violation`.
 
 A log is one number per cluster, since all that policy can break is whether a quorum still holds
-every acknowledged entry; what is in the log besides is the membership.
+every acknowledged entry; what is in the log besides is the membership. Each entry is a revision of
+the store, counted from the one that it began with: clients remember those.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from cluster import generation as generations
 from cluster import plan as plans
-from cluster import reading
+from cluster import reading, revisions
 from cluster import steps as s
 from cluster import view as views
 
@@ -33,6 +34,11 @@ RUNNING, STOPPED, FAILED, ABSENT = (
     views.Service.ABSENT,
 )
 
+
+FILE = (("path", "b1"), ("revision", "50"))
+"""A snapshot that somebody took of another cluster, which any operator may restore again."""
+BACKUP_EVERY = 16
+"""Entries between two backups of a confirmed generation."""
 
 _MOVING = (s.SetAside, s.Adopt, s.PutBack, s.Found, s.Join, s.Discard, s.Finish)
 """Steps that put data somewhere else, or away."""
@@ -65,7 +71,18 @@ class Record:
 class Data:
     """One data directory: who it is, how far its log goes, the membership at that point."""
 
-    __slots__ = ("closed", "content", "fenced", "index", "member", "members", "name", "token")
+    __slots__ = (
+        "base",
+        "closed",
+        "content",
+        "fenced",
+        "index",
+        "member",
+        "members",
+        "name",
+        "returned",
+        "token",
+    )
 
     def __init__(
         self, token: str, member: int, index: int, members: tuple[Record, ...], content: int
@@ -74,13 +91,20 @@ class Data:
         self.members = members
         self.content = content
         self.name = ""
+        self.base = 0  # revision of the store that its log goes on from
         self.closed = False  # no client reaches it
+        self.returned = False  # its disk came back after its unit had told of it as lost
         self.fenced = (0, "")
 
     def copy(self) -> Data:
         data = Data(self.token, self.member, self.index, self.members, self.content)
-        data.closed = self.closed
+        data.closed, data.base = self.closed, self.base
         return data
+
+    @property
+    def revision(self) -> int:
+        """Of its store."""
+        return self.base + self.index
 
     def record(self) -> Record | None:
         return next((m for m in self.members if m.id == self.member), None)
@@ -107,7 +131,6 @@ class Machine:
         self.finished = 0
         self.stale = False
         self.begun = 0
-        self.returned = False  # a disk came back that the unit has told of as lost
         self.heard = ""
         self.unanswered = False
         self.joins: list[float] = []
@@ -173,7 +196,8 @@ class World:
         self.ended: dict[str, plans.Plan] = {}
         self.trace: list[str] | None = None
         self.unflushed = False
-        self.backup = (("path", "b1"),)
+        self.backup = FILE
+        self.served: dict[str, tuple[int, int]] = {}  # token to its first and newest revision
         self.recorded: set[str] = set()
         self.confirmed: set[int] = set()
         self.led: dict[str, int] = {}  # token to the member that raft leadership was moved to
@@ -274,7 +298,56 @@ class World:
             if machine in present or data.member in learners:
                 data.index, data.members, data.content = index, members, self.contents
         self.acked[token] = index
+        self.check_revisions(best, index)
         self.check_one_cluster()
+
+    def check_revisions(self, data: Data, index: int) -> None:
+        """No watcher is fooled: no revision comes twice, nor one below what clients were told.
+
+        A first generation counts from when it was confirmed: before that nobody was told of it.
+        """
+        record = self.generation
+        first = data.base == 0 and data.token not in self.served
+        if first and (record is None or record.token != data.token or not record.confirmed):
+            return
+        new, revision = data.token not in self.served, data.base + index
+        for token, (begin, end) in self.served.items():
+            if token == data.token:
+                continue
+            told = token in self.opened or begin == 0
+            if data.base <= end and (begin <= revision or (new and told)):
+                raise Violation(f"revision {revision} of {data.token}, {token} had {begin}..{end}")
+        self.served[data.token] = (data.base, revision)
+        if index % BACKUP_EVERY == 0 and record and record.token == data.token:
+            self.back_up(revision, record)
+
+    def back_up(self, revision: int, record: generations.Generation) -> None:
+        """A backup of the schedule's: its manifest knows what the record does."""
+        if record.confirmed:
+            known = max(revisions.high(record), revision, self.known())
+            path = f"b{revision}"
+            self.backup = (("high", str(known)), ("path", path), ("revision", str(revision)))
+
+    def known(self) -> int:
+        """The highest revision that the backups' manifests know of."""
+        return int(dict(self.backup).get("high", "0"))
+
+    def restorable(self) -> tuple[tuple[str, str], ...]:
+        """What an operator restores, as `snapshots.proposed` has it: a backup, or the old file."""
+        detail = dict(self.backup if self.tokens % 2 else FILE)
+        machine = self.machines[self.leader]
+        _, found = self.answer(machine, self.generation)
+        disks = [bag.facts for bag in self.bags.values()]
+        if found is None and machine.current is not None:
+            disks.append(views.DiskFacts(1, machine.current.index, machine.current.revision))
+        high = revisions.begin(
+            snapshot=int(detail["revision"]),
+            live=found[0].revision if found else 0,
+            disks=disks,
+            record=self.generation,
+            backups=int(detail.get("high", "0")) or (0 if found else self.known()),
+        )
+        return tuple(sorted({**detail, "high": str(high)}.items()))
 
     def run(self, machine: Machine) -> None:
         """The process starts: what etcd checks by itself at that point."""
@@ -475,15 +548,21 @@ class World:
             return ABSENT
         return RUNNING if machine.running else FAILED if machine.failed else STOPPED
 
-    def client(self, machine: Machine, generation: generations.Generation | None) -> views.Etcd:
-        service = self.service(machine)
+    def answer(
+        self, machine: Machine, generation: generations.Generation | None
+    ) -> tuple[list[Machine], tuple[Data, list[Machine]] | None]:
+        """Members that let the charm of `machine` in, and the quorum that answers it."""
         told = [
             m
             for m in (self.peers(machine, generation.token) if generation else ())
             if m.current and m.current.closed == generation.closed
         ]
+        return told, self.quorum(machine, generation.token) if generation and told else None
+
+    def client(self, machine: Machine, generation: generations.Generation | None) -> views.Etcd:
+        service = self.service(machine)
+        told, found = self.answer(machine, generation)
         local = machine.current.member if machine in told and machine.current else None
-        found = self.quorum(machine, generation.token) if generation and told else None
         if found is None or generation is None:
             return views.Etcd(service, local_id=local, stale=machine.stale and machine.running)
         best, present = found
@@ -629,7 +708,6 @@ class World:
                 self.recorded.add(self.generation.token)
                 if self.generation.confirmed:
                     self.confirmed.add(self.generation.number)
-        machine.returned = False
         if machine.name in self.bags:
             self.older[machine.name] = self.bags[machine.name]
         self.bags[machine.name] = self.publication(machine)
@@ -651,7 +729,7 @@ class World:
         there = [
             m.name
             for m in self.machines.values()
-            if (m.current and m.current.token == token and not m.returned)
+            if (m.current and m.current.token == token and not m.current.returned)
             or (token in m.prepared and m.may_begin(generation))
         ]
         if there:
@@ -806,7 +884,7 @@ class World:
             machine.unable = False
             machine.failure = (g.token, "no space left")
             return
-        content = 0
+        content, base = 0, revisions.high(g)
         if g.source is generations.Source.SURVIVOR:
             if machine.running:
                 raise Violation("salvage of a running member's disk")
@@ -814,10 +892,11 @@ class World:
                 machine.failure = (g.token, "no data")
                 return
             content = machine.current.content
+            base = max(base, revisions.begin(snapshot=machine.current.revision))
         mine = member_id(machine.url, g.token)
         data = Data(g.token, mine, 1, self.founding_records(g), content)
         data.name = generations.member_name(machine.name)
-        data.closed = True
+        data.closed, data.base = True, base
         machine.prepared[g.token] = data
 
     def do_Discard(self, machine: Machine, hook: Hook, step: s.Discard) -> None:  # noqa: N802
@@ -910,7 +989,7 @@ class World:
         if record is None or machine.current is not None:
             raise Refused("not a member")
         machine.current = Data(token, record.id, 0, best.members, 0)
-        machine.current.closed = step.generation.closed
+        machine.current.closed, machine.current.base = step.generation.closed, best.base
         machine.current.name = generations.member_name(machine.name)
         machine.begun = max(machine.begun, step.generation.number)
         machine.serves = step.generation.number
@@ -1064,8 +1143,8 @@ class World:
 
     def do_ReadFacts(self, machine: Machine, hook: Hook, step: s.ReadFacts) -> None:  # noqa: N802
         if machine.current is not None:
-            index = machine.current.index
-            machine.facts = views.DiskFacts(1, index, index)
+            data = machine.current
+            machine.facts = views.DiskFacts(1, data.index, data.revision)
 
 
 def _newest(machines: list[Machine]) -> Data:
