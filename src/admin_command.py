@@ -68,12 +68,10 @@ def admin_tls() -> client.TLSFiles:
 def ensure(charm_dir: pathlib.Path, place: Place) -> bool:
     """Give people on the unit the command; answers whether anything changed."""
     command = shlex.join(host.charm_python(charm_dir, "admin"))
-    # Only rclone heeds a proxy: a remote may be beyond it.
-    proxies = " ".join(f'${{{name}:+"{name}=${name}"}}' for name in processes.PROXIES)
     text = (
         "#!/bin/sh\n"
         "umask 077\n"
-        f'exec /usr/bin/env -i PATH={processes.PATH} LANG=C.UTF-8 {proxies} {command} "$@"\n'
+        f'exec /usr/bin/env -i PATH={processes.PATH} LANG=C.UTF-8 {command} "$@"\n'
     )
     host.ensure_dir(PLACE.parent)
     changed = host.write_file(COMMAND, text, mode=0o755)

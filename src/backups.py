@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import fence
 import host
 import keeper_service
+import processes
 from backup import catalog as catalogs
 from backup import choice, destination, manual, orders, refusals
 from backup import remote as remotes
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import pathlib
 
     import node as node_
+    import settings as settings_
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,27 @@ class Problem:
             f"the keeper and etcd-admin were not told what changed ({error.strerror}): "
             "they go on with what they had, and are told once that is mended"
         )
+
+
+def choose(
+    related: choice.Choice, settings: settings_.Settings, config: str | None, environment: str
+) -> choice.Choice:
+    """Where backups go, and through which proxies: as related, or as configured.
+
+    Args:
+        related: what the `s3-credentials` relation says.
+        settings: the configuration.
+        config: as for `choice.choose`.
+        environment: likewise.
+    """
+    return choice.choose(
+        related,
+        settings.backup_remote,
+        config,
+        settings.backup_bandwidth,
+        environment,
+        processes.proxies(),
+    )
 
 
 class Backups:

@@ -28,7 +28,7 @@ import packages
 import settings
 import settled
 import trust
-from backup import catalog, choice
+from backup import catalog
 from cluster import status
 from etcd import data, errors, service
 from relations import certificates, cos, db, peers, rclone_config, s3
@@ -193,14 +193,8 @@ class EtcdCharm(ops.CharmBase):
 
     def backups(self, node: node_.Node) -> backups.Backups:
         """Where this application's backups go."""
-        config, environment = rclone_config.read(self.model, self.config)
-        chosen = choice.choose(
-            self.s3.choice(),
-            node.settings.backup_remote,
-            config,
-            node.settings.backup_bandwidth,
-            environment,
-        )
+        described = rclone_config.read(self.model, self.config)
+        chosen = backups.choose(self.s3.choice(), node.settings, *described)
         folder = catalog.folder(
             self.model.name, self.model.uuid, self.app.name, node.settings.cluster_name
         )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Directories that belong to root: where programs are looked for."""
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
-"""Variables that are passed on to what speaks to a remote, and to nothing else."""
+"""Variables that reach what speaks to a remote, by its settings, and nothing else."""
 WORKER = "etcd-worker"
 """A user without any rights, who works on bytes from outside."""
 DEVNULL, PIPE, STDOUT = subprocess.DEVNULL, subprocess.PIPE, subprocess.STDOUT
@@ -157,6 +157,17 @@ def hook_tool(arguments: Sequence[str], timeout: float) -> subprocess.CompletedP
     environment = {name: value for name, value in os.environ.items() if name.startswith(_JUJU)}
     environment["PATH"] = os.environ.get("PATH", PATH)
     return run(arguments, timeout, environment=environment)
+
+
+def proxies() -> tuple[tuple[str, str], ...]:
+    """The model's proxies, as Juju tells a hook of them; ways to a remote, and to nothing else.
+
+    What cannot stand in an environment is left out.
+    """
+    told = (
+        (name, os.environ.get(f"JUJU_CHARM_{name}") or os.environ.get(name)) for name in PROXIES
+    )
+    return tuple((name, value) for name, value in told if value and value.isprintable())
 
 
 def _environment(more: Mapping[str, str] | None) -> dict[str, str]:

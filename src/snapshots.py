@@ -139,17 +139,23 @@ def propose_file(
         "sha256": info.sha256,
     }
     if any(unit.alive and unit.name != node.unit for unit in node.peers.units()):
-        with socket.socket() as probe:
-            probe.bind(("", 0))
-            share = _share(node, info.path, probe.getsockname()[1])
+        share = _share(node, info.path, _free_port(node.addresses.peer_bind))
         detail |= restore.to_detail(restore.Shared(share.url, info.sha256, info.size))
     return detail
+
+
+def _free_port(address: str) -> int:
+    """A port of an address of this machine that nobody uses now."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.bind((address, 0))
+        return probe.getsockname()[1]
 
 
 def _share(node: node_.Node, path: pathlib.Path, port: int) -> shares.Share:
     peer = node.certificates.path("peer")
     tls = (peer / "cert.pem", peer / "key.pem", peer / "ca.pem")
-    return shares.Share(path, node.addresses.peer, port, *tls)
+    return shares.Share(path, node.addresses.peer, node.addresses.peer_bind, port, *tls)
 
 
 def serve(node: node_.Node, proposal: generations.Generation) -> None:

@@ -36,7 +36,12 @@ OFF = Choice(State.OFF)
 
 
 def choose(
-    related: Choice, path: str, config: str | None, bandwidth: int = 0, environment: str = ""
+    related: Choice,
+    path: str,
+    config: str | None,
+    bandwidth: int = 0,
+    environment: str = "",
+    proxies: tuple[tuple[str, str], ...] = (),
 ) -> Choice:
     """Weigh the relation against the configuration.
 
@@ -47,7 +52,18 @@ def choose(
             secret cannot be read.
         bandwidth: KiB per second, 0 for no limit.
         environment: the secret's other field: lines of `NAME=value`.
+        proxies: the model's, see `destination.Settings.proxies`.
     """
+    chosen = _weigh(related, path, config, bandwidth, environment)
+    if chosen.settings is None or not proxies:
+        return chosen
+    settings = dataclasses.replace(chosen.settings, proxies=proxies)
+    return dataclasses.replace(chosen, settings=settings)
+
+
+def _weigh(
+    related: Choice, path: str, config: str | None, bandwidth: int, environment: str
+) -> Choice:
     path = path.strip()
     limit = f"{bandwidth}K" if bandwidth > 0 else ""
     if not path:

@@ -28,6 +28,8 @@ class Settings:
         ca: PEM certificates to trust instead of the system's, "" for the system's.
         bandwidth: rclone's `--bwlimit`, bytes per second with a suffix (`10M`), "" for no limit.
         environment: variables for rclone, as a role or the file of a token takes them.
+        proxies: the model's proxies, as variables: the way to a remote. Whatever is reached
+            without settings of a remote, as other units are, is reached directly.
     """
 
     config: str = dataclasses.field(repr=False)
@@ -35,6 +37,7 @@ class Settings:
     ca: str = dataclasses.field(default="", repr=False)
     bandwidth: str = ""
     environment: tuple[tuple[str, str], ...] = dataclasses.field(default=(), repr=False)
+    proxies: tuple[tuple[str, str], ...] = dataclasses.field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         """Refuse what rclone could never use, or what would put a secret on a command line.
@@ -105,6 +108,7 @@ class Settings:
                 ca=str(raw.get("ca", "")),
                 bandwidth=str(raw.get("bandwidth", "")),
                 environment=tuple((str(k), str(v)) for k, v in raw.get("environment", ())),
+                proxies=tuple((str(k), str(v)) for k, v in raw.get("proxies", ())),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise refusals.RemoteError(

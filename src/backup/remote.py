@@ -669,14 +669,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _environment(settings: destination.Settings) -> dict[str, str]:
-    """The environment of rclone: no home, a role's variables, the model's proxy, small buffers."""
+    """The environment of rclone: no home, a role's variables, its proxies, small buffers."""
     environment = {"GOMEMLIMIT": "64MiB", "GOGC": "50", **dict(settings.environment)}
     # rclone 1.60 refuses every S3 remote when this is set; `Settings.ca` says the same.
     environment.pop("AWS_CA_BUNDLE", None)
-    for name in processes.PROXIES:
-        value = os.environ.get(f"JUJU_CHARM_{name}") or os.environ.get(name)
-        if value:
-            environment[name] = value
+    environment.update((k, v) for k, v in settings.proxies if k in processes.PROXIES)
     if not re.search(r"^\s*(chunk_size|upload_concurrency)\s*=", settings.config, re.MULTILINE):
         environment.update(_SMALL)
     return environment

@@ -40,7 +40,9 @@ class Share:
 
     Attributes:
         file: what to serve.
-        address: where to listen, an IP address of this unit.
+        host: where peers reach this unit, an address or a name.
+        bind: where to listen, an address of this machine: another one than `host` where addresses
+            are translated on the way, or where that is a name.
         port: TCP port.
         cert: this unit's peer certificate.
         key: its key.
@@ -48,7 +50,8 @@ class Share:
     """
 
     file: pathlib.Path
-    address: str
+    host: str
+    bind: str
     port: int
     cert: pathlib.Path
     key: pathlib.Path
@@ -57,14 +60,13 @@ class Share:
     @property
     def url(self) -> str:
         """What peers fetch."""
-        name = f"[{self.address}]" if ":" in self.address else self.address
-        return f"https://{name}:{self.port}/{_NAME}"
+        return f"{service.url(self.host, self.port)}/{_NAME}"
 
     def argv(self) -> list[str]:
         """The server's command; it serves what it has as its standard input."""
         return [
             *processes.python("backup.share"),
-            *("--address", self.address, "--port", str(self.port)),
+            *("--bind", self.bind, "--port", str(self.port)),
             *("--cert", str(self.cert), "--key", str(self.key), "--ca", str(self.ca)),
         ]
 
@@ -159,14 +161,14 @@ class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, share: Share) -> None:
-        if ipaddress.ip_address(share.address).version == 6:
+        if ipaddress.ip_address(share.bind).version == 6:
             self.address_family = socket.AF_INET6
         self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(share.ca))
         self._tls.verify_mode = ssl.CERT_REQUIRED
         self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
         self._tls.set_ciphers(service.OPENSSL_CIPHERS)
         self._tls.load_cert_chain(share.cert, share.key)
-        super().__init__((share.address, share.port), _Handler)
+        super().__init__((share.bind, share.port), _Handler)
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         request.settimeout(_IDLE)
@@ -235,11 +237,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 def main() -> None:
     """Serve what the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--address", required=True)
+    parser.add_argument("--bind", required=True)
     parser.add_argument("--port", required=True, type=int)
     for name in ("cert", "key", "ca"):
         parser.add_argument(f"--{name}", required=True, type=pathlib.Path)
-    Share(file=pathlib.Path("/dev/stdin"), **vars(parser.parse_args())).serve()
+    Share(pathlib.Path("/dev/stdin"), host="", **vars(parser.parse_args())).serve()
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ class Authority:
         self.pem = folder / f"{name}-ca.pem"
         self.pem.write_bytes(self._own.ca)
 
-    def issue(self, common_name: str) -> client.TLSFiles:
-        pair = self._own.sign(common_name, _SANS, days=1)
+    def issue(self, common_name: str, *names: str) -> client.TLSFiles:
+        pair = self._own.sign(common_name, (*_SANS, *names), days=1)
         base = self.folder / common_name
         files = client.TLSFiles(self.pem, base.with_suffix(".pem"), base.with_suffix(".key"))
         files.cert.write_bytes(pair.cert)

@@ -45,7 +45,7 @@ def node(tmp_path, proposal=None, committed=None, unit="etcd/0", began=0.0):
     clocks = {snapshots.reading.confirm_key(committed): began} if committed and began else {}
     return types.SimpleNamespace(
         unit=unit,
-        addresses=types.SimpleNamespace(peer="fd00::1"),
+        addresses=types.SimpleNamespace(peer="fd00::1", peer_bind="fd00::2"),
         certificates=types.SimpleNamespace(path=lambda name: tmp_path / name),
         peers=types.SimpleNamespace(proposal=lambda: proposal, generation=lambda: committed),
         since=lambda: clocks,
@@ -56,6 +56,7 @@ def node(tmp_path, proposal=None, committed=None, unit="etcd/0", began=0.0):
 def test_given_a_proposal_of_a_file_when_served_then_at_the_url_that_it_names(served, tmp_path):
     snapshots.serve(node(tmp_path), RECORD)
     assert served.share.url == dict(DETAIL)["url"]
+    assert served.share.bind == "fd00::2"
     assert str(served.share.file) == "/root/file.db"
 
 

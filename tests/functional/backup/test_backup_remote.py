@@ -251,9 +251,8 @@ def test_given_sizes_far_apart_when_moved_then_rclones_memory_is_the_same(
 def test_given_a_share_when_a_peer_fetches_then_it_gets_the_file(authority, tmp_path):
     data = blob(tmp_path / "snap.db", 5_000_000)
     mine, other = authority.issue("unit-0"), authority.issue("unit-1")
-    served = share.Share(
-        tmp_path / "snap.db", "127.0.0.1", parts.port(), mine.cert, mine.key, authority.pem
-    )
+    at = ("127.0.0.1", "127.0.0.1", parts.port())
+    served = share.Share(tmp_path / "snap.db", *at, mine.cert, mine.key, authority.pem)
     with (tmp_path / "snap.db").open("rb") as file:
         process = subprocess.Popen(served.argv(), stdin=file, stderr=subprocess.DEVNULL)
     try:

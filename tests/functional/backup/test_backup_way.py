@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import time
 from typing import TYPE_CHECKING
@@ -366,9 +367,8 @@ def test_given_200_backups_when_listed_then_quickly_and_newest_first(local, tmp_
 def test_given_a_share_and_its_detail_when_fetched_then_verified(authority, tmp_path):
     (tmp_path / "snap.db").write_bytes(parts.os.urandom(300_000))
     mine = authority.issue("unit-0")
-    served = share.Share(
-        tmp_path / "snap.db", "127.0.0.1", parts.port(), mine.cert, mine.key, authority.pem
-    )
+    at = ("127.0.0.1", "127.0.0.1", parts.port())
+    served = share.Share(tmp_path / "snap.db", *at, mine.cert, mine.key, authority.pem)
     with (tmp_path / "snap.db").open("rb") as file:
         process = subprocess.Popen(served.argv(), stdin=file, stderr=subprocess.DEVNULL)
     try:
@@ -382,6 +382,41 @@ def test_given_a_share_and_its_detail_when_fetched_then_verified(authority, tmp_
             restore.fetch(wrong, tmp_path / "other", tls=tls)
     finally:
         parts.end(process)
+
+
+def test_given_a_host_name_and_a_models_proxy_when_a_peer_fetches_then_directly_from_there(
+    authority, tmp_path, monkeypatch
+):
+    name = socket.gethostname()
+    bind = socket.getaddrinfo(name, 0, type=socket.SOCK_STREAM)[0][4][0]
+    for variable in processes.PROXIES[:2]:
+        for each in (variable, variable.lower(), f"JUJU_CHARM_{variable}"):
+            monkeypatch.setenv(each, "http://127.0.0.1:9")  # nobody is there
+    (tmp_path / "snap.db").write_bytes(parts.os.urandom(300_000))
+    found = packing.digest(tmp_path / "snap.db")
+    mine = authority.issue("unit-named", name)
+    at = (name, str(bind), parts.port())
+    served = share.Share(tmp_path / "snap.db", *at, mine.cert, mine.key, authority.pem)
+    with (tmp_path / "snap.db").open("rb") as file:
+        process = subprocess.Popen(served.argv(), stdin=file, stderr=subprocess.DEVNULL)
+    try:
+        source = restore.Shared(served.url, found.sha256, found.size)
+        tls = (mine.cert, mine.key, authority.pem)
+        assert eventually(lambda: restore.fetch(source, tmp_path / "got", tls=tls)).size == 300_000
+    finally:
+        parts.end(process)
+
+
+def eventually(fetch, seconds: float = 20.0):
+    """What it answers, once the server listens."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return fetch()
+        except refusals.RemoteError:  # noqa: PERF203 - until it works
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
 
 
 def by_hand(etcd, remote, tmp_path, *endpoints: str) -> manual.Manual:

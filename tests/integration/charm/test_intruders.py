@@ -42,7 +42,7 @@ def serve(cluster: Cluster, unit: str) -> str:
     code = (
         "import sys, pathlib; from backup import share; "
         "at = pathlib.Path('/etc/etcd/tls/peer'); "
-        "made = share.Share(pathlib.Path('/root/shared file'), sys.argv[1], 7379, "
+        "made = share.Share(pathlib.Path('/root/shared file'), sys.argv[1], sys.argv[1], 7379, "
         "*(at / f'{name}.pem' for name in ('cert', 'key', 'ca'))); "
         "made.start(); print(made.url)"
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from backup import destination, refusals
+import processes
+from backup import choice, destination, refusals, remote
 
 
 def s3(**changes) -> destination.S3:
@@ -86,3 +87,52 @@ def test_given_variables_of_a_role_when_configured_then_rclone_gets_them():
 def test_given_another_variable_when_configured_then_refused(line):
     with pytest.raises(refusals.RemoteError, match="field environment"):
         destination.from_config("s3:b", "[s3]\ntype = s3\n", environment=line)
+
+
+LOCAL = choice.Choice(choice.State.READY, destination.Settings("[a]\ntype = local\n", "a:/x"))
+PROXIES = (("HTTPS_PROXY", "http://proxy:3128"), ("NO_PROXY", "10.0.0.0/8"))
+
+
+def rclones(settings: destination.Settings) -> dict[str, str]:
+    """The variables of a proxy that rclone would get."""
+    found = remote._environment(settings)
+    return {name: value for name, value in found.items() if "PROXY" in name.upper()}
+
+
+def test_given_a_models_proxy_when_a_remote_is_chosen_then_what_reaches_it_goes_there_anywhere():
+    for chosen in (
+        choice.choose(LOCAL, "", None, proxies=PROXIES),
+        choice.choose(choice.OFF, "a:/x", "[a]\ntype = local\n", proxies=PROXIES),
+    ):
+        assert chosen.settings is not None
+        told = destination.Settings.from_json(chosen.settings.to_json())  # as the keeper is
+        assert rclones(told) == dict(PROXIES)
+        assert "3128" not in repr(told)
+    assert choice.choose(choice.OFF, "", None, proxies=PROXIES) == choice.OFF
+
+
+def test_given_a_proxy_around_a_process_when_rclone_starts_then_only_the_settings_count(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    for name in processes.PROXIES:
+        for each in (name, name.lower(), f"JUJU_CHARM_{name}", f"RCLONE_{name}"):
+            monkeypatch.setenv(each, "http://poison:1")
+    assert LOCAL.settings is not None
+    assert rclones(LOCAL.settings) == {}
+
+
+def test_given_a_hook_when_asked_for_the_models_proxies_then_jujus_own_come_first(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    for name in processes.PROXIES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(f"JUJU_CHARM_{name}", raising=False)
+    assert processes.proxies() == ()
+    monkeypatch.setenv("HTTP_PROXY", "http://legacy:1")
+    monkeypatch.setenv("HTTPS_PROXY", "http://legacy:1")
+    monkeypatch.setenv("JUJU_CHARM_HTTPS_PROXY", "http://juju:1")
+    monkeypatch.setenv("JUJU_CHARM_NO_PROXY", "a\nb")
+    assert processes.proxies() == (
+        ("HTTP_PROXY", "http://legacy:1"),
+        ("HTTPS_PROXY", "http://juju:1"),
+    )
