@@ -63,11 +63,16 @@ class Addresses:
 
 def url(host: str, port: int, scheme: str = "https") -> str:
     """`https://198.18.0.10:2379`, with IPv6 addresses in brackets."""
-    try:
-        bracket = ipaddress.ip_address(host).version == 6
-    except ValueError:
-        bracket = False
+    bracket = _is_address(host) and ":" in host
     return f"{scheme}://[{host}]:{port}" if bracket else f"{scheme}://{host}:{port}"
+
+
+def _is_address(host: str) -> bool:
+    """Whether that is an IP address and no name: nothing else can be listened on."""
+    try:
+        return bool(ipaddress.ip_address(host))
+    except ValueError:
+        return False
 
 
 def goal_state() -> dict[str, str]:
@@ -422,7 +427,13 @@ class Peers:
         if not ingress and not bound:
             raise PeerError(f"Juju has no address for this unit on endpoint {endpoint} yet")
         reached = (ingress or bound)[0]
-        return reached, reached if reached in bound or not bound else bound[0], {*ingress, *bound}
+        own = [each for each in bound or ingress if _is_address(each)]
+        if not own:
+            raise PeerError(
+                f"Juju names {reached} for endpoint {endpoint}, and no address of this unit that "
+                "etcd could listen on: nothing was changed; see `juju show-machine`"
+            )
+        return reached, reached if reached in own else own[0], {*ingress, *bound}
 
 
 def _refuse_record(record: generations.Generation) -> None:

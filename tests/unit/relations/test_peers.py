@@ -360,6 +360,35 @@ def test_given_no_address_yet_when_asked_then_one_sentence(juju):
         peers.Peers(charm).addresses()
 
 
+@pytest.mark.parametrize(
+    ("ingress", "bound", "reached", "listening"),
+    [
+        ("etcd-0.example", ["198.18.0.1"], "etcd-0.example", "198.18.0.1"),
+        ("203.0.113.9", ["198.18.0.1"], "203.0.113.9", "198.18.0.1"),
+        ("198.18.0.2", ["198.18.0.1", "198.18.0.2"], "198.18.0.2", "198.18.0.2"),
+    ],
+)
+def test_given_a_name_or_a_translated_address_when_asked_then_what_listens_is_the_machines(
+    juju, ingress, bound, reached, listening
+):
+    network = testing.Network(
+        "cluster", ingress_addresses=[ingress], bind_addresses=[bind(*bound)]
+    )
+    with juju.hook(state(peer(), networks=[network])) as charm:
+        found = peers.Peers(charm).addresses()
+    assert (found.peer, found.peer_bind) == (reached, listening)
+    assert {reached, *bound} <= set(found.peer_sans)
+
+
+def test_given_nothing_but_a_name_when_asked_where_to_listen_then_one_sentence(juju):
+    network = testing.Network("cluster", ingress_addresses=["etcd-0.example"], bind_addresses=[])
+    with (
+        juju.hook(state(peer(), networks=[network])) as charm,
+        pytest.raises(peers.PeerError, match="no address of this unit"),
+    ):
+        peers.Peers(charm).addresses()
+
+
 def bind(*addresses: str) -> testing.BindAddress:
     return testing.BindAddress([testing.Address(each) for each in addresses])
 
