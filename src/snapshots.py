@@ -83,13 +83,20 @@ def _taken(
     client: clients.Client, path: pathlib.Path, shown: pathlib.Path
 ) -> snapshot.SnapshotInfo:
     """A verified snapshot at `path`, which is called `shown` in all that is said of it."""
-    try:
+    with _called(shown, path):
         taken = client.snapshot(path)
         info = snapshot.verify(path, sha256=taken.sha256)
+    return dataclasses.replace(info, path=shown)
+
+
+@contextlib.contextmanager
+def _called(shown: pathlib.Path, path: pathlib.Path) -> Generator[None]:
+    """Errors of a file call it by the name that the operator knows."""
+    try:
+        yield
     except errors.EtcdError as error:
         error.args = tuple(str(each).replace(str(path), str(shown)) for each in error.args)
         raise
-    return dataclasses.replace(info, path=shown)
 
 
 @contextlib.contextmanager
@@ -120,28 +127,45 @@ def propose_file(
 ) -> dict[str, str]:
     """What a record says of a snapshot file on this unit, verified.
 
-    Where there are other units, it is to be served to them (`serve`).
+    A copy of root's is verified, as the file may be another one's to change: who restores it
+    compares that with the sha256 of this one. Where there are other units, the file is to be
+    served to them (`serve`).
 
     Raises:
         errors.EtcdError: the file cannot be used.
     """
-    info = snapshot.verify(
-        pathlib.Path(path),
-        binary_version=service.version(),
-        allow_missing_hash=allow_missing_hash,
-    )
+    shown = pathlib.Path(path)
+    with _copied(node, shown) as copy, _called(shown, copy):
+        info = snapshot.verify(
+            copy, binary_version=service.version(), allow_missing_hash=allow_missing_hash
+        )
     detail = {
         "unit": node.unit,
-        "path": str(info.path),
+        "path": path,
         "revision": str(info.revision),
         "carries": info.carries,
         "size": str(info.size),
         "sha256": info.sha256,
     }
     if any(unit.alive and unit.name != node.unit for unit in node.peers.units()):
-        share = _share(node, info.path, _free_port(node.addresses.peer_bind))
+        share = _share(node, shown, _free_port(node.addresses.peer_bind))
         detail |= restore.to_detail(restore.Shared(share.url, info.sha256, info.size))
     return detail
+
+
+@contextlib.contextmanager
+def _copied(node: node_.Node, path: pathlib.Path) -> Generator[pathlib.Path]:
+    """A copy of a file, on the file system of the data, that nobody else can change."""
+    folder = node.fetched / "given"
+    try:
+        fetched = restore.fetch(restore.File(str(path.absolute())), folder)
+        yield fetched.path
+    except refusals.RemoteError as error:
+        raise errors.MissingError(f"{error}; nothing was changed") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # a restore that is under way has files there
+            node.fetched.rmdir()
 
 
 def _free_port(address: str) -> int:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
+import os
 import subprocess
 import zlib
 from typing import TYPE_CHECKING
 
 import processes
 from backup import refusals
+from etcd import files
 
 if TYPE_CHECKING:
     import pathlib
@@ -46,6 +49,34 @@ def digest(path: pathlib.Path) -> Digest:
             hashed.update(block)
             size += len(block)
     return Digest(size, hashed.hexdigest())
+
+
+def copy(path: pathlib.Path, target: pathlib.Path, most: int) -> Digest:
+    """Copy a file that somebody else may change, by one look at it; answers what was copied.
+
+    Args:
+        path: what to copy; a pipe or a device is refused.
+        target: a new file, readable by nobody else.
+        most: bytes after which it is given up.
+
+    Raises:
+        OSError: it cannot be read or written, is no file, or has more.
+    """
+    hashed, size = hashlib.sha256(), 0
+    with (
+        open(path, "rb", opener=files.regular) as read,
+        open(target, "xb", opener=_private) as made,
+    ):
+        while block := read.read(_CHUNK):
+            hashed.update(block)
+            size += made.write(block)
+            if size > most:
+                raise OSError(errno.EFBIG, "it has grown", str(path))
+    return Digest(size, hashed.hexdigest())
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def choose(path: pathlib.Path) -> str:

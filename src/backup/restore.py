@@ -19,7 +19,7 @@ _FILE = "snapshot.db"
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """A file on this unit, such as an action's `path` or the resource.
+    """A file on this unit, such as an action's `path` or the resource; others may change it.
 
     Attributes:
         path: where it is.
@@ -126,8 +126,7 @@ def fetch(
 
     Args:
         source: where it is.
-        directory: where to put it; made, and left with nothing but the snapshot. A `File` stays
-            where it is.
+        directory: where to put it; made, and left with nothing but the snapshot.
         remote: the root of the remote, for `Stored`.
         tls: this unit's peer certificate, its key and the peer authority, for `Shared`.
         progress: told how far the download is.
@@ -135,10 +134,10 @@ def fetch(
     Raises:
         refusals.RemoteError: in one sentence what is wrong.
     """
-    if isinstance(source, File):
-        return _checked_file(source)
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if isinstance(source, File):
+            return _fetch_file(source, directory)
         if isinstance(source, Shared):
             return _fetch_shared(source, directory, tls, progress)
         return _fetch_stored(source, directory, remote, progress)
@@ -148,10 +147,14 @@ def fetch(
         ) from error
 
 
-def _checked_file(source: File) -> Fetched:
-    path = pathlib.Path(source.path)
+def _fetch_file(source: File, directory: pathlib.Path) -> Fetched:
+    """What is checked is the copy: the file may be another one a moment later."""
+    path, target = pathlib.Path(source.path), directory / _FILE
+    target.unlink(missing_ok=True)
     try:
-        found = packing.digest(path)
+        size = path.stat().st_size
+        _refuse_full(directory, size)
+        found = packing.copy(path, target, source.size or size)
     except FileNotFoundError as error:
         raise refusals.RemoteError(refusals.Kind.NOT_FOUND, f"there is no file {path}") from error
     except OSError as error:
@@ -159,7 +162,7 @@ def _checked_file(source: File) -> Fetched:
             refusals.Kind.OTHER, f"{path} cannot be read: {error.strerror}"
         ) from error
     _compare(str(path), found, source.sha256, source.size)
-    return Fetched(path, found.size, found.sha256)
+    return Fetched(target, found.size, found.sha256)
 
 
 def _fetch_shared(

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
+import os
+import pathlib
 import types
 from typing import TYPE_CHECKING
 
 import pytest
 
 import snapshots
+from backup import refusals, restore
 from cluster import generation as generations
 from cluster import revisions, view
-from etcd import errors
+from etcd import errors, service, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,3 +87,97 @@ def test_given_a_cluster_that_answers_when_restored_from_a_file_then_the_remote_
         raise AssertionError("a restore from a file waits for no remote")
 
     assert high_of(snapshots.propose(FakeNode(9, 0, 0, OLD), {"revision": "5"}, known=asked)) > 9
+
+
+GOOD, EVIL = b"good" * 1000, b"evil" * 1000
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def given(tmp_path: pathlib.Path) -> pathlib.Path:
+    """A snapshot in a person's directory."""
+    path = tmp_path / "home" / "snap.db"
+    path.parent.mkdir()
+    path.write_bytes(GOOD)
+    return path
+
+
+def swap(path: pathlib.Path) -> None:
+    """Put another file in its place, as whoever owns the directory can."""
+    path.with_name("evil").write_bytes(EVIL)
+    path.with_name("evil").rename(path)
+
+
+def info(path: pathlib.Path) -> snapshot.SnapshotInfo:
+    """What is said of a snapshot whose content is what is at `path` now."""
+    content = path.read_bytes()
+    return snapshot.SnapshotInfo(
+        path, len(content), sha256(content), 5, 1, "0", "3.5", "", True, False, False
+    )
+
+
+def test_given_a_file_that_is_swapped_while_it_is_verified_when_proposed_then_what_was_verified_is(
+    tmp_path, monkeypatch
+):
+    path = given(tmp_path)
+
+    def verify(looked_at: pathlib.Path, **_) -> snapshot.SnapshotInfo:
+        swap(path)
+        path.write_bytes(EVIL)  # or in the same file
+        return info(looked_at)
+
+    monkeypatch.setattr(snapshot, "verify", verify)
+    monkeypatch.setattr(service, "version", lambda: (3, 5, 16))
+    node = types.SimpleNamespace(
+        unit="etcd/0", fetched=tmp_path / "fetched", peers=types.SimpleNamespace(units=lambda: ())
+    )
+    detail = snapshots.propose_file(node, str(path))
+    assert (detail["sha256"], detail["size"]) == (sha256(GOOD), str(len(GOOD)))
+    assert detail["path"] == str(path)
+    assert not node.fetched.exists()
+
+
+def test_given_a_file_that_is_no_snapshot_when_proposed_then_it_is_called_as_the_operator_did(
+    tmp_path, monkeypatch
+):
+    path = given(tmp_path)
+    monkeypatch.setattr(service, "version", lambda: (3, 5, 16))
+    node = types.SimpleNamespace(fetched=tmp_path / "fetched")
+    with pytest.raises(errors.SnapshotError) as caught:
+        snapshots.propose_file(node, str(path))
+    assert str(path) in str(caught.value) and "fetched" not in str(caught.value)
+    with pytest.raises(errors.MissingError, match=r"there is no file .*; nothing was changed"):
+        snapshots.propose_file(node, str(path.parent / "not"))
+    assert not node.fetched.exists()
+
+
+def test_given_a_file_that_is_swapped_after_the_check_when_restored_then_what_was_checked_is(
+    tmp_path,
+):
+    path = given(tmp_path)
+    fetched = restore.fetch(restore.File(str(path), sha256(GOOD), len(GOOD)), tmp_path / "fetched")
+    swap(path)
+    assert fetched.path.read_bytes() == GOOD
+    assert fetched.path.stat().st_mode & 0o077 == 0
+    with pytest.raises(refusals.RemoteError, match="is damaged"):
+        restore.fetch(restore.File(str(path), sha256(GOOD), len(GOOD)), tmp_path / "fetched")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "directory", "endless"])
+def test_given_something_else_in_the_place_of_the_file_when_restored_then_refused_at_once(
+    tmp_path, kind
+):
+    path = given(tmp_path)
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "directory":
+        path.mkdir()
+    else:
+        path.write_bytes(GOOD * 2)  # it has grown since it was verified
+    with pytest.raises(refusals.RemoteError, match="cannot be read"):
+        restore.fetch(restore.File(str(path), sha256(GOOD), len(GOOD)), tmp_path / "fetched")
