@@ -255,6 +255,11 @@ class Node:
                 quota_bytes=wanted.quota_bytes,
                 auto_compaction_mode=wanted.compaction_mode,
                 auto_compaction_retention=wanted.compaction_retention,
+                snapshot_count=wanted.snapshot_count,
+                max_request_bytes=wanted.max_request_bytes,
+                max_txn_ops=wanted.max_txn_ops,
+                watch_progress=wanted.watch_progress,
+                log_level=wanted.log_level,
                 compare=compare,
             )
         )

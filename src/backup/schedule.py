@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-MINIMUM = 10.0  # seconds; below, a backup would hardly end before the next begins
+LEAST, MOST = 30.0, 365 * 86400.0  # seconds; below, a backup would hardly end before the next
 FORCED = 86400.0  # seconds after which an unchanged store is backed up all the same
 _JITTER = 0.1  # of the interval, always early: the interval is the worst case
 # Bytes per second that those who write to etcd hardly notice. What goes up takes two machines'
@@ -20,6 +20,7 @@ _JITTER = 0.1  # of the interval, always early: the interval is the worst case
 _READ, _MOVED = 16 << 20, 4 << 20
 _SHARE = 0.25  # of the interval, which a backup may take
 _RETRY = (15.0, 900.0)  # seconds to wait after the first failure, and at most
+_RETRY_LEAST = 10.0  # seconds
 
 
 class ScheduleError(ValueError):
@@ -30,16 +31,15 @@ def interval(text: str) -> float:
     """Seconds between two backups: `30s`, `15m`, `6h`, `1d`, `90`; 0 is off.
 
     Raises:
-        ScheduleError: it is none of these, or under 10 seconds.
+        ScheduleError: it is none of these, or not between `LEAST` and `MOST`.
     """
-    match = re.fullmatch(r"(\d+)\s*([smhdw]?)", text.strip().lower())
-    if not match:
+    match = re.fullmatch(r"([0-9]{1,9})([smhdw]?)", text.strip())
+    seconds = float(int(match[1]) * _UNITS[match[2]]) if match else -1.0
+    if seconds and not LEAST <= seconds <= MOST:
         raise ScheduleError(
-            f"backup-interval is {text!r}: set it to a number with s, m, h or d, such as 30s or 6h"
+            f"backup-interval is {text!r}: set it to a number with s, m, h, d or w, such as 6h, "
+            f"from {LEAST:.0f}s to {MOST / 86400:.0f}d, or to 0"
         )
-    seconds = float(int(match[1]) * _UNITS[match[2]])
-    if 0 < seconds < MINIMUM:
-        raise ScheduleError(f"backup-interval is {text!r}: set it to {MINIMUM:.0f}s or more, or 0")
     return seconds
 
 
@@ -96,7 +96,7 @@ def retry(failed: float, failures: int, every: float) -> float:
         every: seconds between two backups.
     """
     first, most = _RETRY
-    return failed + min(first * 2.0 ** (min(failures, 16) - 1), most, max(every, MINIMUM))
+    return failed + min(first * 2.0 ** (min(failures, 16) - 1), most, max(every, _RETRY_LEAST))
 
 
 def unchanged(
@@ -181,17 +181,16 @@ class Retention:
             if not word:
                 continue
             name, _, value = word.partition("=")
-            name = {"count": "last"}.get(name, name)
-            pattern = r"(\d+)([hdw])?" if name == "age" else r"(\d+)()"
+            pattern = r"([0-9]{1,9})([hdw])" if name == "age" else r"([0-9]{1,9})()"
             match = re.fullmatch(pattern, value)
             known = name in {field.name for field in dataclasses.fields(cls)}
             if not known or not match or name in values:
                 raise ScheduleError(
                     f"backup-retention has {word!r}: give each of last, hourly, daily, weekly, "
-                    "monthly a number at most once, and age a time such as 90d"
+                    "monthly a number at most once, and age a time such as 36h, 90d or 12w"
                 )
             if name == "age":
-                values[name] = float(int(match[1]) * _UNITS[match[2] or "d"])
+                values[name] = float(int(match[1]) * _UNITS[match[2]])
             else:
                 values[name] = int(match[1])
         return cls(

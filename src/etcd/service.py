@@ -90,6 +90,8 @@ class Config:
         auto_compaction_retention: hours or a duration, or a number of revisions; "0" is off.
         snapshot_count: raft entries between two raft snapshots.
         max_request_bytes: largest request.
+        max_txn_ops: most operations of a transaction.
+        watch_progress: seconds after which an idle watch that asks is told how far it is.
         log_level: debug, info, warn, error.
         gateway: serve the JSON gateway.
         compare: compare the keys with the peers' before serving (initial corruption check).
@@ -115,6 +117,8 @@ class Config:
     auto_compaction_retention: str = "0"
     snapshot_count: int = 10000
     max_request_bytes: int = 1536 * 1024
+    max_txn_ops: int = 128
+    watch_progress: int = 5
     log_level: str = "info"
     gateway: bool = True
     metrics_urls: tuple[str, ...] = ()

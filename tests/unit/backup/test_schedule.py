@@ -51,7 +51,9 @@ def test_given_an_interval_when_read_then_seconds(text, seconds):
     assert schedule.interval(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "1", "9s", "-1s", "1.5h", "soon", "1h30m", "1y"])
+@pytest.mark.parametrize(
+    "text", ["", "1", "9s", "29s", "366d", "1 d", "1D", "-1s", "1.5h", "soon", "1h30m", "1y"]
+)
 def test_given_a_bad_interval_when_read_then_one_sentence(text):
     with pytest.raises(schedule.ScheduleError) as caught:
         schedule.interval(text)
@@ -59,7 +61,18 @@ def test_given_a_bad_interval_when_read_then_one_sentence(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["last", "last=-1", "last=1 last=2", "yearly=1", "age=1m", "age=x", "last=1d"]
+    "text",
+    [
+        "last",
+        "last=-1",
+        "last=1 last=2",
+        "yearly=1",
+        "age=1m",
+        "age=x",
+        "last=1d",
+        "count=3",
+        "age=90",
+    ],
 )
 def test_given_a_bad_retention_when_read_then_one_sentence(text):
     with pytest.raises(schedule.ScheduleError):
@@ -69,7 +82,7 @@ def test_given_a_bad_retention_when_read_then_one_sentence(text):
 def test_given_the_default_retention_when_read_then_as_said():
     parsed = schedule.Retention.parse("last=24 hourly=24, daily=7 weekly=4 monthly=12 age=90d")
     assert parsed == schedule.Retention(24, 24, 7, 4, 12, 90 * DAY)
-    assert schedule.Retention.parse("count=3") == schedule.Retention(last=3)
+    assert schedule.Retention.parse("age=36h") == schedule.Retention(age=1.5 * DAY)
     assert schedule.Retention.parse("") == schedule.Retention()
 
 
@@ -116,7 +129,7 @@ def test_given_a_year_of_hourly_backups_when_thinned_then_each_rule_has_its_own(
     assert len(days) >= 7 + 2 + 9
 
 
-@hypothesis.given(st.floats(0, NOW), st.floats(schedule.MINIMUM, 30 * DAY), st.text(max_size=9))
+@hypothesis.given(st.floats(0, NOW), st.floats(schedule.LEAST, 30 * DAY), st.text(max_size=9))
 def test_given_an_interval_when_due_then_early_by_a_tenth_at_most(last, every, seed):
     at = schedule.due(last, every, seed)
     assert at == schedule.due(last, every, seed)
@@ -140,10 +153,10 @@ def test_given_no_backup_when_due_then_now_and_given_zero_then_never():
     assert schedule.due(NOW, 0, "x") is None
 
 
-@hypothesis.given(st.integers(1, 10_000), st.floats(schedule.MINIMUM, 30 * DAY))
+@hypothesis.given(st.integers(1, 10_000), st.floats(schedule.LEAST, 30 * DAY))
 def test_given_failures_when_tried_again_then_soon_and_never_after_the_interval(failures, every):
     wait = schedule.retry(NOW, failures, every) - NOW
-    assert 0 < wait <= min(max(every, schedule.MINIMUM), 900) + 1e-3
+    assert 0 < wait <= min(max(every, schedule.LEAST), 900) + 1e-3
 
 
 def test_given_an_unchanged_store_when_asked_then_skipped_for_a_day():
