@@ -9,7 +9,6 @@ import shlex
 from typing import Any
 
 import host
-import processes
 from etcd import client, errors, service
 
 PLACE = pathlib.Path("/etc/etcd/admin.json")
@@ -68,11 +67,7 @@ def admin_tls() -> client.TLSFiles:
 def ensure(charm_dir: pathlib.Path, place: Place) -> bool:
     """Give people on the unit the command; answers whether anything changed."""
     command = shlex.join(host.charm_python(charm_dir, "admin"))
-    text = (
-        "#!/bin/sh\n"
-        "umask 077\n"
-        f'exec /usr/bin/env -i PATH={processes.PATH} LANG=C.UTF-8 {command} "$@"\n'
-    )
+    text = f'#!/bin/sh\numask 077\nexec {command} "$@"\n'
     host.ensure_dir(PLACE.parent)
     changed = host.write_file(COMMAND, text, mode=0o755)
     return host.write_file(PLACE, place.to_json(), mode=0o644) or changed

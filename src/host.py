@@ -147,7 +147,9 @@ def begin_install(release: pathlib.Path | None, charm_dir: pathlib.Path) -> None
 def charm_python(charm_dir: pathlib.Path, module: str, *arguments: str) -> list[str]:
     """The command by which a service or a person runs a module of the charm."""
     program = str(charm_dir / "venv" / "bin" / "python")
-    return processes.python(module, *arguments, program=program, sources=charm_dir / "src")
+    return processes.alone(
+        processes.python(module, *arguments, program=program, sources=charm_dir / "src")
+    )
 
 
 def installing() -> bool:
@@ -443,7 +445,7 @@ def wake(seconds: float, unit: str, charm_dir: pathlib.Path) -> None:
         errors.ToolError: systemd refuses.
     """
     cancel_wake(unit)
-    command = [*_juju_exec(), unit, wake_script(charm_dir)]
+    command = processes.alone([*_juju_exec(), unit, wake_script(charm_dir)])
     _checked(
         [
             "systemd-run",
@@ -460,7 +462,7 @@ def wake(seconds: float, unit: str, charm_dir: pathlib.Path) -> None:
 
 def wake_on_failure(unit: str, charm_dir: pathlib.Path) -> bool:
     """Let systemd run the charm when etcd gives up (`OnFailure=`); True when that is new."""
-    program, *words = [*_juju_exec(), unit, wake_script(charm_dir)]
+    program, *words = processes.alone([*_juju_exec(), unit, wake_script(charm_dir)])
     # systemd expands `%` and `$` in a command line.
     quoted = [shlex.quote(word).replace("%", "%%").replace("$", "$$") for word in words]
     return ensure_service(

@@ -50,6 +50,17 @@ def python(
     return [program, "-I", str(sources / "launch.py"), module, *arguments]
 
 
+def alone(command: Sequence[str], **variables: str) -> list[str]:
+    """A command for systemd or a person to start, which gets nothing of the environment there.
+
+    Args:
+        command: the program and its arguments.
+        variables: to add to the few that every process of ours has.
+    """
+    named = [f"{name}={value}" for name, value in _environment(variables).items()]
+    return ["/usr/bin/env", "-i", *named, *command]
+
+
 def run(
     arguments: Sequence[str],
     timeout: float,

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
 
 STRICT: Mapping[str, str] = {
     "UMask": "0077",
+    # What would work before a program of ours is started without its environment.
+    "UnsetEnvironment": "LD_PRELOAD LD_LIBRARY_PATH LD_AUDIT",
     "NoNewPrivileges": "yes",
     "CapabilityBoundingSet": "",
     "AmbientCapabilities": "",

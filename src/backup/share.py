@@ -95,7 +95,7 @@ class Share:
         }
         command += [f"--property={name}={value}" for name, value in limits.items()]
         try:
-            done = processes.run(command + self.argv(), _SYSTEMD)
+            done = processes.run(command + processes.alone(self.argv()), _SYSTEMD)
             reason = "" if not done.returncode else done.stderr.strip() or "systemd refuses"
         except (OSError, subprocess.SubprocessError) as error:
             reason = str(error)

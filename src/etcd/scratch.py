@@ -133,11 +133,9 @@ def start(
     folder = config.data_dir.parent
     configuration, log = folder / "etcd.conf.yaml", folder / "log"
     configuration.write_text(service.render(config, force_new_cluster))
-    environment: dict[str, str] = {}
+    environment = service.environment()
     if memory is not None:
         environment["GOMEMLIMIT"] = f"{memory >> 20}MiB"
-    if architecture := service.unsupported_arch():
-        environment["ETCD_UNSUPPORTED_ARCH"] = architecture
     with log.open("ab") as output:
         process = processes.start(
             [str(service.binary("etcd")), "--config-file", str(configuration.absolute())],

@@ -224,10 +224,9 @@ def ensure_unit(data_root: pathlib.Path) -> bool:
         config=CONFIG,
         closed_config=CLOSED_CONFIG,
         user=USER,
-        binary=binary("etcd", must_exist=False),
+        command=" ".join(f'"{word}"' if "$" in word else word for word in _command()),
         fingerprint=_fingerprint_command(),
         stop_seconds=STOP_SECONDS,
-        unsupported_arch=unsupported_arch(),
     )
     changed = files.write(UNIT_FILE, text, 0o644)
     if changed:
@@ -235,10 +234,17 @@ def ensure_unit(data_root: pathlib.Path) -> bool:
     return changed
 
 
-def unsupported_arch() -> str:
-    """What etcd wants in ETCD_UNSUPPORTED_ARCH to run on this machine, "" for nothing."""
+def _command() -> list[str]:
+    """Etcd with an environment of its own; systemd is told by it when it is ready."""
+    own = {**environment(), "NOTIFY_SOCKET": "$$NOTIFY_SOCKET"}
+    return processes.alone([str(binary("etcd", must_exist=False))], **own)
+
+
+def environment() -> dict[str, str]:
+    """What etcd wants in its environment to run on this machine."""
     wanted = {"aarch64": "arm64", "ppc64le": "ppc64le", "s390x": "s390x"}
-    return wanted.get(os.uname().machine, "")
+    name = wanted.get(os.uname().machine, "")
+    return {"ETCD_UNSUPPORTED_ARCH": name} if name else {}
 
 
 def unit_root() -> pathlib.Path | None:

@@ -10,6 +10,7 @@ import secrets
 import shlex
 import tarfile
 import time
+import urllib.parse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ export ETCDCTL_ENDPOINTS={endpoints}
 export ETCDCTL_CACERT="$PWD/ca.crt"
 export ETCDCTL_CERT="$PWD/client.crt"
 export ETCDCTL_KEY="$PWD/client.key"
+# The cluster is reached directly, whatever proxy there is.
+NO_PROXY={hosts}"${{NO_PROXY:+,$NO_PROXY}}${{no_proxy:+,$no_proxy}}"
+no_proxy=$NO_PROXY
+export NO_PROXY no_proxy
 """
 _README = """\
 Credentials for an etcd cluster. Keep client.key secret.
@@ -144,7 +149,7 @@ def _tar(pair: authority.Pair, ca: bytes, endpoints: Sequence[str], name: str) -
         "ca.crt": (ca, 0o644),
         "client.crt": (pair.cert, 0o644),
         "client.key": (pair.key, 0o600),
-        "env": (_ENV.format(endpoints=shlex.quote(",".join(endpoints))).encode(), 0o644),
+        "env": (_env(endpoints).encode(), 0o644),
         "README": (_README.format(name=name).encode(), 0o644),
     }
     out = io.BytesIO()
@@ -154,6 +159,14 @@ def _tar(pair: authority.Pair, ca: bytes, endpoints: Sequence[str], name: str) -
             info.size, info.mode, info.mtime = len(content), mode, int(time.time())
             tar.addfile(info, io.BytesIO(content))
     return out.getvalue()
+
+
+def _env(endpoints: Sequence[str]) -> str:
+    hosts = dict.fromkeys(urllib.parse.urlsplit(each).hostname or "" for each in endpoints)
+    return _ENV.format(
+        endpoints=shlex.quote(",".join(endpoints)),
+        hosts=shlex.quote(",".join(filter(None, hosts))),
+    )
 
 
 def _unlink(name: str, directory: int) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 import admin_command
 import host
+import keeper_service
 import processes
 from backup import aside, share
 from etcd import client
@@ -151,5 +152,42 @@ def test_given_a_proxy_when_etcd_admin_is_asked_then_nothing_of_the_caller_is_ke
 
 def test_given_a_charm_when_a_service_runs_its_module_then_python_is_isolated(tmp_path):
     command = host.charm_python(tmp_path, "keeper")
-    assert command[:2] == [f"{tmp_path}/venv/bin/python", "-I"]
-    assert command[2:] == [f"{tmp_path}/src/launch.py", "keeper"]
+    environment, own = command[:4], command[4:]
+    assert environment == ["/usr/bin/env", "-i", f"PATH={processes.PATH}", "LANG=C.UTF-8"]
+    assert own == [f"{tmp_path}/venv/bin/python", "-I", f"{tmp_path}/src/launch.py", "keeper"]
+
+
+def test_given_a_unit_of_ours_when_systemd_starts_it_then_its_environment_is_its_own(
+    tmp_path, monkeypatch
+):
+    """What DefaultEnvironment= says reaches no program: systemd starts each through `env -i`."""
+    texts = {}
+    monkeypatch.setattr(host, "ensure_service", lambda name, text: texts.update({name: text}))
+    host.wake_on_failure("etcd/0", tmp_path)
+    texts["keeper"] = keeper_service.unit_text(tmp_path, 1 << 20, str(tmp_path / "backup"))
+    ran = []
+    for name in ("_checked", "_run"):
+        monkeypatch.setattr(host, name, lambda command, *_: ran.append(list(command)))
+    host.wake(1, "etcd/0", tmp_path)
+    monkeypatch.setattr(host, "ensure_user", lambda *_: None)
+    monkeypatch.setattr(host, "_BEGUN", tmp_path / "begun")
+    host.begin_install(None, tmp_path)
+    done = subprocess.CompletedProcess([], 0, "", "")
+    monkeypatch.setattr(processes, "run", lambda command, *_: ran.append(list(command)) or done)
+    share.Share(pathlib.Path("/no"), "a", "127.0.0.1", 0, *[pathlib.Path("/no")] * 3).start()
+    starts = [
+        line.partition("=")[2]
+        for text in texts.values()
+        for line in text.splitlines()
+        if line.startswith("ExecStart=")
+    ]
+    starts += [
+        " ".join(word for word in command[1:] if not word.startswith("-"))
+        for command in ran
+        if command[0] == "systemd-run"
+    ]
+    assert len(starts) == 5
+    for start in starts:
+        assert start.startswith(("/usr/bin/env -i ", "/usr/bin/env PATH=")), start
+    for name in ("LD_PRELOAD", "LD_LIBRARY_PATH"):
+        assert all(name in text for text in texts.values())

@@ -118,7 +118,7 @@ def test_given_a_unit_file_when_ensured_then_it_is_hardened_and_cannot_start_unc
         "LimitNOFILE=65536",
     ):
         assert line in text.splitlines()
-    assert f"exec {service.INSTALLED}/etcd --config-file $$c'" in text
+    assert f" {service.INSTALLED}/etcd --config-file $$c'" in text
     assert (machine / "systemctl.calls").read_text() == "daemon-reload\n"
 
 
@@ -171,15 +171,37 @@ def test_given_a_cluster_that_ends_when_stopped_then_killed_if_that_takes_long(
     assert calls[1:] == [stop, *killed, stop, "reset-failed etcd.service"]
 
 
-def started(machine) -> str:
-    """What ExecStart does; the configuration that etcd is given."""
+def exec_start() -> str:
+    """The shell text of ExecStart, as systemd would run it here."""
     text = service.UNIT_FILE.read_text()
     line = next(x for x in text.splitlines() if x.startswith("ExecStart="))
     shell = line.partition("/bin/sh -c '")[2].rstrip("'")
-    shell = shell.replace("/run/etcd/started", str(service.STARTED))
-    shell = shell.replace("%%", "%").replace("$$", "$").replace("exec ", "echo ")
+    shell = shell.replace("/run/etcd", str(service.STARTED.parent))
+    return shell.replace("%%", "%").replace("$$", "$")
+
+
+def started(machine) -> str:
+    """What ExecStart does; the configuration that etcd is given."""
+    shell = exec_start().replace("exec ", "echo ")
     made = subprocess.run(["/bin/sh", "-c", shell], check=True, capture_output=True, text=True)
     return made.stdout.split()[-1]
+
+
+def test_given_a_machines_environment_when_etcd_starts_then_nothing_of_it_is_passed_on(machine):
+    (service.INSTALLED / "etcd").write_text("#!/bin/sh\n/usr/bin/env\n")
+    service.ensure_unit(machine)
+    poison = {"NOTIFY_SOCKET": "@/systemd/1 2", "PATH": "/usr/bin:/bin", "LD_PRELOAD": ""}
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "ETCD_NAME", "TMPDIR"):
+        poison[name] = "poison"
+    for name in ("LC_ALL", "GODEBUG", "GOMEMLIMIT", "SSL_CERT_FILE", "ETCDCTL_API"):
+        poison[name] = "poison"
+    made = subprocess.run(
+        ["/bin/sh", "-c", exec_start()], env=poison, check=True, capture_output=True, text=True
+    )
+    of_the_shell = ("PWD=", "_=", "SHLVL=", "OLDPWD=", "ETCD_UNSUPPORTED_ARCH=")
+    passed = sorted(x for x in made.stdout.splitlines() if not x.startswith(of_the_shell))
+    assert passed == ["LANG=C.UTF-8", "NOTIFY_SOCKET=@/systemd/1 2", f"PATH={processes.PATH}"]
+    assert "UnsetEnvironment=LD_PRELOAD LD_LIBRARY_PATH LD_AUDIT" in service.UNIT_FILE.read_text()
 
 
 @pytest.mark.parametrize("obeys", [True, False])

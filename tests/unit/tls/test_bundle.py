@@ -163,3 +163,26 @@ def test_given_a_unit_when_asked_how_to_copy_then_the_command_can_be_pasted():
     assert bundle.copy_command("etcd/0") == (
         "juju scp etcd/0:/home/ubuntu/etcd_client_credentials.tar.gz ."
     )
+
+
+def test_given_a_proxy_around_a_person_when_env_is_sourced_then_the_members_are_reached_directly(
+    tmp_path,
+):
+    urls = ["https://198.18.0.1:2379", "https://[fd00::1]:2379", "https://etcd-2.example:2379"]
+    bundle.write(PAIR, SIGNER.ca, urls, tmp_path / "c.tar.gz", owner=None)
+    subprocess.run(["tar", "xzf", "c.tar.gz"], cwd=tmp_path, check=True)
+    hosts = "198.18.0.1,fd00::1,etcd-2.example"
+    for before, after in (
+        ({}, hosts),
+        ({"NO_PROXY": "a.example"}, f"{hosts},a.example"),
+        ({"no_proxy": "b.example"}, f"{hosts},b.example"),
+    ):
+        told = subprocess.run(
+            ["sh", "-c", ". ./env; env"],
+            cwd=tmp_path,
+            env={"PATH": "/usr/bin:/bin", "HTTPS_PROXY": "http://poison:1", **before},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.splitlines()
+        assert {f"NO_PROXY={after}", f"no_proxy={after}"} <= set(told)
