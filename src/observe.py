@@ -131,7 +131,18 @@ def look(node: Reach) -> view.Etcd:
         cluster_id=membership.cluster_id,
         leader=leader,
         alarms=tuple(alarms),
+        installed=_installed(local, seen.stale),
     )
+
+
+def _installed(local: answers.EndpointStatus | None, stale: bool) -> str:
+    """Version of the installed etcd; what runs is that one, unless it was replaced since."""
+    if not stale:
+        return local.version if local else ""
+    try:
+        return ".".join(map(str, service.version()))
+    except errors.ToolError:
+        return ""
 
 
 def _undated(node: Reach, error: errors.EtcdError) -> bool:

@@ -149,7 +149,7 @@ def _clock(view: views.View) -> Status | None:
     now = datetime.datetime.fromtimestamp(view.now, datetime.timezone.utc)
     return State.CLOCK, (
         "the other members' certificates are not valid by the clock of this machine, which says "
-        f"{now:%Y-%m-%d %H:%M} UTC: set it right; the data is as it was"
+        f"{now:%Y-%m-%d %H:%M} UTC: set the clock; the data is as it was"
     )
 
 
@@ -168,7 +168,8 @@ def _choosing(view: views.View, words: str) -> Status:
     waiting, best = founding.awaited(view), founding.best(view)
     if waiting:
         return State.RECOVERING, (
-            f"{words}, waiting for {', '.join(waiting)}: {_run(view, 'recover')} goes on without"
+            f"{words}, waiting for {', '.join(waiting)}: {_run(view, 'recover')} goes on without "
+            "what is awaited"
         )
     if best is not None and best.failure is not None:
         return State.NOT_RECOVERED, (
@@ -189,7 +190,7 @@ def _broken(view: views.View) -> Status | None:
         return State.CORRUPT, f"data unusable ({reason}) and no quorum answers: {way}"
     return State.CORRUPT, (
         f"data unusable ({reason}), kept until the other members can spare this one: "
-        f"run {_run(view, 'restore')} if they never will"
+        f"run {_run(view, 'restore backup-id=latest')} if they never will"
     )
 
 
@@ -324,7 +325,7 @@ def _different(view: views.View) -> Status | None:
         "etcd found that its members hold different keys and lets nobody write: the one that a "
         "majority disagrees with is made anew by itself; where no majority agrees, run "
         f"`juju remove-unit {application}/N` with the unit that is wrong, or "
-        f"{_run(view, 'restore')}"
+        f"{_run(view, 'restore backup-id=latest')}"
     )
 
 
@@ -336,8 +337,9 @@ def _joining(view: views.View) -> Status | None:
         return State.JOINING, "catching up as a learner"
     if joining.exhausted(view):
         return State.STUCK, (
-            f"was added {reading.me(view).joins} times within an hour without success: run "
-            f"`juju remove-unit {view.me}` and `juju add-unit {view.me.rpartition('/')[0]}`"
+            f"this unit was added {reading.me(view).joins} times within an hour and did not catch "
+            f"up: run `juju remove-unit {view.me}` and `juju add-unit "
+            f"{view.me.rpartition('/')[0]}`"
         )
     busy = reading.learner(view)
     if busy is not None and busy is not member:
@@ -351,7 +353,22 @@ def _cluster(view: views.View) -> Status:
     wrong = [problem for check in (_members, _units) for problem in check(view)]
     if wrong:
         return State.DEGRADED, "; ".join(wrong)
-    return State.HEALTHY, f"Healthy with {len(members)} known peers"
+    words = [f"Healthy with {len(members)} known peers", *_versions(view)]
+    return State.HEALTHY, "; ".join(words)
+
+
+def _versions(view: views.View) -> list[str]:
+    """Which members run another etcd than this unit has installed: an upgrade that is not over."""
+    installed = view.etcd.installed
+    running: dict[str, list[str]] = {}
+    for member in view.etcd.members or ():
+        if member.version and installed and member.version != installed:
+            running.setdefault(member.version, []).append(_name(member))
+    return [
+        f"{_listed(names)} {'runs' if len(names) == 1 else 'run'} etcd {version}, and {view.me} "
+        f"has {installed} installed"
+        for version, names in sorted(running.items())
+    ]
 
 
 def _serves(view: views.View, unit: views.Unit) -> bool:
@@ -363,26 +380,46 @@ def _serves(view: views.View, unit: views.Unit) -> bool:
 def _members(view: views.View) -> list[str]:
     members = view.etcd.members or ()
     foreign = [m for m in members if m.name and reading.unit_of(view, m) is None]
-    names = sorted(m.name or f"{m.id:x}" for m in members if not m.healthy)
-    corrupt = sorted(m.name for m in members if m.corrupt)
-    learners = sorted(m.name or f"{m.id:x}" for m in members if m.learner)
-    problems: list[str] = []
-    for member in foreign:
-        if reading.ours(view, member):
-            awaited = ", ".join(u.name for u in reading.untold(view))
-            stays = f", and stays until {awaited} has told what its disk holds" if awaited else ""
-            problems.append(f"{member.name} has no unit any more{stays}")
-        else:
-            problems.append(
-                f"{member.name} is no unit: {_run(view, 'member-remove')} takes it out"
-            )
-    if names:
-        problems.append(f"unhealthy: {', '.join(names)}")
-    if corrupt:
-        problems.append(f"corrupt: {', '.join(corrupt)}")
-    if learners:
-        problems.append(f"catching up: {', '.join(learners)}")
-    return problems
+    known = [m for m in members if m not in foreign]
+    return [
+        *(_foreign(view, m) for m in foreign),
+        *(_silent(view, m) for m in known if not m.healthy and not m.learner),
+        *(f"etcd reports the data of {_name(m)} as corrupt" for m in members if m.corrupt),
+        *(f"{_name(m)} catches up as a learner" for m in members if m.learner),
+    ]
+
+
+def _foreign(view: views.View, member: views.Member) -> str:
+    if not reading.ours(view, member):
+        order = f"member-remove member={member.id:x}"
+        return f"{member.name} is the member of no unit: {_run(view, order)} removes it"
+    awaited = ", ".join(u.name for u in reading.untold(view))
+    if awaited:
+        return (
+            f"{member.name} has no unit any more, and stays until {awaited} has told what its disk "
+            "holds"
+        )
+    if reading.may_remove(view, member):
+        return f"{member.name} has no unit any more: Juju's leader removes it"
+    return f"{member.name} has no unit any more, and the others cannot spare it yet"
+
+
+def _silent(view: views.View, member: views.Member) -> str:
+    unit = reading.unit_of(view, member)
+    if unit is None or unit.name == view.me:
+        return f"{_name(member)} does not answer"
+    return (
+        f"{_name(member)} does not answer: start the machine of {unit.name}, or mend the network "
+        "to it"
+    )
+
+
+def _name(member: views.Member) -> str:
+    return member.name or f"the new member {member.id:x}"
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _units(view: views.View) -> list[str]:
@@ -394,11 +431,13 @@ def _units(view: views.View) -> list[str]:
     ]
     problems: list[str] = []
     if missing:
-        problems.append(f"not yet members: {', '.join(missing)}")
+        is_none = "is not a member" if len(missing) == 1 else "are not members"
+        problems.append(f"{_listed(missing)} {is_none} yet")
     if other:
-        problems.append(f"not on the committed generation: {', '.join(other)}")
+        does = "does not run" if len(other) == 1 else "do not run"
+        problems.append(f"{_listed(other)} {does} the committed generation")
     if view.etcd.leader is None:
-        problems.append("no raft leader")
+        problems.append("no member leads")
     names = {m.id: m.name for m in view.etcd.members or ()}
     full = [names.get(a.member_id, "") for a in view.etcd.alarms if a.kind == "NOSPACE"]
     if full:

@@ -124,6 +124,7 @@ class Member:
         healthy: its endpoint answered a status probe in time.
         raft_index: last index it knows, 0 when it did not answer.
         corrupt: it has a CORRUPT alarm.
+        version: of the etcd that it runs, `3.5.16`, "" when it did not answer.
     """
 
     id: int
@@ -134,6 +135,7 @@ class Member:
     healthy: bool = False
     raft_index: int = 0
     corrupt: bool = False
+    version: str = ""
 
 
 class Service(enum.Enum):
@@ -193,6 +195,7 @@ class Etcd:
         alarms: armed alarms.
         undated: the certificates that the others show are not valid by the clock of this machine.
         failure: why the local etcd gave up although its data can be used, "" when it did not.
+        installed: version of the etcd that is installed on this unit, "" where that is unknown.
     """
 
     service: Service = Service.ABSENT
@@ -204,6 +207,7 @@ class Etcd:
     alarms: tuple[Alarm, ...] = ()
     undated: bool = False
     failure: str = ""
+    installed: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -169,6 +169,7 @@ class Client:
                     healthy=answered and status is not None and status.leader != 0,
                     raft_index=status.raft_index if answered and status is not None else 0,
                     corrupt=member.id in corrupt,
+                    version=status.version if answered and status is not None else "",
                 )
             )
         return dataclasses.replace(

@@ -118,6 +118,62 @@ def test_given_a_healthy_cluster_when_planned_then_nothing_is_done() -> None:
     assert plan.status == "active"
 
 
+@pytest.mark.parametrize(
+    ("members", "sentence"),
+    [
+        ((0, 1), "etcd/2 is not a member yet"),
+        ((0,), "etcd/1 and etcd/2 are not members yet"),
+        (
+            (0, "etcd-1 is dead", 2),
+            "etcd-1 does not answer: start the machine of etcd/1, or mend the network to it",
+        ),
+        ((0, 1, 2, "gone"), "etcd-3 has no unit any more: Juju's leader removes it"),
+        ((0, "etcd-1 is dead", "spared"), "etcd-3 has no unit any more, and the others cannot"),
+        (
+            (0, 1, 2, "by-hand"),
+            "by-hand is the member of no unit: `juju run etcd/leader member-remove member=6d` "
+            "removes it",
+        ),
+        ((0, 1, 2, "learner"), "catches up as a learner"),
+    ],
+)
+def test_given_something_is_missing_when_planned_then_the_status_says_who_and_what_to_do(
+    members: tuple[Any, ...], sentence: str
+) -> None:
+    kinds = {
+        "etcd-1 is dead": member(1, healthy=False),
+        "gone": member(3, healthy=False),
+        "spared": member(3),
+        "by-hand": member(9, name="by-hand"),
+        "learner": member(3, learner=True, healthy=False),
+    }
+    listed = etcd(0, *(kinds.get(each, each) for each in members))
+    plan = plans.plan(view(etcd=listed))
+    assert plan.state is plans.State.DEGRADED
+    assert sentence in plan.message
+    assert "etcd-3 does not answer" not in plan.message, "of one without a unit that is no news"
+
+
+def test_given_members_of_other_versions_when_planned_then_the_status_says_so() -> None:
+    old, new = {"version": "3.5.16"}, {"version": "3.6.8"}
+    listed = etcd(0, member(0, **old), member(1, **old), member(2, **new), installed="3.6.8")
+    plan = plans.plan(view(etcd=listed))
+    assert plan.state is plans.State.HEALTHY
+    assert plan.message == (
+        "Healthy with 3 known peers; etcd-0 and etcd-1 run etcd 3.5.16, and etcd/0 has 3.6.8 "
+        "installed"
+    )
+
+
+@pytest.mark.parametrize("installed", ["3.6.8", ""])
+def test_given_what_is_installed_runs_everywhere_when_planned_then_nothing_is_said(
+    installed: str,
+) -> None:
+    listed = [member(n, version="3.6.8") for n in range(2)]
+    plan = plans.plan(view(etcd=etcd(0, *listed, member(2), installed=installed)))
+    assert plan.message == "Healthy with 3 known peers"
+
+
 class TestFounding:
     def test_given_all_units_published_when_leader_then_commits_them_as_founders(self) -> None:
         (commit,) = plans.plan(fresh()).steps
@@ -817,7 +873,7 @@ class TestQuorumLost:
         assert plans.plan(v).state is plans.State.RECOVERING
         assert plans.plan(v).message == (
             f"a majority of members was removed, {words}: "
-            "`juju run etcd/leader recover` goes on without"
+            "`juju run etcd/leader recover` goes on without what is awaited"
         )
 
     def test_given_the_best_disk_failed_when_allowed_then_no_lesser_one_takes_its_place(
