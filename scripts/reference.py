@@ -92,13 +92,15 @@ def verbs() -> list[tuple[str, ...]]:
 def metrics() -> list[tuple[str, ...]]:
     """Our metrics with their help."""
     import metrics as exposition
+    import watch
     from backup import orders
 
     config = orders.Config(
         "", "", (), "", "", "", "", 0, "", "", 1.0, "", certificates={"peer": 0.0}
     )
     seen = exposition.Seen("", 1, 0, {})
-    text = exposition.render(config, orders.Status(error="x"), seen, 0.0)
+    sight = watch.Sight({"": True}, (), 1, 1)
+    text = exposition.render(config, orders.Status(error="x"), seen, 0.0, sight=sight)
     return [(f"`{name}`", words) for name, words in re.findall(r"# HELP (\w+) (.*)", text)]
 
 

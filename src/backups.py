@@ -254,6 +254,7 @@ class Backups:
             retention=settings.backup_retention,
             workdir=str(self._workdir),
             units=sum(unit.alive for unit in node.peers.units()),
+            leads=node.leads,
             certificates={name: facts.not_after for name, facts in node.certificate_facts()},
             metrics_port=settings.metrics_port,
         )

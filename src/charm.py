@@ -133,7 +133,7 @@ class EtcdCharm(ops.CharmBase):
         node.quiet = _only_told(event) and keyring.is_fresh()
         trusted = trust.Trust(True) if node.quiet else keyring.ensure()
         node.ready = trusted.ready and host.await_packages()
-        leader = self.unit.is_leader()
+        node.leads = leader = self.unit.is_leader()
         verdict = act.settle(node, leader=leader, recover=recover)
         if not (node.quiet and ticks) or verdict.steps:
             clients.publish(node, self.db, leader=leader)

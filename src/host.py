@@ -31,11 +31,15 @@ COMMANDS = pathlib.Path("/usr/local/bin")
 SYSTEM_UNITS = pathlib.Path("/etc/systemd/system")
 SLICE = pathlib.Path("/sys/fs/cgroup/system.slice")
 FAILED_UNIT = "etcd-failed.service"
+WAKE_UNIT = "etcd-wake.service"
+WAKE_PATH_UNIT = "etcd-wake.path"
 INSTALL_UNIT = "etcd-install.service"
 SHARE_UNIT = "etcd-share.service"
 DATA_ROOT = pathlib.Path("/var/lib/etcd")
 MEMORY = pathlib.Path("/run/etcd-charm")
 """What need not outlive a reboot of the machine."""
+WAKE = MEMORY / "wake"
+"""Systemd runs the charm where this file is, and removes it first."""
 _PROBLEM = MEMORY / "install-problem"  # why etcd could not be installed
 _BEGUN = pathlib.Path("/var/lib/etcd-charm/installing")  # it outlives a reboot
 _INSTALL_WAIT = 900.0  # seconds that a hook waits for packages
@@ -460,19 +464,55 @@ def wake(seconds: float, unit: str, charm_dir: pathlib.Path) -> None:
     )
 
 
-def wake_on_failure(unit: str, charm_dir: pathlib.Path) -> bool:
-    """Let systemd run the charm when etcd gives up (`OnFailure=`); True when that is new."""
+def wake_now() -> None:
+    """Have systemd run the charm at once, by a file that it watches: no privilege is needed.
+
+    Raises:
+        errors.ToolError: the file cannot be written.
+    """
+    try:
+        WAKE.touch()
+    except OSError as error:
+        raise errors.ToolError(f"{WAKE} cannot be written: {error.strerror}") from error
+
+
+def ensure_wakes(unit: str, charm_dir: pathlib.Path) -> bool:
+    """Let systemd run the charm when etcd gives up (`OnFailure=`), and for `wake_now`.
+
+    Args:
+        unit: this unit's Juju name, `etcd/0`.
+        charm_dir: where the charm's `dispatch` is.
+
+    Returns:
+        Whether anything of that is new.
+    """
     program, *words = processes.alone([*_juju_exec(), unit, wake_script(charm_dir)])
     # systemd expands `%` and `$` in a command line.
     quoted = [shlex.quote(word).replace("%", "%%").replace("$", "$$") for word in words]
-    return ensure_service(
+    run = f"Type=oneshot\nExecStart={program} {' '.join(quoted)}\n"
+    # What it runs is run by Juju's agent; the way there is Juju's to write on.
+    juju = ["/var/lib/juju", "/var/log/juju"]
+    head = "# Written by the charm; changes made here are lost.\n"
+    changed = ensure_service(
         FAILED_UNIT,
-        "# Written by the charm; changes made here are lost.\n"
-        f"[Unit]\nDescription=Tell the charm of {unit} that etcd gave up\n\n"
-        f"[Service]\nType=oneshot\nExecStart={program} {' '.join(quoted)}\n"
-        # What it runs is run by Juju's agent; the way there is Juju's to write on.
-        f"{sandbox.lines(['/var/lib/juju', '/var/log/juju'])}",
+        f"{head}[Unit]\nDescription=Tell the charm of {unit} that etcd gave up\n\n"
+        f"[Service]\n{run}{sandbox.lines(juju)}",
     )
+    # A file that comes while it runs is met afterwards.
+    changed |= ensure_service(
+        WAKE_UNIT,
+        f"{head}[Unit]\nDescription=Wake the charm of {unit}\nStartLimitIntervalSec=0\n\n"
+        f"[Service]\nExecStartPre=/bin/rm -f {WAKE}\n{run}"
+        f"{sandbox.lines([*juju, str(MEMORY)])}",
+    )
+    changed |= ensure_service(
+        WAKE_PATH_UNIT,
+        f"{head}[Unit]\nDescription=Watch for what wakes the charm of {unit}\n\n"
+        f"[Path]\nPathExists={WAKE}\n\n[Install]\nWantedBy=multi-user.target\n",
+    )
+    if changed:
+        _systemctl("restart", WAKE_PATH_UNIT)
+    return changed
 
 
 def cancel_wake(unit: str) -> None:

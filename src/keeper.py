@@ -436,9 +436,8 @@ def back_up(
     )
 
 
-def _wake(config: orders.Config) -> None:
-    if config.charm_dir:
-        host.wake(0, config.unit, pathlib.Path(config.charm_dir))
+def _wake(_: orders.Config) -> None:
+    host.wake_now()
 
 
 def _write(path: pathlib.Path, text: str) -> None:
@@ -480,9 +479,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
     os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
-    keeper, exporter = Keeper(), metrics.Exporter()
+    watched = watch.Watch(_wake)
+    keeper, exporter = Keeper(), metrics.Exporter(sight=lambda: watched.sight)
     code = _code()
-    for run in (watch.Watch(_wake).run, fence.Guard(_wake).run):
+    for run in (watched.run, fence.Guard(_wake).run):
         threading.Thread(target=run, args=(stop,), daemon=True).start()
     try:
         exporter.follow()

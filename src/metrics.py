@@ -24,7 +24,9 @@ from etcd import errors, service
 if TYPE_CHECKING:
     import pathlib
     import socket
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+
+    import watch
 
 log = logging.getLogger("etcd-keeper")
 
@@ -76,6 +78,7 @@ def render(
     seen: Seen | None,
     now: float,
     closed: bool = False,
+    sight: watch.Sight | None = None,
 ) -> str:
     """The page: the keeper's metrics, then etcd's.
 
@@ -85,11 +88,12 @@ def render(
         seen: what etcd says, None when it does not answer.
         now: seconds since the epoch.
         closed: etcd takes no clients yet, and that is as it should be.
+        sight: which members answer this unit, None when it cannot tell.
     """
     up = [_gauge("etcd_charm_member_up", "Whether this unit's etcd answers.", seen is not None)]
     words = "Whether this unit's etcd takes no clients until its restore is confirmed."
     up.append(_gauge("etcd_charm_member_closed", words, closed))
-    families = [*up, *_cluster(config, seen, now), *_backups(config, status, now)]
+    families = [*up, *_cluster(config, seen, now), *_others(sight), *_backups(config, status, now)]
     return "".join(map(_family, families)) + (seen.text if seen else "")
 
 
@@ -122,6 +126,21 @@ def _cluster(config: orders.Config | None, seen: Seen | None, now: float) -> Ite
             "Members with an armed alarm.",
             tuple(({"alarm": kind}, count) for kind, count in seen.alarms.items()),
         )
+
+
+def _others(sight: watch.Sight | None) -> Iterable[_Gauge]:
+    """What outlives a machine that has died: the others say it of that one."""
+    if sight is None:
+        return
+    yield _Gauge(
+        "etcd_charm_member_answers",
+        "Whether a member answers this unit.",
+        tuple(({"member": name}, answered) for name, answered in sorted(sight.answers.items())),
+    )
+    answering = sum(sight.answers.values())
+    yield _gauge("etcd_charm_members_answering", "Members that answer this unit.", answering)
+    words = "Voters more that may be lost, as this unit sees it; below 0, no quorum answers."
+    yield _gauge("etcd_charm_quorum_margin", words, sight.margin)
 
 
 def _backups(config: orders.Config | None, status: orders.Status, now: float) -> Iterable[_Gauge]:
@@ -197,6 +216,7 @@ class Exporter:
         config: pathlib.Path = orders.CONFIG,
         status: pathlib.Path = orders.STATUS,
         tls: clients.TLSFiles | None = None,
+        sight: Callable[[], watch.Sight | None] = lambda: None,
     ) -> None:
         """Serve nothing yet.
 
@@ -204,10 +224,12 @@ class Exporter:
             config: the charm's file.
             status: the keeper's file.
             tls: certificate and key to show, by default those that etcd's clients see.
+            sight: tells which members answer this unit.
         """
         self._config = config
         self._status = status
         self._tls = tls or service.tls_files("server")
+        self._sight = sight
         self._server: _Server | None = None
         self._told = ""
 
@@ -248,7 +270,7 @@ class Exporter:
             config = None
         seen = look(config) if config is not None else None
         status = orders.Status.read(self._status)
-        return render(config, status, seen, time.time(), service.is_closed())
+        return render(config, status, seen, time.time(), service.is_closed(), self._sight())
 
     def context(self) -> ssl.SSLContext:
         """What to show a scraper; read anew for each connection, so that it follows etcd's."""

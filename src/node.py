@@ -54,6 +54,7 @@ class Node:
             as a record tells it, and why an empty one may not be founded.
         announce: has the peer certificate name the committed generation.
         ready: package and certificates are there.
+        leads: this unit is Juju's leader.
         hook: Juju runs a hook, and not an action or a look that the charm asked for.
         quiet: only time has passed: addresses are what this unit last published.
         say: shows a sentence in `juju status` at once, in a hook that takes long.
@@ -76,6 +77,7 @@ class Node:
     announce: Callable[[], None] = lambda: None
     say: Callable[[str], None] = lambda _: None
     ready: bool = False
+    leads: bool = False
     hook: bool = False
     quiet: bool = False
     seen: tuple[view.Etcd, view.Disk] | None = None

@@ -39,7 +39,7 @@ def ensure(
             host.begin_install(resource("etcd"), charm.charm_dir)
         else:
             host.install(resource("etcd"))
-        host.wake_on_failure(charm.unit.name, charm.charm_dir)
+        host.ensure_wakes(charm.unit.name, charm.charm_dir)
         keeper_service.install(charm.charm_dir)
         return
     host.await_install()
@@ -47,7 +47,7 @@ def ensure(
         charm.unit.status = ops.MaintenanceStatus("Installing etcd")
         if not host.install(resource("etcd")):
             return
-        host.wake_on_failure(charm.unit.name, charm.charm_dir)
+        host.ensure_wakes(charm.unit.name, charm.charm_dir)
         keeper_service.install(charm.charm_dir)
     version = ".".join(map(str, service.version()))
     charm.unit.set_workload_version(version)

@@ -48,6 +48,7 @@ class Config:
         remote: file with the remote's settings, "" where there is none.
         mark: changes with the content of `remote`, so that a change is seen.
         units: how many units Juju has.
+        leads: this unit was Juju's leader in its last hook.
         certificates: when each of this unit's ends, seconds since the epoch.
         metrics_port: where to serve metrics on loopback, 0 for nowhere.
     """
@@ -72,6 +73,7 @@ class Config:
     remote: str = str(REMOTE)
     mark: str = ""
     units: int = 0
+    leads: bool = False
     certificates: dict[str, float] = dataclasses.field(default_factory=dict[str, float])
     metrics_port: int = 0
 

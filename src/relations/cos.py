@@ -61,7 +61,7 @@ class Cos:
         }
         jobs = [scrape_job(f"{self._charm.app.name}_0_etcd", port, ca)] if port and ca else []
         return {
-            "metrics_alert_rules": alert_rules(topology, self._charm.meta.name),
+            "metrics_alert_rules": alert_rules(topology, self._charm.meta.name) if jobs else {},
             "log_alert_rules": {},
             "dashboards": [dashboard()],
             "metrics_scrape_jobs": jobs,

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 import metrics
+import watch
 from backup import orders
 
 NOW = 1_795_000_000.0
@@ -66,6 +67,20 @@ def test_given_a_cluster_with_backups_when_rendered_then_the_numbers_are_those_o
     assert found['etcd_charm_certificate_days{certificate="server"}'] == -1
     assert found['etcd_charm_alarms{alarm="NOSPACE"}'] == 2
     assert found["etcd_server_has_leader"] == 1
+
+
+def test_given_a_machine_that_died_when_the_others_are_scraped_then_they_say_it_of_that_one():
+    answers = {"etcd-0": True, "etcd-1": False, "etcd-2": True}
+    sight = watch.Sight(answers, ("etcd-1",), 3, 2)
+    lines = metrics.render(CONFIG, STATUS, SEEN, NOW, sight=sight).splitlines()
+    assert 'etcd_charm_member_answers{member="etcd-1"} 0' in lines
+    assert 'etcd_charm_member_answers{member="etcd-2"} 1' in lines
+    assert "etcd_charm_members_answering 2" in lines
+    assert "etcd_charm_quorum_margin 0" in lines
+
+
+def test_given_nothing_was_seen_when_rendered_then_nothing_is_said_of_other_members():
+    assert not [name for name in page() if "answer" in name or "margin" in name]
 
 
 def test_given_backups_that_never_were_when_rendered_then_their_ages_are_infinite():

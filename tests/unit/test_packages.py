@@ -44,7 +44,7 @@ def machine(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(settled, "FILE", tmp_path / "settled.json")
     monkeypatch.setattr(host, "install_problem", lambda: made.problem)
     monkeypatch.setattr(host, "install", made.install)
-    monkeypatch.setattr(host, "wake_on_failure", lambda *_: True)
+    monkeypatch.setattr(host, "ensure_wakes", lambda *_: True)
     monkeypatch.setattr(service, "version", lambda: (3, 5, 16))
     return made
 

@@ -13,6 +13,7 @@ import etcd_cluster
 import pytest
 
 import metrics
+import watch
 from backup import orders
 from relations import cos
 
@@ -51,7 +52,13 @@ def serve(cluster, folder) -> metrics.Exporter:
     )  # fmt: skip
     path = folder / "keeper.json"
     path.write_text(config.to_json())
-    made = metrics.Exporter(path, folder / "status.json", tls)
+    watched = watch.Watch(lambda _: None, path)
+
+    def sight() -> watch.Sight | None:
+        watched.look()
+        return watched.sight
+
+    made = metrics.Exporter(path, folder / "status.json", tls, sight)
     made.follow()
     return made
 
@@ -93,6 +100,17 @@ def test_given_three_members_when_scraped_then_they_are_counted(three):
     assert "etcd_charm_learners 0" in lines
     assert "etcd_charm_member_up 1" in lines
     assert 'etcd_charm_alarms{alarm="NOSPACE"} 0' in lines
+    assert "etcd_charm_members_answering 3" in lines
+    assert "etcd_charm_quorum_margin 1" in lines
+
+
+def test_given_a_machine_that_died_when_another_is_scraped_then_it_says_so(cluster, three):
+    cluster.nodes[2].stop()
+    lines = scrape(three)[1].splitlines()
+    assert f'etcd_charm_member_answers{{member="{cluster.nodes[2].name}"}} 0' in lines
+    assert f'etcd_charm_member_answers{{member="{cluster.nodes[1].name}"}} 1' in lines
+    assert "etcd_charm_members_answering 2" in lines
+    assert "etcd_charm_quorum_margin 0" in lines
 
 
 def test_given_a_dead_member_when_scraped_then_the_page_says_so_and_the_rest(cluster, three):

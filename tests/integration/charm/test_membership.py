@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import time
 
 import pytest
 from cluster_under_test import Cluster, chaos, eventually
@@ -36,6 +37,30 @@ def test_given_one_unit_when_it_grows_and_shrinks_then_no_acknowledged_write_is_
         cluster.wait_healthy(3)
     cluster.check(3, load)
     assert cluster.failed_hooks() == []
+
+
+def test_given_a_machine_dies_when_watched_then_status_follows_and_so_does_its_removal(
+    cluster: Cluster,
+):
+    """Neither is announced by Juju, whose own tick is minutes apart."""
+    dead = a_follower(cluster)
+    member = dead.replace("/", "-")
+    others = [unit for unit in cluster.units() if unit != dead]
+    cluster.kill(dead)
+    began = time.monotonic()
+    for unit in others:
+        cluster.says(unit, f"{member} does not answer: start the machine of {dead}", timeout=60)
+    followed = time.monotonic() - began
+    cluster.juju.cli("remove-unit", "--force", "--no-wait", "--no-prompt", dead)
+    eventually(lambda: dead not in cluster.units(), timeout=240)
+    began = time.monotonic()
+    eventually(lambda: len(cluster.members(others[0])["members"]) == len(others))
+    removed = time.monotonic() - began
+    print(f"status followed after {followed:.0f} s, the member was removed after {removed:.0f} s")
+    assert followed < 30
+    assert removed < 60
+    cluster.juju.add_unit("etcd")
+    cluster.wait_healthy(len(others) + 1, timeout=420)
 
 
 def test_given_a_dead_machine_when_its_unit_is_forced_out_then_a_new_one_replaces_it(

@@ -152,6 +152,39 @@ def test_given_a_wake_when_scheduled_then_it_replaces_the_one_before(commands):
     assert ran[-3].endswith("juju-exec")
 
 
+def test_given_a_service_without_privileges_when_it_wakes_then_systemd_watches_for_its_file(
+    commands, monkeypatch
+):
+    """No call of systemd's, which may refuse it, is on the way of the keeper's wake."""
+    units, charm = commands / "units", pathlib.Path("/var/lib/juju/agents/unit-etcd-0/charm")
+    units.mkdir()
+    monkeypatch.setattr(host, "SYSTEM_UNITS", units)
+    monkeypatch.setattr(host, "WAKE", commands / "wake")
+    assert host.ensure_wakes("etcd/0", charm)
+    called = (commands / "systemctl.calls").read_text().splitlines()
+    assert called[-2:] == ["restart", "etcd-wake.path"]
+    assert called[called.index("enable") + 1] == "etcd-wake.path"
+    (commands / "systemctl.calls").unlink()
+    assert not host.ensure_wakes("etcd/0", charm)
+    host.wake_now()
+    assert host.WAKE.exists()
+    assert not (commands / "systemctl.calls").exists()
+    assert not (commands / "systemd-run.calls").exists()
+    assert f"PathExists={host.WAKE}" in (units / "etcd-wake.path").read_text().splitlines()
+    service = (units / "etcd-wake.service").read_text().splitlines()
+    removes = service.index(f"ExecStartPre=/bin/rm -f {host.WAKE}")
+    runs = next(n for n, line in enumerate(service) if line.startswith("ExecStart="))
+    assert removes < runs, "a file that comes while it runs is met afterwards"
+    assert "StartLimitIntervalSec=0" in service, "systemd would give the path up"
+    assert not any(line.startswith("Condition") for line in service), "the file would stay"
+
+
+def test_given_no_room_for_the_file_when_woken_then_it_is_one_of_our_errors(tmp_path, monkeypatch):
+    monkeypatch.setattr(host, "WAKE", tmp_path / "missing" / "wake")
+    with pytest.raises(errors.ToolError, match="cannot be written"):
+        host.wake_now()
+
+
 def test_given_paths_when_asked_then_mounts_and_room_are_known(tmp_path):
     assert host.is_mount(pathlib.Path("/proc")) and not host.is_mount(tmp_path)
     assert host.mount_of(pathlib.Path("/proc/self")) == pathlib.Path("/proc")

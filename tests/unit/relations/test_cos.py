@@ -13,6 +13,7 @@ import yaml
 from ops import testing
 
 import metrics
+import watch
 from backup import orders
 from relations import cos
 
@@ -58,7 +59,9 @@ def test_given_the_same_again_when_published_then_nothing_changes(juju, agent):
 def test_given_no_port_when_published_then_there_is_no_job(juju, agent):
     with juju.hook(testing.State(relations={agent})) as charm:
         cos.Cos(charm).publish(0, b"")
-    assert published(juju, agent)["metrics_scrape_jobs"] == []
+    found = published(juju, agent)
+    assert found["metrics_scrape_jobs"] == []
+    assert found["metrics_alert_rules"] == {}, "one for missing metrics would fire for ever"
 
 
 def test_given_no_agent_when_published_then_nothing_happens(juju):
@@ -90,7 +93,8 @@ def test_given_the_rules_and_the_dashboard_when_they_name_our_metrics_then_there
     )  # fmt: skip
     status = orders.Status(error="x", proof_error="y")
     seen = metrics.Seen("", 1, 0, {"NOSPACE": 0})
-    page = metrics.render(config, status, seen, 2.0)
+    sight = watch.Sight({"etcd-0": True}, (), 1, 1)
+    page = metrics.render(config, status, seen, 2.0, sight=sight)
     known = set(re.findall(r"^# TYPE (\w+)", page, re.MULTILINE))
     texts = [rule["expr"] for rule in rules()]
     texts.append(lzma.decompress(base64.b64decode(cos.dashboard())).decode())
