@@ -263,13 +263,7 @@ def _install_release(tarball: pathlib.Path) -> bool:
         from etcd import release  # costly, and most hooks install nothing
 
         release.unpack(tarball, working)
-        try:
-            version = service.version(working / "etcd")
-        except errors.ToolError as error:
-            raise errors.InstallError(
-                "the etcd resource does not run on this machine: it is for another architecture, "
-                "or damaged; nothing was changed"
-            ) from error
+        version = release.check(working)
         (working / _MARK).write_text(f"{digest}\n")
         working.chmod(0o755)
         files.fsync_tree(working)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import gzip
+import hashlib
 import io
 import json
 import pathlib
@@ -275,10 +276,15 @@ def _releases() -> list[bytes]:
     for mode in ("w:gz", "w:"):
         out = io.BytesIO()
         with tarfile.open(fileobj=out, mode=mode) as archive:
-            for name in ("x/README", "x/etcd", "x/etcdctl", "x/etcdutl", "x/" + "long/" * 40):
+            content = b"#" * 600
+            digest = hashlib.sha256(content).hexdigest()
+            sums = "".join(f"{digest}  x/{name}\n" for name in ("etcd", "etcdctl", "etcdutl"))
+            names = ("x/README", "x/etcd", "x/etcdctl", "x/etcdutl", "x/" + "long/" * 40)
+            members = {**dict.fromkeys(names, content), "x/SHA256SUMS": sums.encode()}
+            for name, data in members.items():
                 entry = tarfile.TarInfo(name)
-                entry.size = 600
-                archive.addfile(entry, io.BytesIO(b"#" * 600))
+                entry.size = len(data)
+                archive.addfile(entry, io.BytesIO(data))
         found.append(out.getvalue())
     return found
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import hashlib
 import io
 import pathlib
+import random
 import subprocess
 import tarfile
 
+import programs
 import pytest
 
 import host
@@ -16,7 +19,7 @@ import processes
 from etcd import errors, service
 from etcd import release as release_
 
-SCRIPT = b'#!/bin/sh\necho "etcd Version: 3.5.99"\n'
+PROGRAM = programs.program()
 
 
 def release(path: pathlib.Path, members: dict[str, bytes], mode: str = "w:gz") -> pathlib.Path:
@@ -30,9 +33,9 @@ def release(path: pathlib.Path, members: dict[str, bytes], mode: str = "w:gz") -
 
 GOOD = {
     "etcd-v3.5.99-linux-amd64/README.md": b"x",
-    "etcd-v3.5.99-linux-amd64/etcd": SCRIPT,
-    "etcd-v3.5.99-linux-amd64/etcdctl": SCRIPT,
-    "etcd-v3.5.99-linux-amd64/etcdutl": SCRIPT,
+    "etcd-v3.5.99-linux-amd64/etcd": PROGRAM,
+    "etcd-v3.5.99-linux-amd64/etcdctl": PROGRAM,
+    "etcd-v3.5.99-linux-amd64/etcdutl": PROGRAM,
 }
 
 
@@ -58,8 +61,8 @@ def test_given_a_release_when_installed_then_it_is_switched_to_once(machine):
     assert (machine / "bin" / "etcdctl").resolve() == machine / "lib" / "etcd-3.5.99" / "etcdctl"
     assert host.etcd_source() == "release"
     assert sorted(p.name for p in (machine / "lib").iterdir()) == ["etcd", "etcd-3.5.99"]
-    newer = {k: v.replace(b"3.5.99", b"3.6.1") for k, v in GOOD.items()}
-    assert host.install_etcd(release(machine / "newer.tar", newer, "w"))
+    newer = {name: programs.program("3.6.1") for name in GOOD}
+    assert host.install_etcd(release(machine / "newer.tar.gz", newer))
     assert service.version() == (3, 6, 1)
 
 
@@ -67,10 +70,23 @@ def test_given_a_release_when_installed_then_it_is_switched_to_once(machine):
     ("members", "sentence"),
     [
         ({"notes.txt": b"hello"}, "no etcd and no etcdctl"),
-        ({"x/etcd": SCRIPT}, "no etcdctl"),
-        ({"x/etcd": b"\x7fELF nonsense", "x/etcdctl": SCRIPT}, "does not run on this machine"),
-        ({"x/etcd": b"#!/bin/sh\necho hello\n", "x/etcdctl": SCRIPT}, "does not run"),
-        ({"x/etcd": b"", "x/etcdctl": SCRIPT}, "of 0 bytes"),
+        ({"x/etcd": PROGRAM}, "no etcdctl"),
+        ({"x/etcd": b"\x7fELF nonsense", "x/etcdctl": PROGRAM}, "etcd is for no known machine"),
+        ({"x/etcd": b"#!/bin/sh\necho 3\n", "x/etcdctl": PROGRAM}, "etcd is for no known machine"),
+        (
+            {"x/etcd": PROGRAM[:150], "x/etcdctl": PROGRAM},
+            "etcd of the etcd resource does not run",
+        ),
+        (
+            {"x/etcd": programs.program(machine=183), "x/etcdctl": PROGRAM},
+            "etcd is for arm64, etcdc",
+        ),
+        ({"x/etcd": PROGRAM, "x/etcdctl": programs.program("3.5.98")}, r"etcdctl 3\.5\.98\)"),
+        (
+            {"x/etcd": programs.program("3.6.1"), "x/etcdctl": programs.program("3.6.1")},
+            "no etcdutl",
+        ),
+        ({"x/etcd": b"", "x/etcdctl": PROGRAM}, "of 0 bytes"),
     ],
 )
 def test_given_another_tarball_when_installed_then_nothing_changes(machine, members, sentence):
@@ -98,7 +114,7 @@ def test_given_no_tarball_when_installed_then_it_says_so(machine):
 def test_given_a_hostile_archive_when_unpacked_then_nothing_is_written_outside(tmp_path):
     tarball = release(
         tmp_path / "x.tar.gz",
-        {"../../etcd": SCRIPT, "/tmp/etcdctl": SCRIPT, "../evil": b"x"},
+        {"../../etcd": PROGRAM, "/tmp/etcdctl": PROGRAM, "../evil": b"x"},
     )
     folder = tmp_path / "deep" / "folder"
     folder.mkdir(parents=True)
@@ -122,7 +138,74 @@ def test_given_an_archive_packed_otherwise_when_unpacked_then_it_says_so(tmp_pat
     for mode in ("w:xz", "w:bz2"):
         with pytest.raises(errors.InstallError, match="packed by gzip"):
             release_.unpack(release(tmp_path / "x.tar", GOOD, mode), tmp_path)
-    release_.unpack(release(tmp_path / "x.tar", GOOD, "w:"), tmp_path)
+
+
+def sums(members: dict[str, bytes], mark: str = " ") -> bytes:
+    """What `sha256sum` prints of them."""
+    lines = (f"{hashlib.sha256(data).hexdigest()} {mark}{name}" for name, data in members.items())
+    return "\n".join(lines).encode() + b"\n"
+
+
+def test_given_no_checksum_at_all_when_unpacked_then_refused_and_with_sha256sums_it_goes_in(
+    tmp_path,
+):
+    """A tar archive has none of what its files hold."""
+    with pytest.raises(
+        errors.InstallError, match="neither packed by gzip nor holds a file SHA256"
+    ):
+        release_.unpack(release(tmp_path / "x.tar", GOOD, "w:"), tmp_path)
+    summed = {**GOOD, "SHA256SUMS": sums(GOOD, "*")}
+    release_.unpack(release(tmp_path / "x.tar", summed, "w:"), tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["w:", "w:gz"])
+@pytest.mark.parametrize(
+    "listed",
+    [
+        {**GOOD, "etcd-v3.5.99-linux-amd64/etcdctl": b"other"},
+        {name: data for name, data in GOOD.items() if not name.endswith("/etcdctl")},
+        {"etcd-v3.5.99-linux-amd64.tar.gz": b"the sums of the published archives"},
+    ],
+    ids=["another checksum", "left out", "of archives"],
+)
+def test_given_sha256sums_that_do_not_fit_when_unpacked_then_refused(tmp_path, listed, mode):
+    members = {"x/SHA256SUMS": sums(listed), **GOOD}
+    with pytest.raises(
+        errors.InstallError, match=r"etcdctl .*of the etcd resource cannot be beli"
+    ):
+        release_.unpack(release(tmp_path / "x.tar", members, mode), tmp_path)
+
+
+def test_given_any_bit_that_was_flipped_when_unpacked_then_refused(tmp_path):
+    """But for bits that say nothing of the content: gzip's head, and what fills its last byte."""
+    drawn = random.Random(7)
+    filler = drawn.randbytes(40_000)
+    members = {name: programs.program(filler=filler[:20_000]) + filler for name in GOOD}
+    tarball = release(tmp_path / "x.tar.gz", members)
+    good = tarball.read_bytes()
+    head = good.index(b"\0", 10) + 1  # ten bytes, and the name that Python writes
+    places = {*range(head + 8), *range(len(good) - 64, len(good))}
+    places |= set(drawn.sample(range(head, len(good)), 120))
+    accepted = []
+    for place in sorted(places):
+        flipped = bytearray(good)
+        flipped[place] ^= 1 << drawn.randrange(8)
+        tarball.write_bytes(flipped)
+        try:
+            release_.unpack(tarball, tmp_path)
+        except errors.InstallError:
+            continue
+        accepted.append(place)
+        for name in ("etcd", "etcdctl", "etcdutl"):
+            assert (tmp_path / name).read_bytes() == members[f"etcd-v3.5.99-linux-amd64/{name}"]
+    assert {place for place in accepted if place >= head} <= {len(good) - 9}
+
+
+def test_given_something_behind_the_archive_when_unpacked_then_refused(tmp_path):
+    tarball = release(tmp_path / "x.tar.gz", GOOD)
+    tarball.write_bytes(tarball.read_bytes() + b"more")
+    with pytest.raises(errors.InstallError, match="is damaged"):
+        release_.unpack(tarball, tmp_path)
 
 
 @pytest.fixture
