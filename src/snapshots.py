@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import itertools
 import os
 import pathlib
 import pwd
@@ -57,9 +58,9 @@ def take(node: node_.Node, target: str) -> snapshot.SnapshotInfo:
     if not directory.is_absolute():
         raise errors.TargetError(f"target {target!r} is not an absolute path: nothing was written")
     now = datetime.datetime.now(datetime.timezone.utc)
-    name = f"{node.member}-{now:%Y%m%dT%H%M%S.%fZ}.db"
     try:
         with files.reached(directory, create=True) as there, node.client() as client:
+            name = _free_name(f"etcd-{now:%Y%m%d-%H%M%S}", there)
             need = client.status().db_size + MARGIN
             free = host.free_bytes(files.through(there))
             if free < need:
@@ -77,6 +78,13 @@ def take(node: node_.Node, target: str) -> snapshot.SnapshotInfo:
             f"{directory} cannot be written: {error.strerror}; nothing was kept there"
         ) from error
     return info
+
+
+def _free_name(stem: str, there: int) -> str:
+    """A name that no file of an open directory has; short, because it ends in a command."""
+    taken = set(os.listdir(there))
+    names = (f"{stem}{f'-{number}' if number else ''}.db" for number in itertools.count())
+    return next(name for name in names if name not in taken)
 
 
 def _taken(

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from tls import authority
 
-PATH = pathlib.Path("/home/ubuntu/etcd_client_credentials.tar.gz")
+_HOME = pathlib.Path("/home/ubuntu")
+PATH = _HOME / "etcd_client_credentials.tar.gz"
 LONGEST_NAME = 64
 LONGEST_DAYS = 3650
 _ENV = """\
@@ -140,8 +141,17 @@ def write(
 
 
 def copy_command(unit: str, path: pathlib.Path = PATH) -> str:
-    """The command that brings the tar to where the operator sits."""
-    return f"juju scp {shlex.quote(f'{unit}:{path}')} ."
+    """The command that brings a file of a unit to where the operator sits.
+
+    `juju scp` begins in the home of `ubuntu`. Juju breaks results that reach beyond column 80 into
+    lines, and a command that is pasted in two does something else.
+
+    Args:
+        unit: `etcd/0`.
+        path: the file, absolute.
+    """
+    shown = path.relative_to(_HOME) if path.is_relative_to(_HOME) else path
+    return f"juju scp {shlex.quote(f'{unit}:{shown}')} ."
 
 
 def _tar(pair: authority.Pair, ca: bytes, endpoints: Sequence[str], name: str) -> bytes:

@@ -163,7 +163,7 @@ class MachineVerbs:
 
     def _copy_out(self, found: machine.Machine, inside: str, destination: pathlib.Path) -> None:
         script = (
-            'IFS=; for one in $0; do there=$(cd "$(dirname -- "$one")" && pwd) || exit; '
+            'cd ~ubuntu; IFS=; for one in $0; do there=$(cd "$(dirname -- "$one")" && pwd) || exit; '
             'set -- "$@" -C "$there" --add-file="$(basename -- "$one")"; done; '
             'exec tar -cf - "$@"'
         )
@@ -191,7 +191,7 @@ class MachineVerbs:
         if source.is_dir() and not recursive:
             raise errors.JujuError(f"scp: {source}: not a regular file")
         script = (
-            'to=${0:-.}; name=$1; if [ -d "$to" ]; then to="$to/$name"; fi; '
+            'cd ~ubuntu; to=${0:-.}; name=$1; if [ -d "$to" ]; then to="$to/$name"; fi; '
             'part=$(mktemp -d) && tar -xf - -C "$part" --no-same-owner && '
             'cp -a "$part/$name" "$to"; code=$?; rm -rf "$part"; exit $code'
         )

@@ -16,7 +16,7 @@ import snapshots
 from backup import refusals, restore
 from cluster import generation as generations
 from cluster import revisions, view
-from etcd import errors, service, snapshot
+from etcd import errors, files, service, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -181,3 +181,11 @@ def test_given_something_else_in_the_place_of_the_file_when_restored_then_refuse
         path.write_bytes(GOOD * 2)  # it has grown since it was verified
     with pytest.raises(refusals.RemoteError, match="cannot be read"):
         restore.fetch(restore.File(str(path), sha256(GOOD), len(GOOD)), tmp_path / "fetched")
+
+
+def test_given_a_snapshot_of_the_same_second_when_another_is_named_then_neither_is_lost(tmp_path):
+    (tmp_path / "etcd-20261126-080824.db").touch()
+    (tmp_path / "etcd-20261126-080824-1.db").touch()
+    with files.folder(str(tmp_path)) as there:
+        assert snapshots._free_name("etcd-20261126-080824", there) == "etcd-20261126-080824-2.db"
+        assert snapshots._free_name("etcd-20261126-080825", there) == "etcd-20261126-080825.db"

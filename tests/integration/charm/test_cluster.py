@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pathlib
 import shlex
@@ -151,12 +152,18 @@ def test_given_a_common_name_that_cannot_be_used_when_asked_then_one_sentence_sa
     assert "\n" not in words
 
 
-def test_given_a_snapshot_when_restored_then_the_whole_cluster_is_as_it_was(cluster: Cluster):
+def test_given_a_snapshot_when_restored_then_the_whole_cluster_is_as_it_was(
+    cluster: Cluster, tmp_path: pathlib.Path
+):
     leader = cluster.leader()
     cluster.put("kept", "before")
     before = cluster.statuses()[0]["Status"]["header"]
     taken = cluster.run("snapshot", leader).results
-    assert taken["copy"]["cmd"].startswith(f"juju scp {leader}:")
+    command = shlex.split(taken["copy"]["cmd"])
+    assert command[:2] == ["juju", "scp"]
+    cluster.juju.scp(command[2], tmp_path)
+    copied = (tmp_path / command[2].rpartition("/")[2]).read_bytes()
+    assert hashlib.sha256(copied).hexdigest() == taken["snapshot"]["sha256"]
     cluster.put("kept", "after")
     cluster.put("late", "lost")
 
@@ -247,7 +254,7 @@ def test_given_a_new_heartbeat_when_configured_then_members_restart_one_after_an
 def test_given_tar_when_listed_then_only_its_owner_can_read_it(cluster: Cluster):
     task = cluster.run("generate-client-certificates", cluster.leader())
     remote = shlex.split(task.results["copy"]["cmd"])[2].partition(":")[2]
-    assert cluster.shell(cluster.leader(), f"stat -c '%U %a' {remote}").split() == [
+    assert cluster.shell(cluster.leader(), f"stat -c '%U %a' ~ubuntu/{remote}").split() == [
         "ubuntu",
         "600",
     ]

@@ -214,7 +214,7 @@ def test_given_ssh_when_used_then_a_login_as_ubuntu_passes_all_through(
     source = tmp_path / "there"
     source.write_text("and back")
     prober.juju.scp(source, f"{UNIT}:/home/ubuntu/there")
-    prober.juju.scp(f"{UNIT}:/home/ubuntu/there", tmp_path / "again")
+    prober.juju.scp(f"{UNIT}:there", tmp_path / "again")
     assert (tmp_path / "again").read_text() == "and back"
     folder = tmp_path / "folder"
     folder.mkdir()

@@ -1,19 +1,17 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import shlex
 import subprocess
 import tarfile
-from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tls import authority, bundle, certificate
-
-if TYPE_CHECKING:
-    import pathlib
 
 SIGNER = authority.Authority.create("ca")
 PAIR = SIGNER.sign("reader", usage=authority.Usage.CLIENT)
@@ -160,9 +158,23 @@ def test_given_days_in_range_when_checked_then_they_pass(days):
 
 
 def test_given_a_unit_when_asked_how_to_copy_then_the_command_can_be_pasted():
-    assert bundle.copy_command("etcd/0") == (
-        "juju scp etcd/0:/home/ubuntu/etcd_client_credentials.tar.gz ."
-    )
+    assert bundle.copy_command("etcd/0") == "juju scp etcd/0:etcd_client_credentials.tar.gz ."
+    elsewhere = pathlib.Path("/srv/a.db")
+    assert bundle.copy_command("etcd/0", elsewhere) == "juju scp etcd/0:/srv/a.db ."
+
+
+@pytest.mark.parametrize("unit", ["etcd/0", "etcd-production/12", "kubernetes-etcd/123"])
+@pytest.mark.parametrize(
+    "path", [bundle.PATH, pathlib.Path("/home/ubuntu/etcd-snapshots/etcd-20261126-080824-12.db")]
+)
+def test_given_names_of_ordinary_length_when_juju_prints_the_command_then_it_is_one_line(
+    unit, path
+):
+    command = bundle.copy_command(unit, path)
+    results = {"copy": {"cmd": command}, "snapshot": {"path": str(path)}}
+    printed = yaml.safe_dump(results, width=80)
+    assert f"  cmd: {command}\n" in printed
+    assert max(map(len, printed.splitlines())) < 80
 
 
 def test_given_a_proxy_around_a_person_when_env_is_sourced_then_the_members_are_reached_directly(
