@@ -14,6 +14,7 @@ import act
 import admin_command
 import clients
 import outside
+import packages
 import settings
 import snapshots
 from backup import create, manual, refusals
@@ -174,7 +175,7 @@ class Actions(ops.Object):
                 params["backup-id"], params["cluster-name"]
             )
             return detail
-        path = params.get("path") or self._charm.resource("snapshot")
+        path = params.get("path") or packages.resource(self._charm, "snapshot")
         if not path:
             raise RefusedError(
                 "nothing to restore: give path= or backup-id=, or attach the snapshot resource"

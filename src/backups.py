@@ -16,12 +16,14 @@ from backup import choice, destination, manual, orders, refusals
 from backup import remote as remotes
 from cluster import revisions
 from etcd import service
+from relations import rclone_config
 
 if TYPE_CHECKING:
     import pathlib
 
+    import ops
+
     import node as node_
-    import settings as settings_
 
 log = logging.getLogger(__name__)
 
@@ -49,27 +51,6 @@ class Problem:
         )
 
 
-def choose(
-    related: choice.Choice, settings: settings_.Settings, config: str | None, environment: str
-) -> choice.Choice:
-    """Where backups go, and through which proxies: as related, or as configured.
-
-    Args:
-        related: what the `s3-credentials` relation says.
-        settings: the configuration.
-        config: as for `choice.choose`.
-        environment: likewise.
-    """
-    return choice.choose(
-        related,
-        settings.backup_remote,
-        config,
-        settings.backup_bandwidth,
-        environment,
-        processes.proxies(),
-    )
-
-
 class Backups:
     """The backups of one application, as one unit sees them.
 
@@ -83,6 +64,29 @@ class Backups:
         self._node = node
         self._chosen = chosen
         self._folder = folder
+
+    @classmethod
+    def of(cls, charm: ops.CharmBase, node: node_.Node, related: choice.Choice) -> Backups:
+        """Those of an application, by its configuration.
+
+        Args:
+            charm: the charm.
+            node: this unit.
+            related: what the `s3-credentials` relation says.
+        """
+        config, environment = rclone_config.read(charm.model, charm.config)
+        settings = node.settings
+        chosen = choice.choose(
+            related,
+            settings.backup_remote,
+            config,
+            settings.backup_bandwidth,
+            environment,
+            processes.proxies(),
+        )
+        model = charm.model
+        folder = catalogs.folder(model.name, model.uuid, charm.app.name, settings.cluster_name)
+        return cls(node, chosen, folder)
 
     def ensure(self) -> Problem | None:
         """Tell the keeper of this unit what to do; answers what is wrong with the remote.

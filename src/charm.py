@@ -24,14 +24,14 @@ import clients
 import host
 import node as node_
 import outside
+import owner
 import packages
 import settings
 import settled
 import trust
-from backup import catalog
 from cluster import status
 from etcd import data, errors, service
-from relations import certificates, cos, db, peers, rclone_config, s3
+from relations import certificates, cos, db, peers, s3
 from tls import store
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class EtcdCharm(ops.CharmBase):
             self.on.leader_elected,
             self.on.secret_changed,
             self.on.stop,
+            self.on.remove,
             self.on["data"].storage_attached,
             self.on["data"].storage_detaching,
         ):
@@ -82,15 +83,25 @@ class EtcdCharm(ops.CharmBase):
     # Events
 
     def _on_event(self, event: ops.EventBase) -> None:
+        if isinstance(event, ops.StorageAttachedEvent) and not self.peers.related:
+            return  # before `install`
+        try:
+            fresh = owner.claim(self._me(), lambda: self.peers.told)
+        except owner.ForeignError as error:
+            self._status = ops.BlockedStatus(str(error))
+            return
         if isinstance(event, ops.UpdateStatusEvent) and (message := settled.still()):
             self._status = ops.ActiveStatus(message)
             return
         settled.forget()
+        if isinstance(event, ops.RemoveEvent):
+            self._status = packages.remove(self._me())
+            return
         try:
             if isinstance(event, ops.InstallEvent):
                 self.peers.ensure_authorities()  # the others want them in their next hook
-            if packages.wanted(event):
-                packages.ensure(self, event, self.resource)
+            if fresh or packages.wanted(event):
+                packages.ensure(self, event, fresh)
             if isinstance(event, ops.StorageDetachingEvent) and not self.peers.dying:
                 service.stop()  # the next event finds no data, and joins anew on the old disk
             elif self.peers.related:
@@ -171,9 +182,11 @@ class EtcdCharm(ops.CharmBase):
         """This unit's parts, as they are now.
 
         Raises:
+            owner.ForeignError: the etcd of this machine is another's.
             settings.SettingsError: the configuration cannot be used.
             peers.PeerError: the peer relation cannot be read.
         """
+        owner.check(self._me())
         attached = [storage.location for storage in self.model.storages["data"]]
         root, storage = data.place(host.DATA_ROOT, attached[0] if attached else None)
         node = node_.Node(
@@ -193,24 +206,14 @@ class EtcdCharm(ops.CharmBase):
 
     def backups(self, node: node_.Node) -> backups.Backups:
         """Where this application's backups go."""
-        described = rclone_config.read(self.model, self.config)
-        chosen = backups.choose(self.s3.choice(), node.settings, *described)
-        folder = catalog.folder(
-            self.model.name, self.model.uuid, self.app.name, node.settings.cluster_name
-        )
-        return backups.Backups(node, chosen, folder)
+        return backups.Backups.of(self, node, self.s3.choice())
+
+    def _me(self) -> owner.Owner:
+        return owner.Owner(self.model.uuid, self.model.name, self.app.name, self.unit.name)
 
     def _keyring(self, node: node_.Node) -> trust.Keyring:
-        owner = (self.unit.name, self.app.name, self.model.uuid, node.token)
-        return trust.Keyring(store.Store(), self.peers, self.certificates, *owner)
-
-    def resource(self, name: str) -> pathlib.Path | None:
-        """An attached resource; an empty file means none, as charms have it."""
-        try:
-            path = self.model.resources.fetch(name)
-        except ops.ModelError:
-            return None
-        return path if path.stat().st_size else None
+        me = (self.unit.name, self.app.name, self.model.uuid, node.token)
+        return trust.Keyring(store.Store(), self.peers, self.certificates, *me)
 
 
 def _only_told(event: ops.EventBase | None) -> bool:
@@ -241,3 +244,4 @@ if __name__ == "__main__":
     name = f"{os.environ['JUJU_UNIT_NAME'].replace('/', '-')}.db"
     host.keep_in_memory(pathlib.Path(".unit-state.db"), name)
     ops.main(EtcdCharm)
+    host.forget_in_memory(name)

@@ -34,6 +34,8 @@ FAILED_UNIT = "etcd-failed.service"
 WAKE_UNIT = "etcd-wake.service"
 WAKE_PATH_UNIT = "etcd-wake.path"
 INSTALL_UNIT = "etcd-install.service"
+ORPHANED_UNIT = "etcd-orphaned.service"
+"""Cleans up where the unit is gone from the machine: see `removal`."""
 SHARE_UNIT = "etcd-share.service"
 DATA_ROOT = pathlib.Path("/var/lib/etcd")
 MEMORY = pathlib.Path("/run/etcd-charm")
@@ -146,6 +148,12 @@ def begin_install(release: pathlib.Path | None, charm_dir: pathlib.Path) -> None
         )
     except errors.ToolError:
         install(release)
+
+
+def owe_install() -> None:
+    """Note that etcd has yet to be installed: the unit could not have this machine before."""
+    ensure_dir(_BEGUN.parent)
+    write_file(_BEGUN, "")
 
 
 def charm_python(charm_dir: pathlib.Path, module: str, *arguments: str) -> list[str]:
@@ -284,12 +292,16 @@ def _install_release(tarball: pathlib.Path) -> bool:
 
 
 def _link_commands() -> None:
-    """Give people who are logged in the programs of the release, or the distribution's again."""
+    """Give people who are logged in the programs of the release, or the distribution's again.
+
+    What somebody else put there stays.
+    """
     for name in _PROGRAMS:
         link, target = COMMANDS / name, service.INSTALLED / name
-        if target.exists():
+        ours = link.is_symlink() and pathlib.Path(os.readlink(link)) == target
+        if target.exists() and (ours or not os.path.lexists(link)):
             _switch(link, target)
-        elif link.is_symlink() and pathlib.Path(os.readlink(link)) == target:
+        elif ours:
             link.unlink()
 
 
@@ -308,6 +320,12 @@ def keep_in_memory(path: pathlib.Path, name: str) -> None:
     file.touch(mode=0o600)
     if not path.is_symlink():
         _switch(path, file)
+
+
+def forget_in_memory(name: str) -> None:
+    """Delete what `keep_in_memory` kept, where nothing else is left there."""
+    if [path.name for path in MEMORY.iterdir()] == [name]:
+        shutil.rmtree(MEMORY)
 
 
 def _sha256(path: pathlib.Path) -> str:

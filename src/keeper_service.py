@@ -95,6 +95,8 @@ def unit_text(
         settings: the remote, which may be a folder of the machine, or need a file of it.
     """
     home = charm_dir.parent
+    stop = f"systemctl stop --no-block {service.UNIT}"
+    clean = f"systemctl start --no-block {host.ORPHANED_UNIT}"
     orphaned = f"test -e {home} || {{ sleep {_GONE}; test -e {home}; }}"
     return f"""# Written by the charm; changes made here are lost.
 [Unit]
@@ -107,7 +109,7 @@ ConditionPathExists={charm_dir}/src/keeper.py
 [Service]
 ExecStart={shlex.join(host.charm_python(charm_dir, "keeper"))}
 # However the keeper ends: where its unit is gone, nobody is left to stop etcd.
-ExecStopPost=-/bin/sh -c '{orphaned} || systemctl stop --no-block {service.UNIT}'
+ExecStopPost=-/bin/sh -c '{orphaned} || {{ {stop}; {clean}; }}'
 Restart=always
 RestartSec=5
 # systemd looks at no condition before it starts a service anew.

@@ -13,7 +13,8 @@ from etcd import service
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Callable
+
+    import owner
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 def ensure(
     charm: ops.CharmBase,
     event: ops.EventBase,
-    resource: Callable[[str], pathlib.Path | None],
+    fresh: bool = False,
 ) -> None:
     """Install what this event asks for; what cannot be installed is said until it can.
 
@@ -31,24 +32,24 @@ def ensure(
     Args:
         charm: the charm.
         event: what has brought this hook.
-        resource: fetches an attached resource, None for an empty one.
+        fresh: this unit has just got the machine, in a hook later than its first.
     """
     if isinstance(event, ops.InstallEvent):
         charm.unit.status = ops.MaintenanceStatus("Installing etcd")
         if _alone(charm):
-            host.begin_install(resource("etcd"), charm.charm_dir)
+            host.begin_install(resource(charm, "etcd"), charm.charm_dir)
         else:
-            host.install(resource("etcd"))
-        host.ensure_wakes(charm.unit.name, charm.charm_dir)
-        keeper_service.install(charm.charm_dir)
+            host.install(resource(charm, "etcd"))
+        _install_services(charm)
         return
+    if fresh:
+        host.owe_install()
     host.await_install()
     if isinstance(event, ops.UpgradeCharmEvent) or host.install_problem():
         charm.unit.status = ops.MaintenanceStatus("Installing etcd")
-        if not host.install(resource("etcd")):
+        if not host.install(resource(charm, "etcd")):
             return
-        host.ensure_wakes(charm.unit.name, charm.charm_dir)
-        keeper_service.install(charm.charm_dir)
+        _install_services(charm)
     version = ".".join(map(str, service.version()))
     charm.unit.set_workload_version(version)
     log.info("etcd is installed, version %s", version)
@@ -64,6 +65,32 @@ def wanted(event: ops.EventBase) -> bool:
 def problem() -> str:
     """Why etcd could not be installed, "" when it was, or somebody is still at it."""
     return "" if host.installing() else host.install_problem()
+
+
+def resource(charm: ops.CharmBase, name: str) -> pathlib.Path | None:
+    """An attached resource; an empty file means none, as charms have it."""
+    try:
+        path = charm.model.resources.fetch(name)
+    except ops.ModelError:
+        return None
+    return path if path.stat().st_size else None
+
+
+def remove(me: owner.Owner) -> ops.StatusBase:
+    """Leave the machine in this unit's last hook; the status names what is left."""
+    import removal
+
+    told = f"{me.unit} is removed: {removal.leave(me)}"
+    log.warning("%s", told)
+    return ops.MaintenanceStatus(told)
+
+
+def _install_services(charm: ops.CharmBase) -> None:
+    import removal  # costly, and most hooks install nothing
+
+    host.ensure_wakes(charm.unit.name, charm.charm_dir)
+    keeper_service.install(charm.charm_dir)
+    removal.install(charm.charm_dir.parent)
 
 
 def _alone(charm: ops.CharmBase) -> bool:

@@ -396,8 +396,8 @@ def _foreign(view: views.View, member: views.Member) -> str:
     awaited = ", ".join(u.name for u in reading.untold(view))
     if awaited:
         return (
-            f"{member.name} has no unit any more, and stays until {awaited} has told what its disk "
-            "holds"
+            f"{member.name} has no unit any more, and stays until {awaited} has told what its "
+            "disk holds"
         )
     if reading.may_remove(view, member):
         return f"{member.name} has no unit any more: Juju's leader removes it"

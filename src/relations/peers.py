@@ -144,6 +144,11 @@ class Peers:
         return self._relation is not None
 
     @property
+    def told(self) -> bool:
+        """Whether this unit ever described itself to the others."""
+        return "unit" in self._unit_bag()
+
+    @property
     def name(self) -> str:
         """This unit's name."""
         return self._charm.unit.name

@@ -163,7 +163,8 @@ class MachineVerbs:
 
     def _copy_out(self, found: machine.Machine, inside: str, destination: pathlib.Path) -> None:
         script = (
-            'cd ~ubuntu; IFS=; for one in $0; do there=$(cd "$(dirname -- "$one")" && pwd) || exit; '
+            "cd ~ubuntu; IFS=; for one in $0; do "
+            'there=$(cd "$(dirname -- "$one")" && pwd) || exit; '
             'set -- "$@" -C "$there" --add-file="$(basename -- "$one")"; done; '
             'exec tar -cf - "$@"'
         )

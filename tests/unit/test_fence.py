@@ -451,7 +451,7 @@ def test_given_the_keeper_ends_when_its_unit_is_gone_then_systemd_stops_etcd(
         charm.parent.mkdir()
     told = tmp_path / "told"
     systemctl = tmp_path / "systemctl"
-    systemctl.write_text(f'#!/bin/sh\necho "$@" > {told}\n')
+    systemctl.write_text(f'#!/bin/sh\necho "$@" >> {told}\n')
     systemctl.chmod(0o755)
     text = keeper_service.unit_text(charm, 1 << 30, str(tmp_path / "data" / "backup"))
     # The marker is written beside the data.
@@ -461,7 +461,8 @@ def test_given_the_keeper_ends_when_its_unit_is_gone_then_systemd_stops_etcd(
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
     subprocess.run(command, env=environment, check=True, timeout=20)
     said = told.read_text() if told.exists() else ""
-    assert said == ("" if there else "stop --no-block etcd.service\n")
+    clean = "stop --no-block etcd.service\nstart --no-block etcd-orphaned.service\n"
+    assert said == ("" if there else clean)
 
 
 @pytest.mark.parametrize("error", [errors.ToolError("systemctl"), KeyError("unexpected")])

@@ -1,0 +1,155 @@
+"""What is left of a unit on a machine that stays: its data, and nothing that runs or is secret.
+
+The unit's last hook sees to it. A unit that was removed by force has no such hook: there a service
+does it that systemd starts when Juju has taken the unit's directory away. The keeper asks for it,
+and so does every boot. That one leaves the data and the record of its owner in place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import logging
+import pathlib
+import re
+import shlex
+import subprocess
+from typing import TYPE_CHECKING
+
+import admin_command
+import fence
+import host
+import keeper_service
+import owner
+import processes
+import sandbox
+from backup import orders
+from etcd import errors, files, service
+from tls import bundle, store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+log = logging.getLogger(__name__)
+
+KEPT = pathlib.Path("/var/lib/etcd-removed")
+"""Root's own: data of units that were removed from this machine."""
+_RUN = (keeper_service.UNIT, service.UNIT, host.WAKE_PATH_UNIT)
+_ENABLED = (*_RUN, host.ORPHANED_UNIT)
+_STARTED = (host.FAILED_UNIT, host.WAKE_UNIT)
+_WANTS = host.SYSTEM_UNITS / "multi-user.target.wants"
+_STOP = 150.0  # seconds: etcd hands leadership on
+_GONE = 3  # seconds after which a unit that is still gone is gone
+
+
+def paths() -> tuple[pathlib.Path, ...]:
+    """Everything that goes: what is secret, what somebody would run, and what only we read."""
+    units = (*_ENABLED, *_STARTED)
+    return (
+        store.ROOT,
+        service.CONFIG,
+        service.CLOSED_CONFIG,
+        orders.CONFIG,
+        orders.REMOTE,
+        orders.CHOSEN,
+        fence.FILE,
+        admin_command.PLACE,
+        admin_command.COMMAND,
+        bundle.PATH,
+        orders.STATUS.parent,
+        service.STARTED.parent,
+        *(host.SYSTEM_UNITS / name for name in units),
+        *(_WANTS / name for name in _ENABLED),  # also where systemd does not obey
+    )
+
+
+def commands() -> Iterator[list[str]]:
+    """All of it as commands, each of which may fail where there is nothing to do."""
+    for unit in _RUN:
+        yield ["systemctl", "disable", "--now", unit]
+    yield ["systemctl", "disable", host.ORPHANED_UNIT]
+    yield ["systemctl", "stop", host.SHARE_UNIT, host.INSTALL_UNIT, "etcd-wake-*.timer"]
+    yield ["rm", "-rf", *map(str, paths())]
+    # The state of a hook that runs lies there, too.
+    yield ["find", str(host.MEMORY), "-mindepth", "1", "!", "-name", "*.db", "-delete"]
+    yield ["rmdir", "--ignore-fail-on-non-empty", str(service.CONFIG.parent), str(host.MEMORY)]
+    yield ["chmod", "700", str(host.DATA_ROOT)]
+    yield ["systemctl", "daemon-reload"]
+    yield ["systemctl", "reset-failed", *_ENABLED, *_STARTED]
+
+
+def install(home: pathlib.Path) -> bool:
+    """Have systemd clean up where this unit is removed and no hook comes; True when that is new.
+
+    Args:
+        home: the unit's directory among Juju's agents.
+    """
+    return host.ensure_service(host.ORPHANED_UNIT, unit_text(home))
+
+
+def unit_text(home: pathlib.Path) -> str:
+    """The service's systemd unit."""
+    writable = ("/etc", "/usr/local", "/var/lib", "/run", bundle.PATH.parent)
+    steps = "\n".join(f"ExecStart=-{shlex.join(words)}" for words in commands())
+    sandboxed = sandbox.lines(
+        map(str, writable), CapabilityBoundingSet="CAP_DAC_OVERRIDE", ProtectHome="read-only"
+    )
+    return f"""# Written by the charm; changes made here are lost.
+[Unit]
+Description=Clean up after a unit of etcd that Juju has removed
+ConditionPathExists=!{home}
+RequiresMountsFor={home}
+
+[Service]
+Type=oneshot
+ExecCondition=/bin/sh -c 'sleep {_GONE}; [ ! -e {home} ]'
+{steps}
+{sandboxed}
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def leave(me: owner.Owner) -> str:
+    """Clean up in the unit's last hook; answers where its data is, in a sentence.
+
+    The record goes last: whoever dies in between does it all again.
+    """
+    with contextlib.suppress(errors.ToolError):
+        service.end()
+    for words in commands():
+        _try(words)
+    kept = _keep(me)
+    files.remove(owner.LOCAL)
+    if not kept:
+        return "nothing of it is left on the machine"
+    return f"its data is kept in {kept}, for root alone"
+
+
+def _try(words: list[str]) -> None:
+    try:
+        done = processes.run(words, _STOP)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        log.warning("%s: %s", shlex.join(words[:3]), error)
+    else:
+        log.info("%s: %d %s", shlex.join(words[:3]), done.returncode, done.stderr.strip())
+
+
+def _keep(me: owner.Owner) -> pathlib.Path | None:
+    """Move the data on the machine's own disk aside; answers where it is, None without any."""
+    if not owner.has_files(host.DATA_ROOT):
+        if not host.is_mount(host.DATA_ROOT):
+            files.remove(host.DATA_ROOT)
+        return None
+    now = datetime.datetime.now(datetime.timezone.utc)
+    model = re.sub(r"[^A-Za-z0-9.-]", "-", me.model)
+    target = KEPT / f"{now:%Y%m%dT%H%M%SZ}-{me.unit.replace('/', '-')}-{model}"
+    host.ensure_dir(KEPT, 0o700)
+    try:
+        files.write(host.DATA_ROOT / owner.FILE.name, me.to_json(), 0o600)
+        files.rename(host.DATA_ROOT, target)
+    except OSError as error:  # a file system of its own
+        log.warning("the data stays in %s: %s", host.DATA_ROOT, error)
+        return host.DATA_ROOT
+    target.chmod(0o700)
+    return target

@@ -1,0 +1,203 @@
+"""A machine that is not etcd's alone: other applications, other etcds, and what a unit leaves."""
+
+from __future__ import annotations
+
+import pathlib
+import shlex
+from typing import TYPE_CHECKING
+
+import jubilant
+import pytest
+from cluster_under_test import Cluster, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+OURS = (
+    "/etc/etcd /var/lib/etcd-charm /var/lib/etcd-keeper /run/etcd-charm/settled.json "
+    "/usr/local/bin/etcd-admin /home/ubuntu/etcd_client_credentials.tar.gz "
+    "/etc/systemd/system/etcd.service /etc/systemd/system/etcd-keeper.service "
+    "/etc/systemd/system/etcd-failed.service /etc/systemd/system/etcd-orphaned.service"
+)
+SECRET = f"ls -d {OURS} 2>/dev/null; grep -rl 'PRIVATE KEY' /etc /run /usr/local /home || true"
+RUNS = "systemctl list-units --all --plain --no-legend 'etcd*' | awk '$3 == \"active\"'"
+ENABLED = "systemctl list-unit-files --no-legend 'etcd*' | awk '$2 == \"enabled\"'"
+
+
+@pytest.fixture(scope="module")
+def machine(juju: jubilant.Juju, pack_charm: Callable[..., pathlib.Path], charms) -> str:
+    """A machine that stays, because another application's unit is on it."""
+    juju.deploy(pack_charm(charms / "probe"), "companion")
+    juju.wait(lambda status: bool(placed(status, "companion")), timeout=120)
+    return placed(juju.status(), "companion")
+
+
+def placed(status: jubilant.Status, application: str) -> str:
+    """The machine of an application's only unit, "" while it has none."""
+    if application not in status.apps:
+        return ""
+    return next((unit.machine for unit in status.apps[application].units.values()), "")
+
+
+def on(juju: jubilant.Juju, machine: str, command: str) -> str:
+    """What a command prints as root on a machine, whatever units it has."""
+    return juju.ssh(machine, f"sudo sh -c {shlex.quote(command)}").strip()
+
+
+def deploy(juju: jubilant.Juju, charm: pathlib.Path, application: str, machine: str) -> Cluster:
+    juju.deploy(charm, application, to=machine)
+    return Cluster(juju, application)
+
+
+def remove(cluster: Cluster, *flags: str) -> None:
+    """Remove the application; its machine stays."""
+    if flags:
+        cluster.juju.cli("remove-application", cluster.app, "--no-prompt", *flags)
+    else:
+        cluster.juju.remove_application(cluster.app)
+    cluster.juju.wait(lambda status: cluster.app not in status.apps, timeout=180)
+
+
+def blocked(cluster: Cluster, words: str) -> str:
+    """The sentence of an application's only unit, once it is blocked and says so."""
+
+    def said(status: jubilant.Status) -> bool:
+        shown = [unit.workload_status for unit in status.apps[cluster.app].units.values()]
+        return any(s.current == "blocked" and words in s.message for s in shown)
+
+    cluster.juju.wait(said, timeout=120)
+    (unit,) = cluster.units().values()
+    return unit.workload_status.message
+
+
+def traces(juju: jubilant.Juju, machine: str) -> str:
+    """Every file of etcd's on the machine but its data, by content, and what runs."""
+    look = (
+        "find /etc/etcd /usr/local/bin /etc/systemd/system /var/lib/etcd-charm -type f "
+        "-exec sha256sum {} + | sort; readlink /etc/etcd/tls/*; "
+        "systemctl show -P MainPID etcd etcd-keeper; systemctl is-enabled etcd etcd-keeper; "
+        "ls /var/lib/etcd; dpkg-query -l 'etcd*' rclone zstd | sort"
+    )
+    return on(juju, machine, look)
+
+
+def test_given_a_machine_of_an_application_when_another_comes_and_goes_then_nothing_is_touched(
+    juju: jubilant.Juju, etcd_charm: pathlib.Path, machine: str
+):
+    first = deploy(juju, etcd_charm, "etcd", machine)
+    first.wait_healthy(1)
+    first.put("first", "there")
+    before = traces(juju, machine)
+    second = deploy(juju, etcd_charm, "second", machine)
+    said = blocked(second, "belongs to etcd/0")
+    print(said)
+    assert "juju add-unit second" in said
+    assert "juju remove-unit second/0" in said
+    refused = second.refusal("generate-client-certificates", "second/0")
+    assert "nothing was done" in refused
+    juju.config("second", {"port": 12379})
+    juju.wait(lambda status: jubilant.all_agents_idle(status, "second"), timeout=60)
+    assert traces(juju, machine) == before
+    remove(second)
+    first.wait_healthy(1)
+    assert traces(juju, machine) == before
+    assert first.get("first") == "there"
+
+
+def reboot(juju: jubilant.Juju, machine: str) -> None:
+    juju.cli("chaos", "reboot", machine)
+    running = "systemctl is-system-running || true"
+    eventually(lambda: on(juju, machine, running) in ("running", "degraded"), timeout=90)
+
+
+def nothing_is_left(juju: jubilant.Juju, machine: str) -> None:
+    """Nothing that runs, starts at boot or is secret."""
+    assert on(juju, machine, RUNS) == ""
+    assert on(juju, machine, ENABLED) == ""
+    assert on(juju, machine, SECRET) == ""
+    assert on(juju, machine, "pgrep -x etcd || true") == ""
+
+
+@pytest.mark.minijuju
+def test_given_a_machine_that_stays_when_the_application_is_removed_then_its_data_alone_is_left(
+    juju: jubilant.Juju, etcd_charm: pathlib.Path, machine: str
+):
+    first = Cluster(juju)
+    first.run("generate-client-certificates")
+    remove(first)
+    nothing_is_left(juju, machine)
+    kept = on(juju, machine, "ls -d /var/lib/etcd-removed/*")
+    assert "etcd-0" in kept
+    assert kept in juju.cli("debug-log", "--replay", "--no-tail", "--include", "etcd/0")
+    assert on(juju, machine, f"test -f {kept}/current/etcd/member/snap/db && echo yes") == "yes"
+    assert on(juju, machine, "stat -c '%U %a' /var/lib/etcd-removed") == "root 700"
+    reboot(juju, machine)
+    nothing_is_left(juju, machine)
+    second = deploy(juju, etcd_charm, "next", machine)
+    second.wait_healthy(1)
+    assert second.get("first") == ""
+    restored = second.run(
+        "restore",
+        path=f"{kept}/current/etcd/member/snap/db",
+        allow_missing_hash=True,
+    )
+    assert restored.results
+    eventually(lambda: second.get("first") == "there", timeout=120)
+    second.wait_healthy(1)
+
+
+@pytest.mark.minijuju
+def test_given_a_machine_that_stays_when_removed_by_force_then_its_data_alone_is_left(
+    juju: jubilant.Juju, etcd_charm: pathlib.Path, machine: str
+):
+    gone = Cluster(juju, "next")
+    unit = next(iter(gone.units()))
+    on(juju, machine, f"touch /root/force; ls /var/lib/juju/agents/unit-{unit.replace('/', '-')}")
+    on(juju, machine, "systemctl stop cron || true")
+    remove(gone, "--force", "--no-wait")
+    secrets = f"ls -d {OURS} 2>/dev/null | grep -v etcd-charm; true"
+    eventually(lambda: on(juju, machine, secrets) == "", timeout=60)
+    eventually(lambda: on(juju, machine, RUNS + "; " + ENABLED) == "", timeout=30)
+    assert on(juju, machine, "pgrep -x etcd || true") == ""
+    reboot(juju, machine)
+    assert on(juju, machine, RUNS + "; " + ENABLED + "; pgrep -x etcd || true") == ""
+    assert on(juju, machine, "stat -c '%U %a' /var/lib/etcd") == "root 700"
+    assert on(juju, machine, "ls /var/lib/etcd/current/etcd") == "member"
+    before = on(juju, machine, "find /var/lib/etcd -type f | sort | xargs sha256sum")
+    later = deploy(juju, etcd_charm, "later", machine)
+    said = blocked(later, "in model")
+    print(said)
+    assert before == on(juju, machine, "find /var/lib/etcd -type f | sort | xargs sha256sum")
+    aside = said.partition("`sudo sh -c '")[2].partition("'`")[0]
+    on(juju, machine, aside)
+    juju.config("later", {"heartbeat-interval": 150})
+    later.wait_healthy(1)
+    assert later.get("first") == ""
+    remove(later)
+    nothing_is_left(juju, machine)
+
+
+@pytest.mark.minijuju
+def test_given_an_etcd_run_by_hand_when_deployed_beside_it_then_it_runs_on_and_two_ways_are_named(
+    juju: jubilant.Juju, etcd_charm: pathlib.Path, machine: str
+):
+    """The distribution's package is on the machine."""
+    on(juju, machine, "rm -rf /var/lib/etcd; mkdir /var/lib/etcd; chown etcd: /var/lib/etcd")
+    on(juju, machine, "systemctl start etcd.service && ETCDCTL_API=3 etcdctl put by hand")
+    before = on(juju, machine, "systemctl show -P MainPID etcd")
+    application = deploy(juju, etcd_charm, "beside", machine)
+    said = blocked(application, "etcd of its own")
+    print(said)
+    assert on(juju, machine, "ETCDCTL_API=3 etcdctl get by --print-value-only") == "hand"
+    assert on(juju, machine, "systemctl show -P MainPID etcd") == before
+    remove(application)
+    assert on(juju, machine, "ETCDCTL_API=3 etcdctl get by --print-value-only") == "hand"
+    assert on(juju, machine, "systemctl show -P MainPID etcd") == before
+    application = deploy(juju, etcd_charm, "following", machine)
+    said = blocked(application, "etcd of its own")
+    on(juju, machine, said.partition("`sudo sh -c '")[2].partition("'`")[0])
+    juju.config("following", {"heartbeat-interval": 150})
+    application.wait_healthy(1)
+    path = said.partition("path=")[2].partition(" ")[0]
+    application.run("restore", path=path, allow_missing_hash=True)
+    eventually(lambda: application.get("by") == "hand", timeout=120)
