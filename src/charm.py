@@ -142,13 +142,14 @@ class EtcdCharm(ops.CharmBase):
         ticks = isinstance(event, ops.UpdateStatusEvent)
         node.hook = event is not None and not ticks
         node.quiet = _only_told(event) and keyring.is_fresh()
-        trusted = trust.Trust(True) if node.quiet else keyring.ensure()
+        trusted = keyring.heed() if node.quiet else keyring.ensure()
         node.ready = trusted.ready and host.await_packages()
         node.leads = leader = self.unit.is_leader()
         verdict = act.settle(node, leader=leader, recover=recover)
         if not (node.quiet and ticks) or verdict.steps:
             clients.publish(node, self.db, leader=leader)
             cos.Cos(self).publish(node.settings.metrics_port, clients.server_ca(node))
+        leaving = leader and trust.revoke(node)
         problem = self._instruct(node)
         if problem and verdict.status == "active":
             node.wake(node_.WAKE_LONGEST)  # no event tells that a remote is back
@@ -156,7 +157,7 @@ class EtcdCharm(ops.CharmBase):
         record = self.peers.generation() if leader else None
         aftermath = status.aftermath(verdict.state, withdrawn, record)
         self._status = _status(verdict, trusted, problem, aftermath)
-        busy = trusted.message or verdict.steps or verdict.clocks or aftermath
+        busy = trusted.message or verdict.steps or verdict.clocks or aftermath or leaving
         if isinstance(self._status, ops.ActiveStatus) and not busy:
             settled.remember(node, self._status.message)
 

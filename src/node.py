@@ -263,6 +263,7 @@ class Node:
                 watch_progress=wanted.watch_progress,
                 log_level=wanted.log_level,
                 compare=compare,
+                revoked=service.REVOKED if service.REVOKED.exists() else None,
             )
         )
 

@@ -7,6 +7,7 @@ clients believes the peers' authority alone: `founder` is the administrator's ce
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import time
@@ -15,14 +16,17 @@ from typing import TYPE_CHECKING
 from cluster import generation as generations
 from etcd import files, service
 from relations import certificates, peers
-from tls import authority, certificate, request, served, store
+from tls import authority, certificate, request, revocation, served, store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import node as node_
+
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 ADMIN = "root"  # the user that etcd's own auth wants for administration
 FRESH = 6 * 3600  # seconds that certificates found in order are not looked at without an event
+_LEAVING = 30.0  # seconds between two looks whether a unit that leaves has left
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +42,42 @@ class Trust:
     ready: bool
     message: str = ""
     wrong: bool = False
+
+
+def revoke(node: node_.Node) -> bool:
+    """Leader: remember the certificates of all units, and give up those of units that are gone.
+
+    A unit is gone when Juju has it no more and no member is its: certificates are not what takes
+    a member out. What another unit has, too, stays believed: a unit says itself what it has.
+
+    Args:
+        node: this unit, which has looked at etcd.
+
+    Returns:
+        Whether a unit is leaving: no event tells of its end, so the charm is woken.
+    """
+    members = node.seen[0].members if node.seen else None
+    if members is None:
+        return False
+    cluster = node.peers
+    now, goals = time.time(), cluster.goals()
+    issued = {unit: revocation.of_unit(text) for unit, text in cluster.issued().items()}
+    for unit, text in cluster.certificates().items():
+        issued[unit] = revocation.merged(issued.get(unit, {}), revocation.of_unit(text))
+    names = {member.name for member in members}
+    settled = "" not in names  # a member that has no name yet may be anybody's
+    gone = [u for u in issued if u not in goals and generations.member_name(u) not in names]
+    given_up = revocation.of_all(cluster.revoked())
+    for unit in gone if settled else ():
+        given_up |= issued.pop(unit)
+    had = {serial for serials in issued.values() for serial in serials}
+    given_up = {serial: until for serial, until in given_up.items() if serial not in had}
+    cluster.set_issued({u: revocation.to_text(s) for u, s in sorted(issued.items()) if s})
+    cluster.set_revoked(revocation.to_text(revocation.latest(given_up, now=now)))
+    leaving = any(not goals.get(unit) for unit in issued)
+    if leaving:
+        node.wake_in(_LEAVING)
+    return leaving
 
 
 class Keyring:
@@ -88,6 +128,7 @@ class Keyring:
     def ensure(self) -> Trust:
         """Bring the certificates on disk in line with the authorities and addresses."""
         trust = self._ensure()
+        self.heed()
         if not trust.ready or trust.message:
             self._checked.unlink(missing_ok=True)
         elif not self.is_fresh():
@@ -111,6 +152,37 @@ class Keyring:
         if authorities is not None:
             signer = authorities.peer
             self._sign("peer", signer, self._member, facts.sans, signer.ca, uris)
+            self._tell()
+
+    def heed(self) -> Trust:
+        """Have etcd refuse the certificates that the leader says are believed no more.
+
+        This unit's own stay believed, whatever it is told. etcd reads the list at its next
+        handshake.
+        """
+        told = self._peers.revoked()
+        listed, noted = (self._disk.path("server").with_name(n) for n in ("revoked.crl", "heeded"))
+        with contextlib.suppress(OSError):
+            if listed.exists() and noted.read_text() == told:
+                return Trust(True)
+        if (authorities := self._peers.authorities()) is not None:
+            own = self._own()
+            refused = {k: v for k, v in revocation.of_all(told).items() if k not in own}
+            files.write(listed, revocation.render(authorities.peer, refused), 0o644)
+            files.write(noted, told, 0o644)
+        return Trust(True)
+
+    def _own(self) -> dict[str, int]:
+        """The certificates of this unit that one of our authorities signed."""
+        found = {name: self._disk.load(name) for name in ("peer", "server", "client", "founder")}
+        peer, server = found["client"], found["server"]
+        if server and peer and server.signer != peer.signer:
+            del found["server"]  # another authority's serial numbers mean nothing beside ours
+        return {f.serial: int(f.not_after) for f in found.values() if f and f.serial}
+
+    def _tell(self) -> None:
+        """Tell the leader which certificates this unit has."""
+        self._peers.tell_certificates(revocation.to_text(self._own()))
 
     def _uris(self) -> tuple[str, ...] | None:
         """What the peer certificate is to say, None for what it says already.
@@ -141,8 +213,10 @@ class Keyring:
         # Also before it answers us: the others may serve with its certificates already.
         trust = certificate.bundle(authorities.client.ca, self._relation.client_ca(), answer.ca)
         self._sign("client", authorities.client, ADMIN, (), self._kept_trust(trust))
+        self._tell()
         if answer.state is certificates.State.NOT_RELATED:
             self._sign("server", authorities.client, self._member, server_sans, trust)
+            self._tell()
             return Trust(True)
         if answer.state is certificates.State.READY:
             try:

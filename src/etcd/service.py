@@ -34,6 +34,8 @@ CLOSED_CONFIG = pathlib.Path("/etc/etcd/etcd-closed.conf.yaml")
 CLOSED_TLS = "founder"
 """Name of the administrator's certificate that an etcd believes which is closed to clients."""
 TLS = pathlib.Path("/etc/etcd/tls")
+REVOKED = TLS / "revoked.crl"
+"""Certificates that etcd refuses: read at every handshake, and believed to be there."""
 UNIT_FILE = pathlib.Path("/etc/systemd/system/etcd.service")
 STARTED = pathlib.Path("/run/etcd/started")
 INSTALLED = pathlib.Path("/usr/local/lib/etcd")  # symlink to the release from the resource
@@ -96,6 +98,7 @@ class Config:
         gateway: serve the JSON gateway.
         compare: compare the keys with the peers' before serving (initial corruption check).
         metrics_urls: further URLs for metrics and health only; never plaintext.
+        revoked: the list of certificates to refuse, None for no list.
     """
 
     name: str
@@ -123,6 +126,7 @@ class Config:
     gateway: bool = True
     metrics_urls: tuple[str, ...] = ()
     compare: bool = True
+    revoked: pathlib.Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse plaintext: there is no road to it."""
@@ -160,6 +164,7 @@ def render(config: Config, force_new_cluster: bool = False) -> str:
         ],
         "ciphers": CIPHERS,
         "force_new_cluster": force_new_cluster,
+        "revoked": config.revoked and str(config.revoked),
     }
     return _template("etcd.conf.yaml.j2").render(values)
 

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 AUTHORITIES = "authorities"
 """Label of the secret with the cluster's certificate authorities."""
 _MARK = "authorities-mark"
+_CERTIFICATES = "certificates"
 _GOAL_STATE_TIMEOUT = 60.0
 _GOALS = 4 << 20  # bytes: of some ten thousand units
 
@@ -287,7 +288,53 @@ class Peers:
         """Set a free key of this unit, "" removes it; answers whether that changed anything."""
         return self._set_unit("extras", _updated(self.extras(self.name), key, value))
 
+    # Whose certificates are believed.
+
+    def certificates(self) -> dict[str, str]:
+        """What each unit says of its certificates, as `tls.revocation` reads it."""
+        return {name: self._certificates_of(name) for name in self._goal_state()}
+
+    def _certificates_of(self, unit: str) -> str:
+        try:
+            return self.extras(unit).get(_CERTIFICATES, "")
+        except PeerError as error:
+            log.warning("%s: its certificates are not known", error)
+            return ""
+
+    def tell_certificates(self, text: str) -> bool:
+        """Say which certificates this unit has."""
+        return self.set_extra(_CERTIFICATES, text)
+
+    def issued(self) -> dict[str, str]:
+        """What the leader remembers of each unit's certificates.
+
+        Raises:
+            PeerError: it cannot be read.
+        """
+        text = self._app_bag().get("issued", "")
+        return _strings(text, "the record of certificates") if text else {}
+
+    def set_issued(self, issued: Mapping[str, str]) -> bool:
+        """Remember them; leader only."""
+        return self._set_app("issued", json.dumps(dict(issued), sort_keys=True))
+
+    def revoked(self) -> str:
+        """Certificates that nobody is to believe any more, as `tls.revocation` reads it."""
+        return self._app_bag().get("revoked", "")
+
+    def set_revoked(self, text: str) -> bool:
+        """Say so; leader only."""
+        return self._set_app("revoked", text)
+
     # What Juju says.
+
+    def goals(self) -> Mapping[str, bool]:
+        """Every unit that Juju has, and whether it stays.
+
+        Raises:
+            PeerError: Juju did not answer.
+        """
+        return {name: _alive(status) for name, status in self._goal_state().items()}
 
     @property
     def dying(self) -> bool:

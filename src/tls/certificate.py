@@ -50,6 +50,7 @@ class Facts:
         ca_fingerprint: SHA-256 over the set of authorities; etcd reads them once, at start, so a
             change of this wants a restart.
         uris: subject alternative names that are URIs, in order.
+        serial: the serial number, hexadecimal, "" where it was not noted.
     """
 
     common_name: str
@@ -61,6 +62,7 @@ class Facts:
     signer: str
     ca_fingerprint: str
     uris: tuple[str, ...] = ()
+    serial: str = ""
 
     def days_left(self, now: float) -> float:
         """Days until it expires, negative afterwards; `now` in Unix seconds."""
@@ -204,6 +206,7 @@ def parse(cert: bytes, ca: bytes) -> Facts:
             signer=_signer(chain, roots),
             ca_fingerprint=bundle_fingerprint(ca),
             uris=uris,
+            serial=f"{leaf.serial_number:x}",
         )
 
 

@@ -97,7 +97,7 @@ class Store:
             CertificateError: it is not a certificate, or it does not chain to `ca`.
         """
         path = self.path(name)
-        if self.read(name) == (cert, key, ca) and self._is_kept(name):
+        if self.read(name) == (cert, key, ca) and self._is_kept(name) and self._is_noted(name):
             return False
         facts = certificate.parse(cert, ca)
         self._root.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -190,6 +190,11 @@ class Store:
         mode = stat.S_IMODE(details.st_mode)
         expected = (os.geteuid(), 0o700 if readers is None else 0o750)
         return (details.st_uid, mode) == expected and readers in (None, details.st_gid)
+
+    def _is_noted(self, name: str) -> bool:
+        """Whether the published facts are all that a certificate says today."""
+        facts = self.load(name)
+        return facts is not None and facts.serial != ""
 
     @staticmethod
     def _show(directory: pathlib.Path, readers: int) -> None:
