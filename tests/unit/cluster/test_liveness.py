@@ -178,7 +178,7 @@ def test_given_a_restore_when_proposed_then_all_have_it_or_none(unable: str | No
         world.machines[unable].unable = True
     founders = tuple(generations.Founder(m.name, m.url) for m in world.machines.values())
     world.proposal = generations.Generation(
-        old.number + 1, "restored", generations.Source.BACKUP, founders
+        old.number + 1, "restored", generations.Source.BACKUP, founders, world.restorable()
     )
     events.run(300)
     assert settled(world) == healthy(3)
@@ -199,7 +199,7 @@ def test_given_a_founder_that_dies_when_a_restore_was_proposed_then_decided_in_m
             machine.current, machine.running, machine.enabled = None, False, False
         events.run(30, settle=False)
     world.proposal = generations.Generation(
-        old.number + 1, "restored", generations.Source.BACKUP, founders
+        old.number + 1, "restored", generations.Source.BACKUP, founders, world.restorable()
     )
     dead = world.machines["etcd/2"]
     dead.up = dead.running = False
