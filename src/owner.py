@@ -14,6 +14,7 @@ import logging
 import os
 import pathlib
 import shutil
+import time
 from typing import TYPE_CHECKING
 
 import host
@@ -33,6 +34,7 @@ AGENTS = service.HOME.parent
 ASIDE = pathlib.Path("/var/lib/etcd-before")
 """Where an operator is told to move what was found here."""
 _CONFIGS = (service.CONFIG, service.CLOSED_CONFIG, service.TLS, orders.CONFIG)
+_CLEANING = 60.0  # seconds
 _KEEPER = orders.STATUS.parent
 
 
@@ -95,6 +97,7 @@ def claim(me: Owner, began: Callable[[], bool]) -> bool:
     found = read()
     if found == me:
         return False
+    _await_cleaning()
     if found is not None and found.home != me.home and (AGENTS / found.home).is_dir():
         raise ForeignError(
             f"the etcd of this machine belongs to {found.unit} and was left alone: run `juju "
@@ -110,6 +113,13 @@ def claim(me: Owner, began: Callable[[], bool]) -> bool:
     host.ensure_dir(LOCAL)
     files.write(FILE, me.to_json(), 0o644)
     return not known
+
+
+def _await_cleaning() -> None:
+    """Wait, within bounds, while systemd cleans up after a unit that is gone."""
+    until = time.monotonic() + _CLEANING
+    while host.service_active(host.ORPHANED_UNIT) and time.monotonic() < until:
+        time.sleep(0.5)
 
 
 def check(me: Owner) -> None:

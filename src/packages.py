@@ -90,7 +90,7 @@ def _install_services(charm: ops.CharmBase) -> None:
 
     host.ensure_wakes(charm.unit.name, charm.charm_dir)
     keeper_service.install(charm.charm_dir)
-    removal.install(charm.charm_dir.parent)
+    removal.install(charm.charm_dir.parent, charm.unit.name)
 
 
 def _alone(charm: ops.CharmBase) -> bool:

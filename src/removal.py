@@ -39,6 +39,7 @@ _ENABLED = (*_RUN, host.ORPHANED_UNIT)
 _STARTED = (host.FAILED_UNIT, host.WAKE_UNIT)
 _WANTS = host.SYSTEM_UNITS / "multi-user.target.wants"
 _STOP = 150.0  # seconds: etcd hands leadership on
+_INSTALL = 600  # seconds that packages may take to go in
 _GONE = 3  # seconds after which a unit that is still gone is gone
 
 
@@ -65,10 +66,13 @@ def paths() -> tuple[pathlib.Path, ...]:
 
 def commands() -> Iterator[list[str]]:
     """All of it as commands, each of which may fail where there is nothing to do."""
+    # A package that is just going in would start its own etcd once our unit file is gone.
+    installs = f"systemctl is-active --quiet {host.INSTALL_UNIT}"
+    yield ["timeout", str(_INSTALL), "sh", "-c", f"while {installs}; do sleep 1; done"]
     for unit in _RUN:
         yield ["systemctl", "disable", "--now", unit]
     yield ["systemctl", "disable", host.ORPHANED_UNIT]
-    yield ["systemctl", "stop", host.SHARE_UNIT, host.INSTALL_UNIT, "etcd-wake-*.timer"]
+    yield ["systemctl", "stop", host.SHARE_UNIT, "etcd-wake-*.timer"]
     yield ["rm", "-rf", *map(str, paths())]
     # The state of a hook that runs lies there, too.
     yield ["find", str(host.MEMORY), "-mindepth", "1", "!", "-name", "*.db", "-delete"]
@@ -78,17 +82,20 @@ def commands() -> Iterator[list[str]]:
     yield ["systemctl", "reset-failed", *_ENABLED, *_STARTED]
 
 
-def install(home: pathlib.Path) -> bool:
+def install(home: pathlib.Path, unit: str) -> bool:
     """Have systemd clean up where this unit is removed and no hook comes; True when that is new.
 
     Args:
         home: the unit's directory among Juju's agents.
+        unit: its name, `etcd/0`.
     """
-    return host.ensure_service(host.ORPHANED_UNIT, unit_text(home))
+    return host.ensure_service(host.ORPHANED_UNIT, unit_text(home, unit))
 
 
-def unit_text(home: pathlib.Path) -> str:
-    """The service's systemd unit."""
+def unit_text(home: pathlib.Path, unit: str) -> str:
+    """The service's systemd unit: it does nothing where the machine has another owner by now."""
+    # `"unit": "etcd/0"}`, without what systemd and the shell take for their own.
+    ours = f"[ ! -e {owner.FILE} ] || grep -q unit....{unit}.}} {owner.FILE}"
     writable = ("/etc", "/usr/local", "/var/lib", "/run", bundle.PATH.parent)
     steps = "\n".join(f"ExecStart=-{shlex.join(words)}" for words in commands())
     sandboxed = sandbox.lines(
@@ -102,7 +109,7 @@ RequiresMountsFor={home}
 
 [Service]
 Type=oneshot
-ExecCondition=/bin/sh -c 'sleep {_GONE}; [ ! -e {home} ]'
+ExecCondition=/bin/sh -c 'sleep {_GONE}; [ ! -e {home} ] && {{ {ours}; }}'
 {steps}
 {sandboxed}
 [Install]
@@ -115,6 +122,7 @@ def leave(me: owner.Owner) -> str:
 
     The record goes last: whoever dies in between does it all again.
     """
+    host.await_install()
     with contextlib.suppress(errors.ToolError):
         service.end()
     for words in commands():

@@ -76,7 +76,7 @@ def machine(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(removal, "KEPT", tmp_path / "removed")
     monkeypatch.setattr(host, "DATA_ROOT", made.root)
     monkeypatch.setattr(host, "MEMORY", made.memory)
-    monkeypatch.setattr(host, "service_active", lambda _: made.runs)
+    monkeypatch.setattr(host, "service_active", lambda name: name == service.UNIT and made.runs)
     monkeypatch.setattr(service, "CONFIG", made.etc / "etcd.conf.yaml")
     monkeypatch.setattr(service, "UNIT_FILE", tmp_path / "etcd.service")
     monkeypatch.setattr(settled, "FILE", made.memory / "settled.json")
@@ -315,6 +315,7 @@ def quiet(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     ran: list[list[str]] = []
     monkeypatch.setattr(removal, "_try", ran.append)
     monkeypatch.setattr(service, "end", lambda: None)
+    monkeypatch.setattr(host, "await_install", lambda: None)
     return ran
 
 
@@ -403,15 +404,20 @@ def test_given_the_unit_is_back_when_systemd_would_clean_up_then_it_does_not(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(removal, "_GONE", 0)
-    text = removal.unit_text(tmp_path / "unit-etcd-0")
+    monkeypatch.setattr(owner, "FILE", tmp_path / "owner.json")
+    text = removal.unit_text(tmp_path / "unit-etcd-0", "etcd/0")
     lines = text.splitlines()
     assert f"ConditionPathExists=!{tmp_path}/unit-etcd-0" in lines
     (condition,) = (x.partition("=")[2] for x in lines if x.startswith("ExecCondition="))
-    for there in (False, True):
-        if there:
-            (tmp_path / "unit-etcd-0").mkdir()
+    records = (None, FIRST, dataclasses.replace(FIRST, unit="etcd/01"), SECOND)
+    for record, cleans in zip(records, (True, True, False, False), strict=True):
+        if record:
+            owner.FILE.write_text(record.to_json())
         done = subprocess.run(shlex.split(condition), check=False, timeout=20)
-        assert bool(done.returncode) == there
+        assert (done.returncode == 0) == cleans, record
+    owner.FILE.unlink()
+    (tmp_path / "unit-etcd-0").mkdir()
+    assert subprocess.run(shlex.split(condition), check=False, timeout=20).returncode
     steps = [shlex.split(x[len("ExecStart=-") :]) for x in lines if x.startswith("ExecStart=-")]
     assert steps == list(removal.commands())
     assert not any(str(host.DATA_ROOT) in step for step in steps if step[0] == "rm")

@@ -42,7 +42,7 @@ def machine(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(host, "await_install", lambda: None)
     monkeypatch.setattr(host, "installing", lambda: made.busy)
     monkeypatch.setattr(keeper_service, "install", lambda _: None)
-    monkeypatch.setattr(removal, "install", lambda _: None)
+    monkeypatch.setattr(removal, "install", lambda *_: None)
     monkeypatch.setattr(settled, "FILE", tmp_path / "settled.json")
     monkeypatch.setattr(host, "install_problem", lambda: made.problem)
     monkeypatch.setattr(host, "install", made.install)

@@ -54,7 +54,7 @@ def serve(cluster: Cluster, unit: str) -> str:
     ).strip()
 
 
-@pytest.mark.parametrize("service", ["etcd", "etcd-keeper", "etcd-failed"])
+@pytest.mark.parametrize("service", ["etcd", "etcd-keeper", "etcd-failed", "etcd-orphaned"])
 def test_given_a_service_of_ours_when_analyzed_then_it_can_do_little(cluster: Cluster, service):
     assert exposure(cluster, cluster.leader(), f"{service}.service") < MOST
 

@@ -211,3 +211,41 @@ def test_given_an_etcd_run_by_hand_when_deployed_beside_it_then_it_runs_on_and_t
     path = said.partition("path=")[2].partition(" ")[0]
     application.run("restore", path=path, allow_missing_hash=True)
     eventually(lambda: read(application, "by") == "hand", timeout=120)
+
+
+@pytest.mark.minijuju
+def test_given_a_unit_that_left_when_its_keys_come_back_then_the_cluster_believes_them_no_more(
+    juju: jubilant.Juju, etcd_charm: pathlib.Path
+):
+    """Somebody has copied them before the unit was removed."""
+    juju.deploy(etcd_charm, "revoking", num_units=2)
+    cluster = Cluster(juju, "revoking")
+    cluster.wait_healthy(2)
+    stays = cluster.leader()
+    leaves = next(unit for unit in cluster.units() if unit != stays)
+    copied = cluster.shell(leaves, "tar -C /etc/etcd -czh tls | base64 -w0").strip()
+    cluster.shell(
+        stays, f"mkdir /root/stolen && echo {copied} | base64 -d | tar -C /root/stolen -xz"
+    )
+    pid = cluster.shell(stays, "systemctl show -P MainPID etcd")
+
+    def believed(name: str) -> bool:
+        """Whether etcd talks to who has copied these; peers look at addresses as well."""
+        at = f"/root/stolen/tls/{name}"
+        url = f"https://{cluster.address(stays)}:2379/version"
+        told = cluster.shell(
+            stays,
+            f"curl -s --http1.1 --cert {at}/cert.pem --key {at}/key.pem -k {url} || true",
+        )
+        return "etcdserver" in told
+
+    assert believed("client")
+    assert believed("server")
+    juju.remove_unit(leaves)
+    cluster.wait_healthy(1)
+    eventually(lambda: not believed("client"), timeout=120)
+    assert not believed("server")
+    cluster.put("still", "there")
+    assert cluster.shell(stays, "systemctl show -P MainPID etcd") == pid
+    juju.add_unit("revoking")
+    cluster.wait_healthy(2)
