@@ -245,4 +245,5 @@ if __name__ == "__main__":
     name = f"{os.environ['JUJU_UNIT_NAME'].replace('/', '-')}.db"
     host.keep_in_memory(pathlib.Path(".unit-state.db"), name)
     ops.main(EtcdCharm)
-    host.forget_in_memory(name)
+    if os.environ.get("JUJU_DISPATCH_PATH") == "hooks/remove":
+        host.forget_in_memory(name)

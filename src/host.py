@@ -323,9 +323,10 @@ def keep_in_memory(path: pathlib.Path, name: str) -> None:
 
 
 def forget_in_memory(name: str) -> None:
-    """Delete what `keep_in_memory` kept, where nothing else is left there."""
-    if [path.name for path in MEMORY.iterdir()] == [name]:
-        shutil.rmtree(MEMORY)
+    """Delete what `keep_in_memory` kept, and its directory where nothing else is left there."""
+    (MEMORY / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        MEMORY.rmdir()
 
 
 def _sha256(path: pathlib.Path) -> str:

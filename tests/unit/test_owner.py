@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import re
 import shlex
 import subprocess
 
@@ -395,6 +396,18 @@ def test_given_the_sources_when_read_then_removal_knows_every_path_of_theirs():
         and not {" ", ":"} & set(word)
     }
     assert left == set()
+
+
+def test_given_the_sources_when_read_then_removal_knows_every_unit_of_systemds():
+    commands = " ".join(" ".join(words) for words in removal.commands())
+    found = {
+        word
+        for source in (pathlib.Path(charm.__file__).parent).rglob("*.py")
+        for word in source.read_text().split('"')[1::2]
+        if re.fullmatch(r"etcd[a-z-]*\.(service|path|timer|socket)", word)
+    }
+    assert {service.UNIT, host.ORPHANED_UNIT} <= found
+    assert [unit for unit in sorted(found) if unit not in commands] == []
 
 
 # Where no hook comes any more

@@ -289,6 +289,12 @@ def test_given_a_file_when_kept_in_memory_then_what_is_written_goes_there(tmp_pa
         path.write_text(text)
         assert file.read_text() == text
     assert file.stat().st_mode & 0o777 == 0o600
+    (file.parent / "other").touch()
+    host.forget_in_memory(file.name)
+    assert [each.name for each in file.parent.iterdir()] == ["other"], "another unit's"
+    (file.parent / "other").unlink()
+    host.forget_in_memory(file.name)
+    assert not file.parent.exists()
 
 
 def test_given_an_installation_that_fails_when_tried_again_then_its_problem_is_gone(
