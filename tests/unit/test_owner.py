@@ -369,6 +369,7 @@ def test_given_the_sources_when_read_then_removal_knows_every_path_of_theirs():
     stays = {
         "/etc/systemd/system": "the units in it are named",
         "/usr/local/bin": "etcd-admin in it is named",
+        "/home/ubuntu": "a person's",
         "/usr/local/lib": "programs stay",
         "/usr/local/lib/etcd": "programs stay",
         "/var/lib": "etcd's directories in it are named",
