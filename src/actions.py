@@ -202,11 +202,12 @@ class Actions(ops.Object):
     @_answering
     def _on_endpoint_status(self, event: ops.ActionEvent) -> dict[str, Any]:
         with self._charm.node().client() as online:
-            urls = [url for m in online.observe().members for url in m.client_urls[:1]]
-            probes = online.statuses(urls)
-        if event.params["format"] == "json":
-            return {"endpoints": report.to_json(report.status_records(probes))}
-        return {"endpoints": report.status_table(probes)}
+            found = report.endpoints(online)
+        as_json = event.params["format"] == "json"
+        return {
+            "endpoints": report.to_json(found.records()) if as_json else found.table(),
+            "cluster-version": found.cluster_version,
+        }
 
     @_answering
     def _on_member_remove(self, event: ops.ActionEvent) -> dict[str, Any]:
@@ -338,10 +339,11 @@ def _left_behind(node: node_.Node) -> tuple[dict[str, str], str]:
     answers = fence.ask(node, members)
     reached = [fence.place(members, url) for url in members if url in answers]
     silent = [fence.place(members, url) for url in members if url not in answers]
-    told: dict[str, str] = {}
-    for url, name in members.items():
-        key = name.replace("/", "-").replace(" ", "-")
-        told[key] = f"{url} {'answers' if url in answers else 'cannot be reached'}"
+    keys = report.labels([name.replace("/", "-").replace(" ", "-") for name in members.values()])
+    told = {
+        key: f"{url} {'answers' if url in answers else 'cannot be reached'}"
+        for key, url in zip(keys, members, strict=True)
+    }
     return told, left_behind(node.unit, reached, silent)
 
 

@@ -39,9 +39,8 @@ def endpoint_status(
     online: client.Client, _: argparse.Namespace, __: admin_command.Place
 ) -> Answer:
     """`endpoint status`."""
-    urls = [url for m in online.observe().members for url in m.client_urls[:1]]
-    probes = online.statuses(urls)
-    return Answer(report.status_table(probes), report.status_records(probes))
+    found = report.endpoints(online)
+    return Answer(found.table(), found.records())
 
 
 def health(online: client.Client, _: argparse.Namespace, place: admin_command.Place) -> Answer:

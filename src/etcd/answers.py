@@ -37,6 +37,7 @@ class EndpointStatus:
         raft_applied: its last applied raft index.
         errors: what it reports against itself, alarms for the most part.
         latency: seconds the answer took.
+        storage_version: of its store, `3.6.0`; "" before etcd 3.6.
     """
 
     endpoint: str
@@ -52,6 +53,7 @@ class EndpointStatus:
     raft_applied: int
     errors: tuple[str, ...]
     latency: float
+    storage_version: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,6 +186,7 @@ def status_facts(response: Any) -> dict[str, Any]:
         "raftIndex": response.raftIndex,
         "raftAppliedIndex": wire.number(raw, 7),
         "errors": [text.decode(errors="replace") for text in wire.chunks(raw, 8)],
+        "storageVersion": wire.chunk(raw, 11).decode(errors="replace"),
     }
 
 
@@ -256,6 +259,7 @@ def status(endpoint: str, facts: dict[str, Any], latency: float) -> EndpointStat
         raft_applied=int(facts.get("raftAppliedIndex", 0)) or index,
         errors=tuple(str(text) for text in facts.get("errors", ())),
         latency=latency,
+        storage_version=str(facts.get("storageVersion", "")),
     )
 
 

@@ -24,6 +24,7 @@ import urllib.parse
 import warnings
 from typing import TYPE_CHECKING, Any, cast
 
+import outside
 from etcd import answers, errors, files, gateway, refusals, wire
 
 if TYPE_CHECKING:
@@ -370,13 +371,31 @@ class Client:
 
     def metrics(self, endpoint: str) -> str:
         """One endpoint's metrics, as Prometheus reads them."""
-        target = _normal(endpoint)
+        return self._page(_normal(endpoint), "/metrics", self.timeout)
+
+    def cluster_version(self) -> str:
+        """The version that all members can do, `3.5.0`: a minor version that rises with the last.
+
+        "" while the members have not agreed upon one.
+        """
+
+        def ask(endpoint: str, timeout: float) -> str:
+            try:
+                told = outside.json_object(self._page(endpoint, "/version", timeout))
+            except outside.OutsideError as error:
+                raise errors.UnreachableError(f"{endpoint} does not tell versions") from error
+            return str(told.get("etcdcluster", ""))
+
+        version = self._failover(ask)
+        return version if version[:1].isdigit() else ""
+
+    def _page(self, endpoint: str, path: str, timeout: float) -> str:
         self._check_files()
         try:
             tls = gateway.context(self._tls.ca, self._tls.cert, self._tls.key)
-            return gateway.page(target, "/metrics", tls, self.timeout)
+            return gateway.page(endpoint, path, tls, timeout)
         except (OSError, gateway.UnusableError) as error:
-            raise refusals.translate(target, "UNAVAILABLE", str(error), self.timeout) from error
+            raise refusals.translate(endpoint, "UNAVAILABLE", str(error), timeout) from error
 
     def alarms(self) -> tuple[view.Alarm, ...]:
         """All armed alarms."""

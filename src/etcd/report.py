@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -43,6 +44,7 @@ class Health:
         alarms: armed alarms.
         quota: bytes of the database that arm NOSPACE, 0 unknown.
         certificate_days: days left, by certificate (`peer`, `server`, ...).
+        cluster_version: the version that all members can do, "" when nobody tells.
         problem: why the cluster does not work, "" when it does.
         extra: further facts to show, flat, in order.
     """
@@ -55,6 +57,7 @@ class Health:
     alarms: tuple[view.Alarm, ...]
     quota: int = 0
     certificate_days: Mapping[str, int] = dataclasses.field(default_factory=dict[str, int])
+    cluster_version: str = ""
     problem: str = ""
     extra: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
 
@@ -87,6 +90,12 @@ class Health:
         versions = [s.version for s in self.statuses]
         return min(versions, key=_numbers) if versions else ""
 
+    @property
+    def storage_version(self) -> str:
+        """The lowest version of a store among the members that answered, "" before etcd 3.6."""
+        versions = [s.storage_version for s in self.statuses if s.storage_version]
+        return min(versions, key=_numbers) if versions else ""
+
     def name(self, member_id: int | None) -> str:
         """A member's name, or its ID in hexadecimal where it has none yet."""
         if member_id is None:
@@ -97,11 +106,24 @@ class Health:
     def _labels(self) -> list[str]:
         """A key for each endpoint: its member's name where that can be one, else its number."""
         names = {url: m.name for m in self.members for url in m.client_urls}
+        return labels([names.get(endpoint.endpoint, "") for endpoint in self.endpoints])
+
+    def _versions(self) -> list[str]:
+        """For people: what runs where members differ, and what all of them can do."""
+        running: dict[str, list[str]] = {}
+        for status in self.statuses:
+            running.setdefault(status.version, []).append(self.name(status.member_id))
         found: list[str] = []
-        for number, endpoint in enumerate(self.endpoints):
-            name = names.get(endpoint.endpoint, "")
-            usable = _KEY.fullmatch(name) and name not in found
-            found.append(name if usable else f"number-{number}")
+        if len(running) > 1:
+            each = sorted(running.items(), key=lambda item: _numbers(item[0]))
+            told = "; ".join(f"etcd {version} on {', '.join(names)}" for version, names in each)
+            found.append(f"members run several versions: {told}")
+        if self.cluster_version:
+            storage = self.storage_version
+            found.append(
+                f"cluster version {self.cluster_version}"
+                + (f", storage version {storage}" if storage else "")
+            )
         return found
 
     def words(self) -> str:
@@ -131,6 +153,7 @@ class Health:
             lines.append(
                 f"etcd {self.version}, largest database {size(largest.db_size)}{used}{quota}"
             )
+        lines += self._versions()
         lines += [f"alarm {a.kind} on {self.name(a.member_id)}" for a in self.alarms]
         lines += [
             f"the {name} certificate ends in {days} days"
@@ -150,25 +173,41 @@ class Health:
             "raft-term": str(self.raft_term),
             "raft-index": str(self.raft_index),
             "version": self.version,
+            "cluster-version": self.cluster_version,
+            "storage-version": self.storage_version,
             "db-size": str(max((s.db_size for s in self.statuses), default=0)),
             "db-in-use": str(max((s.db_in_use for s in self.statuses), default=0)),
             "quota": str(self.quota),
             "alarms": ",".join(f"{a.kind}:{self.name(a.member_id)}" for a in self.alarms)
             or "none",
         }
-        versions = {s.endpoint: s.version for s in self.statuses}
+        statuses = {s.endpoint: s for s in self.statuses}
         for endpoint, label in zip(self.endpoints, self._labels(), strict=True):
             found[f"endpoint.{label}.url"] = endpoint.endpoint
             found[f"endpoint.{label}.health"] = "healthy" if endpoint.healthy else endpoint.reason
             if endpoint.healthy:
                 found[f"endpoint.{label}.latency-ms"] = f"{endpoint.latency * 1000:.1f}"
-            if version := versions.get(endpoint.endpoint):
-                found[f"endpoint.{label}.version"] = version
+            if status := statuses.get(endpoint.endpoint):
+                found[f"endpoint.{label}.version"] = status.version
+                if status.storage_version:
+                    found[f"endpoint.{label}.storage-version"] = status.storage_version
         for name, days in self.certificate_days.items():
             found[f"certificate-days.{name}"] = str(days)
         if self.problem:
             found["problem"] = self.problem
         return found | dict(self.extra)
+
+
+def labels(names: Sequence[str]) -> list[str]:
+    """A key of an action's results for each: the name where it can be one, else its number.
+
+    Whoever may add members to etcd names them as they like.
+    """
+    found: list[str] = []
+    for number, name in enumerate(names):
+        usable = _KEY.fullmatch(name) and name not in found
+        found.append(name if usable else f"number-{number}")
+    return found
 
 
 def health(
@@ -204,6 +243,9 @@ def health(
         alarms = online.alarms()
     except errors.EtcdError as error:
         problem = problem or str(error)
+    version = ""
+    with contextlib.suppress(errors.EtcdError):
+        version = online.cluster_version()
     statuses = tuple(p.status for p in probes if p.status)
     leaders = {s.leader for s in statuses if s.leader}
     clusters = {s.cluster_id for s in statuses}
@@ -218,6 +260,7 @@ def health(
         alarms=alarms,
         quota=quota,
         certificate_days=dict(certificate_days or {}),
+        cluster_version=version,
         problem=problem,
         extra=dict(extra or {}),
     )
@@ -242,29 +285,51 @@ def _endpoint_health(online: client.Client, probe: answers.Probe) -> EndpointHea
 
 
 _STATUS_COLUMNS = (
-    "ENDPOINT", "ID", "VERSION", "DB SIZE", "IN USE", "IS LEADER", "IS LEARNER", "RAFT TERM",
-    "RAFT INDEX", "RAFT APPLIED INDEX", "ERRORS",
+    "ENDPOINT", "ID", "VERSION", "STORAGE VERSION", "DB SIZE", "IN USE", "IS LEADER",
+    "IS LEARNER", "RAFT TERM", "RAFT INDEX", "RAFT APPLIED INDEX", "ERRORS",
 )  # fmt: skip
 _MEMBER_COLUMNS = ("ID", "STATUS", "NAME", "PEER ADDRS", "CLIENT ADDRS", "IS LEARNER")
 
 
-def status_table(probes: Sequence[answers.Probe]) -> str:
-    """`endpoint status` as etcdctl's users know it."""
-    return table(_STATUS_COLUMNS, [_status_row(probe) for probe in probes])
+@dataclasses.dataclass(frozen=True)
+class Endpoints:
+    """`endpoint status` of all members: who answered what, and the version that all can do."""
+
+    probes: tuple[answers.Probe, ...]
+    cluster_version: str = ""
+
+    def table(self) -> str:
+        """As etcdctl's users know it."""
+        drawn = table(_STATUS_COLUMNS, [_status_row(probe) for probe in self.probes])
+        version = self.cluster_version
+        return f"{drawn}\ncluster version {version}" if version else drawn
+
+    def records(self) -> list[dict[str, Any]]:
+        """For programs; IDs are hexadecimal, sizes bytes, latency seconds."""
+        records: list[dict[str, Any]] = []
+        for probe in self.probes:
+            record: dict[str, Any] = {"endpoint": probe.endpoint, "error": probe.error}
+            if probe.status:
+                record |= dataclasses.asdict(probe.status)
+                for key in ("member_id", "cluster_id", "leader"):
+                    record[key] = f"{record[key]:x}"
+                record["is_leader"] = probe.status.leader == probe.status.member_id
+                record["cluster_version"] = self.cluster_version
+            records.append(record)
+        return records
 
 
-def status_records(probes: Sequence[answers.Probe]) -> list[dict[str, Any]]:
-    """`endpoint status` for programs; IDs are hexadecimal, sizes bytes, latency seconds."""
-    records: list[dict[str, Any]] = []
-    for probe in probes:
-        record: dict[str, Any] = {"endpoint": probe.endpoint, "error": probe.error}
-        if probe.status:
-            record |= dataclasses.asdict(probe.status)
-            for key in ("member_id", "cluster_id", "leader"):
-                record[key] = f"{record[key]:x}"
-            record["is_leader"] = probe.status.leader == probe.status.member_id
-        records.append(record)
-    return records
+def endpoints(online: client.Client) -> Endpoints:
+    """Ask all members for their status.
+
+    Raises:
+        errors.EtcdError: nobody says which members there are.
+    """
+    urls = [url for m in online.observe().members for url in m.client_urls[:1]]
+    version = ""
+    with contextlib.suppress(errors.EtcdError):
+        version = online.cluster_version()
+    return Endpoints(online.statuses(urls), version)
 
 
 def member_table(members: Sequence[view.Member]) -> str:
@@ -380,6 +445,7 @@ def _status_row(probe: answers.Probe) -> tuple[str, ...]:
         probe.endpoint,
         f"{status.member_id:x}",
         status.version,
+        status.storage_version,
         size(status.db_size),
         size(status.db_in_use),
         str(status.leader == status.member_id).lower(),

@@ -239,7 +239,16 @@ def test_given_a_cluster_when_reported_then_health_follows_what_happens_to_it(cl
     well = report.health(online, quota=8 * 1024**3, certificate_days={"server": 9})
     assert well.healthy, well.words()
     assert well.keys()["voters"] == "3" and well.leader is not None
-    assert online.status().endpoint in report.status_table(online.statuses())
+    shown = report.endpoints(online)
+    assert online.status().endpoint in shown.table()
+    major, minor, _ = service.version()
+    assert well.keys()["cluster-version"] == shown.cluster_version == f"{major}.{minor}.0"
+    stored = f"{major}.{minor}.0" if minor > 5 else ""
+    until = time.monotonic() + 20  # etcd 3.6 writes it down some seconds after the start
+    while {p.status.storage_version for p in online.statuses() if p.status} != {stored}:
+        assert time.monotonic() < until
+        time.sleep(0.5)
+    assert {each["storage_version"] for each in report.endpoints(online).records()} == {stored}
     cluster.nodes[2].stop(9)
     sick = report.health(online)
     assert not sick.healthy and sick.leader is not None

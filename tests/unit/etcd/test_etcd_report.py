@@ -80,7 +80,7 @@ def test_given_probes_when_drawn_then_it_is_the_table_that_etcdctl_draws():
         *(answers.Probe(s.endpoint, s) for s in STATUSES[:1]),
         answers.Probe("x", None, "dead"),
     ]
-    lines = report.status_table(probes).splitlines()
+    lines = report.Endpoints(tuple(probes)).table().splitlines()
     assert len({len(line) for line in lines}) == 1
     assert lines[1].split("|")[1].strip() == "ENDPOINT"
     assert "| 20 kB" in lines[3] and "| true " in lines[3]
@@ -90,11 +90,34 @@ def test_given_probes_when_drawn_then_it_is_the_table_that_etcdctl_draws():
 
 
 def test_given_records_when_made_json_then_programs_can_read_them():
-    probes = [answers.Probe(s.endpoint, s) for s in STATUSES]
-    told = json.loads(report.to_json(report.status_records(probes)))
+    probes = tuple(answers.Probe(s.endpoint, s) for s in STATUSES)
+    told = json.loads(report.to_json(report.Endpoints(probes, "3.5.0").records()))
     assert told[0]["is_leader"] and told[1]["member_id"] == "b"
+    assert told[0]["cluster_version"] == "3.5.0" and told[0]["storage_version"] == ""
     told = json.loads(report.to_json(report.member_records(MEMBERS)))
     assert told[0]["id"] == "a" and told[0]["peer_urls"] == ["https://198.18.0.10:2380"]
+
+
+def test_given_an_upgrade_that_is_not_over_when_told_then_each_version_and_who_runs_it():
+    new = dataclasses.replace(STATUSES[2], version="3.6.8", storage_version="3.6.0")
+    mixed = dataclasses.replace(HEALTHY, statuses=(*STATUSES[:2], new), cluster_version="3.5.0")
+    lines, keys = mixed.words().splitlines(), mixed.keys()
+    assert (
+        "members run several versions: etcd 3.5.16 on etcd-0, etcd-1; etcd 3.6.8 on etcd-2"
+        in lines
+    )
+    assert "cluster version 3.5.0, storage version 3.6.0" in lines
+    assert keys["cluster-version"] == "3.5.0" and keys["version"] == "3.5.16"
+    assert keys["endpoint.etcd-2.version"] == "3.6.8"
+    assert keys["endpoint.etcd-2.storage-version"] == "3.6.0"
+    assert "endpoint.etcd-1.storage-version" not in keys
+    table = report.Endpoints((answers.Probe(new.endpoint, new),), "3.5.0").table()
+    assert "| 3.6.8   | 3.6.0 " in table and table.endswith("\ncluster version 3.5.0")
+
+
+def test_given_one_version_when_told_then_no_word_is_lost_on_it():
+    words = dataclasses.replace(HEALTHY, cluster_version="3.5.0").words()
+    assert "several versions" not in words and "cluster version 3.5.0\n" in words
 
 
 def test_given_sizes_when_said_then_people_can_read_them():

@@ -1,0 +1,259 @@
+"""Every action in every state of docs/statuses.md: keys that Juju takes, or one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import pathlib
+import re
+from typing import Any
+
+import pytest
+import yaml
+from ops import testing
+
+import admin_command
+import charm
+import fence
+import host
+import node
+from cluster import generation as generations
+from cluster import status, view
+from etcd import answers, client, data, errors
+from relations import peers
+
+ACTIONS = yaml.safe_load((pathlib.Path(__file__).parents[2] / "actions.yaml").read_text())
+KEY = re.compile(r"[a-z0-9](([a-z0-9-.]+)?[a-z0-9])?")  # juju/core/actions
+URLS = tuple(f"https://198.18.0.1{number}:2379" for number in range(4))
+MEMBERS = tuple(
+    view.Member(
+        10 + number, f"etcd-{number}", (URLS[number].replace("2379", "2380"),), (URLS[number],),
+        healthy=True, raft_index=9, version="3.5.16",
+    )
+    for number in range(3)
+)  # fmt: skip
+WRONG = (
+    view.Member(20, "https://by.hand:2380", ("https://by.hand:2380",), (URLS[3],), healthy=True),
+    view.Member(21, "By_Hand", ("https://b:2380",), ("https://198.18.0.1:1",)),
+    view.Member(22, "", ("https://c:2380",), learner=True),
+)
+"""Members that somebody named otherwise than Juju names keys, or nobody has named yet."""
+RECORD = generations.Generation(
+    2, "two", generations.Source.BACKUP,
+    tuple(generations.Founder(f"etcd/{n}", MEMBERS[n].peer_urls[0]) for n in range(3)),
+    (("high", "9"), ("reason", "no room")), confirmed=True,
+)  # fmt: skip
+FACTS = view.DiskFacts(2, 90, 40)
+
+
+@dataclasses.dataclass(frozen=True)
+class Situation:
+    """What a unit in a state finds.
+
+    Attributes:
+        members: as etcd lists them.
+        answers: a quorum answers; None where nobody answers at all, not the member here either.
+        alarms: armed ones.
+        record: the committed one.
+        proposal: the next one.
+        facts: what the disk here holds.
+    """
+
+    members: tuple[view.Member, ...] = MEMBERS
+    answers: bool | None = True
+    alarms: tuple[view.Alarm, ...] = ()
+    record: generations.Generation | None = RECORD
+    proposal: generations.Generation | None = None
+    facts: view.DiskFacts | None = FACTS
+
+
+NOBODY = Situation((), None)
+NEXT = dataclasses.replace(RECORD, number=3, token="three", confirmed=False)
+S = status.State
+SITUATIONS: dict[status.State, tuple[Situation, ...]] = {
+    S.INSTALLING: (Situation((), None, record=None, facts=None), NOBODY),
+    S.FOUNDING: (Situation((), None, record=None, facts=None),),
+    S.HELD: (Situation((), None, record=None, facts=None),),
+    S.JOINING: (Situation((*MEMBERS[:2], WRONG[2])), Situation((*MEMBERS[:2], WRONG[2]), False)),
+    S.HEALTHY: (Situation(),),
+    S.DEGRADED: (
+        Situation((*MEMBERS, *WRONG)),
+        Situation((*MEMBERS[:2], dataclasses.replace(MEMBERS[2], healthy=False))),
+        Situation(WRONG, alarms=(view.Alarm(99, "NOSPACE"),)),
+    ),
+    S.RESTORING: (Situation(proposal=NEXT), Situation((), None, record=NEXT)),
+    S.ROLLED_BACK: (
+        Situation((), None, record=dataclasses.replace(NEXT, source=generations.Source.PREVIOUS)),
+    ),
+    S.QUORUM_LOST: (Situation(answers=False), Situation((*MEMBERS, *WRONG), False), NOBODY),
+    S.RECOVERING: (
+        Situation(
+            answers=False, proposal=dataclasses.replace(NEXT, source=generations.Source.SURVIVOR)
+        ),
+    ),
+    S.NOT_RECOVERED: (NOBODY,),
+    S.LEAVING: (Situation(), Situation(answers=False)),
+    S.CORRUPT: (Situation(alarms=(view.Alarm(11, "CORRUPT"),)), Situation((), None, facts=None)),
+    S.DIFFERENT: (Situation(answers=False, alarms=(view.UNNAMED,)),),
+    S.CLOCK: (NOBODY,),
+    S.DOWN: (Situation(MEMBERS[1:]), NOBODY),
+    S.FENCED: (NOBODY,),
+    S.STUCK: (Situation(MEMBERS[1:]),),
+    S.CONFLICT: (Situation((), None, record=None),),
+    S.DATA_LOST: (Situation((), None, facts=None),),
+}
+
+
+class Etcd(client.Client):
+    """A cluster in a situation; what it is asked for on the wire ends here."""
+
+    def __init__(self, found: Situation) -> None:
+        self._found = found
+        self.endpoints = tuple(m.client_urls[0] for m in found.members if m.client_urls) or URLS
+        self.timeout = 1.0
+        self._preferred = self.endpoints[0]
+
+    def _look(self, endpoint: str, what: str, timeout: float) -> dict[str, Any]:
+        found = self._found
+        self._reach(what in ("read", "members", "alarms"))
+        here = next((m for m in found.members if endpoint in m.client_urls), None)
+        header = {"cluster_id": 7, "member_id": here.id if here else 0, "revision": 9}
+        if what == "alarms":
+            alarms = [{"memberID": a.member_id, "alarm": a.kind} for a in found.alarms]
+            return {"header": header, "alarms": alarms}
+        if what == "status":
+            if here is None or not here.healthy:
+                raise errors.UnreachableError(f"{endpoint}: connection refused\x1b")
+            leader = found.members[0].id if found.answers else 0
+            return {"header": header, "version": "3.5.16", "leader": leader, "dbSize": 20480}
+        members = [
+            {"ID": m.id, "name": m.name, "peerURLs": m.peer_urls, "clientURLs": m.client_urls,
+             "isLearner": m.learner}
+            for m in found.members
+        ]  # fmt: skip
+        return {"header": header, "members": members}
+
+    def _reach(self, by_quorum: bool) -> None:
+        if self._found.answers is None:
+            raise errors.UnreachableError("no etcd endpoint answered")
+        if by_quorum and not self._found.answers:
+            raise errors.NoQuorumError("the cluster has no leader")
+
+    def _request(self, method: str, fields: dict[str, Any], repeatable: bool = True) -> Any:
+        self._reach(True)
+        return {"header": {"revision": 9}, "kvs": []}
+
+    def _page(self, endpoint: str, path: str, timeout: float) -> str:
+        self._reach(False)
+        return '{"etcdserver": "3.5.16", "etcdcluster": "3.5.0"}'
+
+    def _send(self, endpoint: str, *_: Any, **__: Any) -> Any:
+        raise errors.UnreachableError(f"{endpoint}: connection refused")
+
+    def _failover(self, ask: Any, timeout: float | None = None, repeatable: bool = True) -> Any:
+        return ask(self.endpoints[0], 1.0)
+
+    def _patiently(self, attempt: Any, deadline: float) -> Any:
+        return attempt()
+
+    def revision(self) -> int:
+        self._reach(True)
+        return 9
+
+    def snapshot(self, path: pathlib.Path, *_: Any, **__: Any) -> answers.Download:
+        raise errors.UnreachableError("the stream ended")
+
+
+@pytest.fixture
+def enter(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path):
+    """Put the unit into a situation."""
+
+    def put(found: Situation) -> None:
+        goals = {f"etcd/{number}": "active" for number in range(3)}
+        monkeypatch.setattr(peers, "goal_state", lambda: goals)
+        monkeypatch.setattr(peers, "told_ahead", lambda *_: {})
+        monkeypatch.setattr(host, "wake", lambda *_: None)
+        monkeypatch.setattr(host, "DATA_ROOT", tmp_path / "data")
+        monkeypatch.setattr(admin_command, "ensure", lambda *_: False)
+        monkeypatch.setattr(
+            data.Root, "disk", lambda *_, **__: view.Disk("two", facts=found.facts)
+        )
+        named = {url: m.name or "a new member" for m in found.members for url in m.peer_urls}
+        known = fence.Known("/", "/", named, {})
+        monkeypatch.setattr(fence.Known, "read", lambda *_: known)
+        monkeypatch.setattr(fence, "ask", lambda *_: dict.fromkeys(list(named)[:1]))
+        if found.record is None:
+            return  # the unit itself knows that there is nobody to ask
+        monkeypatch.setattr(
+            node.Node, "client", lambda *_, **__: contextlib.nullcontext(Etcd(found))
+        )
+
+    return put
+
+
+def told(found: Situation) -> testing.State:
+    """The unit's state in Juju; it is the leader, which is refused nothing for what it is."""
+    bag = {
+        name: record.to_json()
+        for name, record in (("generation", found.record), ("proposal", found.proposal))
+        if record
+    }
+    relation = testing.PeerRelation("cluster", peers_data={1: {}, 2: {}}, local_app_data=bag)
+    return testing.State(leader=True, relations={relation}, model=testing.Model(name="m"))
+
+
+def keys(results: dict[str, Any], prefix: str = "") -> list[str]:
+    found: list[str] = []
+    for key, value in results.items():
+        found.append(prefix + key)
+        if isinstance(value, dict):
+            found += keys(value)
+        else:
+            assert isinstance(value, str), (key, value)
+    return found
+
+
+def params(action: str, folder: pathlib.Path) -> list[dict[str, Any]]:
+    """With what it is run: the defaults, as Juju fills them in, and all that leads elsewhere."""
+    defaults = {
+        name: schema["default"]
+        for name, schema in ACTIONS[action].get("params", {}).items()
+        if "default" in schema
+    }
+    given: list[dict[str, Any]] = {
+        "snapshot": [{"target": str(folder)}],
+        "member-remove": [{"member": "etcd-1"}, {"member": "15"}, {"member": "nobody"}],
+        "delete-backup": [{"backup-id": "b"}],
+        "restore": [{"path": "/missing"}, {"backup-id": "latest"}],
+        "recover": [{}, {"unit": "etcd/0"}, {"unit": "etcd/9"}],
+        "member-list": [{}, {"format": "json"}],
+        "endpoint-status": [{}, {"format": "json"}],
+    }.get(action, [{}])
+    return [{**defaults, **each} for each in given]
+
+
+def test_given_the_states_when_counted_then_each_has_a_situation():
+    assert set(SITUATIONS) == set(status.State)
+
+
+@pytest.mark.parametrize("state", list(status.State), ids=lambda each: each.value)
+def test_given_a_state_when_any_action_is_run_then_its_keys_are_valid_or_it_says_one_sentence(
+    state: status.State, enter: Any, tmp_path: pathlib.Path
+):
+    answered, context = 0, testing.Context(charm.EtcdCharm)  # costly
+    for found in SITUATIONS[state]:
+        enter(found)
+        for action in ACTIONS:
+            for given in params(action, tmp_path):
+                context.action_results = None
+                try:
+                    context.run(context.on.action(action, params=given), told(found))
+                except testing.ActionFailed as refused:
+                    assert refused.message and "\n" not in refused.message, (action, found)
+                    assert refused.message.isprintable(), (action, refused.message)
+                    continue
+                results = context.action_results or {}
+                answered += 1
+                wrong = [key for key in keys(results) if not KEY.fullmatch(key)]
+                assert wrong == [], (action, found)
+    assert answered or SITUATIONS[state][0].record is None
