@@ -207,7 +207,8 @@ class EtcdCharm(ops.CharmBase):
 
     def backups(self, node: node_.Node) -> backups.Backups:
         """Where this application's backups go."""
-        return backups.Backups.of(self, node, self.s3.choice())
+        s3 = self.s3.choice(node.settings.s3_encryption, node.settings.s3_kms_key)
+        return backups.Backups.of(self, node, s3)
 
     def _me(self) -> owner.Owner:
         return owner.Owner(self.model.uuid, self.model.name, self.app.name, self.unit.name)

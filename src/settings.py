@@ -7,7 +7,7 @@ import itertools
 import re
 from typing import TYPE_CHECKING, TypeVar
 
-from backup import catalog, schedule
+from backup import catalog, destination, schedule
 from cluster import view
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ class Settings:
         backup_interval: seconds between two backups, 0 off.
         backup_retention: which backups stay, as `backup.schedule.Retention` reads it.
         backup_bandwidth: KiB per second, 0 for no limit.
+        s3_encryption: how the related bucket encrypts, `AES256` or `aws:kms`, "" as it does.
+        s3_kms_key: its KMS key, "" for the store's own.
         cluster_name: folder on the remote, "" for one made of model and application.
         recover_quorum_loss: see `cluster.view.Policy`.
         recover_total_loss: see `cluster.view.Policy`.
@@ -87,6 +89,8 @@ class Settings:
     backup_interval: float = 3600.0
     backup_retention: str = "last=24 hourly=24 daily=7 weekly=4 monthly=12"
     backup_bandwidth: int = 0
+    s3_encryption: str = ""
+    s3_kms_key: str = ""
     cluster_name: str = ""
     recover_quorum_loss: bool = False
     recover_total_loss: bool = False
@@ -116,6 +120,8 @@ class Settings:
             backup_interval=_scheduled(raw, "backup-interval", schedule.interval),
             backup_retention=str(raw["backup-retention"]),
             backup_bandwidth=_number(raw, "backup-bandwidth"),
+            s3_encryption=str(raw.get("s3-encryption", "")).strip(),
+            s3_kms_key=str(raw.get("s3-kms-key-id", "")).strip(),
             cluster_name=str(raw.get("cluster-name", "")),
             recover_quorum_loss=bool(raw.get("recover-quorum-loss", False)),
             recover_total_loss=bool(raw.get("recover-total-loss", False)),
@@ -123,6 +129,9 @@ class Settings:
         _scheduled(raw, "backup-retention", schedule.Retention.parse)
         _scheduled(raw, "cluster-name", lambda name: catalog.folder(cluster_name=name or "x"))
         _refuse_shared_port(settings)
+        problem = destination.encryption_problem(settings.s3_encryption, settings.s3_kms_key)
+        if problem:
+            raise SettingsError(f"s3-encryption and s3-kms-key-id cannot be used: {problem}")
         if settings.election_ms < 5 * settings.heartbeat_ms:
             # etcd refuses to start below this (etcd docs, tuning: at least five heartbeats).
             raise SettingsError(

@@ -57,6 +57,7 @@ def take(node: node_.Node, target: str) -> snapshot.SnapshotInfo:
     directory = pathlib.Path(target)
     if not directory.is_absolute():
         raise errors.TargetError(f"target {target!r} is not an absolute path: nothing was written")
+    _refuse_data(node.root, directory)
     now = datetime.datetime.now(datetime.timezone.utc)
     try:
         with files.reached(directory, create=True) as there, node.client() as client:
@@ -120,6 +121,20 @@ def _unreachable(there: int) -> Generator[int]:
                 os.unlink(left, dir_fd=own)
             with contextlib.suppress(OSError):  # somebody moved it: it is empty
                 os.rmdir(name, dir_fd=there)
+
+
+def _refuse_data(root: data.Root, directory: pathlib.Path) -> None:
+    """Refuse a directory in which etcd, or a restore, moves and removes what it finds.
+
+    Raises:
+        errors.TargetError: it is in the current data, or in what is being prepared.
+    """
+    for own in (root.current, root.prepared_dir):
+        if directory.resolve().is_relative_to(own.resolve()):
+            raise errors.TargetError(
+                f"target {directory} is inside etcd's own data, {own}: nothing was changed; "
+                "choose a directory outside of it"
+            )
 
 
 def _owner(there: int) -> str | None:
@@ -315,6 +330,7 @@ def check_keep(node: node_.Node, keep: str) -> None:
     directory = pathlib.Path(keep)
     if not directory.is_absolute():
         raise errors.TargetError(f"target {keep!r} is not an absolute path: nothing was changed")
+    _refuse_data(node.root, directory)
     try:
         with (
             files.reached(directory, create=True) as there,

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import configparser
 
 _LARGEST = 64 * 1024  # characters of an rclone configuration
+_BUCKETS = ("s3", "google cloud storage", "azureblob", "b2", "swift", "oracleobjectstorage")
+_ENCRYPTIONS = ("AES256", "aws:kms")  # as S3's x-amz-server-side-encryption has them
+_KMS_KEY = re.compile(r"[A-Za-z0-9:/_.+=@-]{1,2048}")
 PASSED = ("AWS_", "AZURE_", "GOOGLE_", "OS_")  # of variables that rclone's backends read
 
 
@@ -129,6 +132,8 @@ class S3:
         path: folder in the bucket, "" for its root.
         uri_style: `path` or `host`.
         storage_class: "" for the bucket's default.
+        encryption: how the store encrypts, `AES256` or `aws:kms`; "" for the bucket's default.
+        kms_key: the key for `aws:kms`, "" for the store's own.
         ca_chain: PEM certificates of the endpoint's authority, empty for the system's.
     """
 
@@ -140,6 +145,8 @@ class S3:
     path: str = ""
     uri_style: str = "path"
     storage_class: str = ""
+    encryption: str = ""
+    kms_key: str = ""
     ca_chain: tuple[str, ...] = dataclasses.field(default=(), repr=False)
 
 
@@ -156,6 +163,8 @@ def from_s3(s3: S3, bandwidth: str = "") -> Settings:
             refusals.Kind.CONFIG,
             f"the s3 relation asks for uri style {s3.uri_style!r}: not path or host",
         )
+    if problem := encryption_problem(s3.encryption, s3.kms_key):
+        raise refusals.RemoteError(refusals.Kind.CONFIG, problem)
     amazon = not s3.endpoint or "amazonaws.com" in s3.endpoint
     options = {
         "type": "s3",
@@ -167,6 +176,8 @@ def from_s3(s3: S3, bandwidth: str = "") -> Settings:
         "region": s3.region or "us-east-1",
         "force_path_style": "false" if s3.uri_style == "host" else "true",
         "storage_class": s3.storage_class,
+        "server_side_encryption": s3.encryption,
+        "sse_kms_key_id": s3.kms_key,
         # Asking for the bucket on every upload needs rights that a good policy does not give.
         "no_check_bucket": "true",
         # The manifest's SHA-256 guards the whole; each part still carries its own MD5.
@@ -187,6 +198,37 @@ def from_s3(s3: S3, bandwidth: str = "") -> Settings:
         ca="\n".join(part.strip() for part in s3.ca_chain if part.strip()),
         bandwidth=bandwidth,
     )
+
+
+def encryption_problem(encryption: str, kms_key: str) -> str:
+    """Why S3's encryption cannot be asked for like this, "" when it can.
+
+    Args:
+        encryption: `AES256`, `aws:kms`, or "" for the bucket's default.
+        kms_key: the key's id or ARN, "" for none.
+    """
+    if encryption and encryption not in _ENCRYPTIONS:
+        return f"the encryption {encryption[:40]!r} is not one of {', '.join(_ENCRYPTIONS)}"
+    if kms_key and encryption != "aws:kms":
+        return "a KMS key goes with the encryption aws:kms only"
+    if kms_key and not _KMS_KEY.fullmatch(kms_key):
+        return "the KMS key has characters not allowed"
+    return ""
+
+
+def encrypted(settings: Settings, encryption: str, kms_key: str = "") -> Settings:
+    """Settings made by `from_s3` that ask the store for this encryption instead.
+
+    Args:
+        settings: where backups go.
+        encryption: as for `encryption_problem`.
+        kms_key: likewise.
+    """
+    replaced = ("server_side_encryption =", "sse_kms_key_id =")
+    lines = [x for x in settings.config.splitlines() if not x.startswith(replaced)]
+    lines += [f"server_side_encryption = {encryption}"]
+    lines += [f"sse_kms_key_id = {kms_key}"] if kms_key else []
+    return dataclasses.replace(settings, config="\n".join(lines) + "\n")
 
 
 def from_config(
@@ -235,11 +277,15 @@ def _problem(settings: Settings) -> str:
                 "rclone-config's field environment has a line that is none of AWS_...=, "
                 "AZURE_...=, GOOGLE_...=, OS_...= with a value"
             )
-    if path.startswith("/"):
-        return ""
+    return "" if path.startswith("/") else _path_problem(settings)
+
+
+def _path_problem(settings: Settings) -> str:
+    """Why no remote can be reached by this path, "" when nothing speaks against it."""
+    path, config = settings.path, settings.config
     if path.startswith(":"):
         return "backup-remote names options in its path: put them in rclone-config instead"
-    name, colon, _ = path.partition(":")
+    name, colon, below = path.partition(":")
     if not colon or not name:
         return f"backup-remote {path!r} is not of the form name:path"
     if "," in name:
@@ -249,6 +295,15 @@ def _problem(settings: Settings) -> str:
         return "rclone-config is not an rclone configuration: it has no [section] with options"
     if name not in names:
         return f"rclone-config has no section [{name}], which backup-remote names"
+    if settings.type in _BUCKETS and not below.strip("/"):
+        return (
+            f"backup-remote {path!r} names no bucket: write {name}:BUCKET, or {name}:BUCKET/FOLDER"
+        )
+    if "//" in below:
+        return (
+            f"backup-remote {path!r} has a folder without a name ('//'): write one '/' between "
+            "names"
+        )
     return ""
 
 

@@ -14,6 +14,8 @@ class Kind(enum.Enum):
 
     UNREACHABLE = "unreachable"
     READ_ONLY = "read-only"
+    LOCKED = "locked"
+    CLOCK = "clock"
     FULL = "full"
     CREDENTIALS = "credentials"
     CA = "ca"
@@ -43,6 +45,11 @@ class RemoteError(Exception):
         """It may be over at the next try."""
         return self.kind in _PASSING
 
+    @property
+    def stays(self) -> bool:
+        """What is stored may not be deleted or written anew: it is locked, or a right lacks."""
+        return self.kind in (Kind.LOCKED, Kind.READ_ONLY)
+
 
 _PASSING = {Kind.LOST, Kind.SERVER, Kind.UNREACHABLE, Kind.TIMEOUT, Kind.OTHER}
 
@@ -61,6 +68,9 @@ _CAUSES: tuple[tuple[Kind, str], ...] = (
         Kind.CONFIG,
         r"InvalidBucketName|need (user|pass|bucket|url)|password not set|must be set|obscure",
     ),
+    (Kind.CLOCK, r"RequestTimeTooSkewed|request time and the (server|current) time|clock skew"),
+    (Kind.LOCKED, r"\bWORM\b|object ?lock|\blegal hold|retention (period|policy)|\bimmutab"),
+    (Kind.LOCKED, r"BlobImmutable"),
     (Kind.CREDENTIALS, r"InvalidAccessKeyId|SignatureDoesNotMatch|InvalidToken|ExpiredToken"),
     (Kind.CREDENTIALS, r"NoCredentialProviders|no valid credential|unable to authenticate"),
     (Kind.CREDENTIALS, r"\b401\b|Unauthorized|invalid_grant|Login incorrect|bad credentials"),
@@ -82,6 +92,8 @@ _NUMBERS = re.compile(r"status code: \d+, request id: ")
 _PHRASES = {
     Kind.UNREACHABLE: "cannot be reached: ",
     Kind.READ_ONLY: "does not permit this: ",
+    Kind.LOCKED: "keeps it locked: ",
+    Kind.CLOCK: "finds that the clock of this unit is wrong (set it): ",
     Kind.FULL: "is full: ",
     Kind.CREDENTIALS: "refuses the credentials: ",
     Kind.CA: "cannot be trusted, its certificate does not fit the authorities given: ",

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 _CHUNK = 1024 * 1024
 _SLOW_DISK = 20e6  # bytes per second that a timeout allows for
 _ETCD_BUCKETS = (b"key", b"meta")
+_TORN = (
+    "{path} has no hash at its end and is no whole database of etcd: it is damaged, or was copied "
+    "while etcd wrote to it; nothing was changed; restore a snapshot (`juju run etcd/leader "
+    "snapshot` takes one), or a copy that is made while etcd is stopped"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,14 +110,19 @@ def verify(
         if not hashed and details.st_size % client.SNAPSHOT_BLOCK:
             raise errors.TruncatedError(f"{path} is truncated: it ends within its hash")
         sha256 = sha256 or _hash(path, details.st_size, hashed)
-        if not hashed and not allow_missing_hash:
-            raise errors.BadHashError(
-                f"{path} has no hash at its end: it lost it, or is a copy of a member's database; "
-                "allow-missing-hash restores it unproven"
-            )
-        facts = _facts_of(path, file)
+        facts = _facts_of(path, file) if hashed else _unproven_facts(path, file)
     _refuse_newer(path, facts, binary_version)
-    status = _status(path)
+    try:
+        status = _status(path)
+    except errors.BadHashError as error:
+        if hashed:
+            raise
+        raise errors.BadHashError(_TORN.format(path=path)) from error
+    if not hashed and not allow_missing_hash:
+        raise errors.BadHashError(
+            f"{path} has no hash at its end: it lost it, or is a copy of a member's database; "
+            "allow-missing-hash restores it unproven"
+        )
     return SnapshotInfo(
         path=path,
         size=details.st_size,
@@ -308,6 +318,14 @@ def _facts_of(path: pathlib.Path, file: bolt.File) -> _Facts:
     if facts is None:
         raise errors.ForeignFileError(f"{path} is a database, but not one of etcd")
     return facts
+
+
+def _unproven_facts(path: pathlib.Path, file: bolt.File) -> _Facts:
+    """Those of a file without a hash, in which nothing says that its pages are of one moment."""
+    try:
+        return _facts_of(path, file)
+    except (errors.BadHashError, errors.ForeignFileError) as error:
+        raise errors.BadHashError(_TORN.format(path=path)) from error
 
 
 def _refuse_newer(path: pathlib.Path, facts: _Facts, installed: tuple[int, int, int]) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import dataclasses
 import os
+import re
 from typing import TYPE_CHECKING, Any, cast
 
 import ops
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     import object_storage
 
 ENDPOINT = "s3-credentials"
+_SSE = "x-amz-server-side-encryption"
+_KMS_KEY = "x-amz-server-side-encryption-aws-kms-key-id"
+_ATTRIBUTES = 100
 
 
 class S3:
@@ -43,8 +48,20 @@ class S3:
 
         return object_storage.S3Requirer(self._charm, self._endpoint)
 
-    def choice(self) -> choice.Choice:
-        """What the relation offers: nothing, not yet, a bucket, or something unusable."""
+    def choice(self, encryption: str = "", kms_key: str = "") -> choice.Choice:
+        """What the relation offers: nothing, not yet, a bucket, or something unusable.
+
+        Args:
+            encryption: how the bucket shall encrypt, instead of what the relation says.
+            kms_key: with which key.
+        """
+        offered = self._offered()
+        if not encryption or offered.settings is None:
+            return offered
+        wanted = destination.encrypted(offered.settings, encryption, kms_key)
+        return dataclasses.replace(offered, settings=wanted)
+
+    def _offered(self) -> choice.Choice:
         self._ensure()
         relations = self._charm.model.relations[self._endpoint]
         if self._requirer is None or not relations:
@@ -84,6 +101,7 @@ def read(given: dict[str, str], provider: str) -> choice.Choice:
             choice.State.WRONG, sentence=f"{provider} names no bucket: set its bucket option"
         )
     try:
+        headers = _headers(given.get("attributes", ""))
         made = destination.from_s3(
             destination.S3(
                 bucket=given["bucket"],
@@ -94,6 +112,8 @@ def read(given: dict[str, str], provider: str) -> choice.Choice:
                 path=given.get("path", ""),
                 uri_style=given.get("s3-uri-style", "") or "path",
                 storage_class=given.get("storage-class", ""),
+                encryption=headers.get(_SSE, ""),
+                kms_key=headers.get(_KMS_KEY, ""),
                 ca_chain=_chain(given.get("tls-ca-chain", "")),
             )
         )
@@ -102,6 +122,26 @@ def read(given: dict[str, str], provider: str) -> choice.Choice:
             choice.State.WRONG, sentence=f"What {provider} gives cannot be used: {error}"
         )
     return choice.Choice(choice.State.READY, made)
+
+
+def _headers(text: str) -> dict[str, str]:
+    """The `attributes`: HTTP headers, a JSON list of `name: value` or `name=value`, names lower.
+
+    Raises:
+        ValueError: it is no such list.
+    """
+    if not text.strip():
+        return {}
+    try:
+        items = outside.json_list(text, _ATTRIBUTES)
+    except outside.OutsideError as error:
+        raise ValueError(f"attributes: {error}") from error
+    found: dict[str, str] = {}
+    for item in items:
+        name, separator, value = re.sub(r"[=:]", "\n", str(item), count=1).partition("\n")
+        if separator:
+            found[name.strip().lower()] = value.strip()
+    return found
 
 
 def _chain(text: str) -> tuple[str, ...]:

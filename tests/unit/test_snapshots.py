@@ -16,7 +16,7 @@ import snapshots
 from backup import refusals, restore
 from cluster import generation as generations
 from cluster import revisions, view
-from etcd import errors, files, service, snapshot
+from etcd import data, errors, files, service, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -189,3 +189,18 @@ def test_given_a_snapshot_of_the_same_second_when_another_is_named_then_neither_
     with files.folder(str(tmp_path)) as there:
         assert snapshots._free_name("etcd-20261126-080824", there) == "etcd-20261126-080824-2.db"
         assert snapshots._free_name("etcd-20261126-080825", there) == "etcd-20261126-080825.db"
+
+
+@pytest.mark.parametrize("inside", ["current", "current/etcd/member/snap", "prepared/x", "link/x"])
+def test_given_a_target_inside_etcds_data_when_asked_for_then_refused_and_nothing_made(
+    tmp_path, inside
+):
+    root = data.Root(tmp_path / "root")
+    (tmp_path / "root" / "current").mkdir(parents=True)
+    (tmp_path / "root" / "link").symlink_to(tmp_path / "root" / "current")
+    node = types.SimpleNamespace(root=root, member="etcd-0")
+    before = sorted(tmp_path.rglob("*"))
+    for ask in (snapshots.take, snapshots.check_keep):
+        with pytest.raises(errors.TargetError, match="inside etcd's own data"):
+            ask(node, str(root.path / inside))
+    assert sorted(tmp_path.rglob("*")) == before

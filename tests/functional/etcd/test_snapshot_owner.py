@@ -15,9 +15,11 @@ import pytest
 
 import snapshots
 from backup import create
-from etcd import errors, snapshot
+from etcd import data, errors, snapshot
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+
+ROOT = data.Root(pathlib.Path("/var/lib/etcd"))
 
 
 @pytest.fixture
@@ -43,7 +45,11 @@ def node(cluster):
     cluster.found(1)
     online = cluster.client()
     online.put("key", "value")
-    return types.SimpleNamespace(member="etcd-0", client=lambda: contextlib.nullcontext(online))
+    return types.SimpleNamespace(
+        member="etcd-0",
+        client=lambda: contextlib.nullcontext(online),
+        root=ROOT,
+    )
 
 
 def test_given_a_persons_home_when_a_snapshot_is_taken_then_it_is_theirs_and_whole(node, home):
@@ -106,7 +112,7 @@ def test_given_a_damaged_stream_when_taken_then_the_sentence_names_the_file_and_
 def test_given_a_target_for_replaced_data_when_checked_then_no_link_of_another_is_followed(home):
     assert other_user.run(*other_user.LINK, home.parent / "roots", home / "kept") == ""
     with pytest.raises(errors.TargetError, match="nothing was changed"):
-        snapshots.check_keep(types.SimpleNamespace(root=None), str(home / "kept" / "x"))
+        snapshots.check_keep(types.SimpleNamespace(root=ROOT), str(home / "kept" / "x"))
 
 
 def test_given_a_stranger_when_a_member_is_locked_then_they_cannot_hold_or_lead_it(home):

@@ -56,6 +56,43 @@ def test_given_bad_configuration_when_made_into_settings_then_one_sentence(path,
     assert caught.value.kind is refusals.Kind.CONFIG
 
 
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("s3:", "names no bucket: write s3:BUCKET"),
+        ("s3:/", "names no bucket"),
+        ("s3:backups//deep", "folder without a name"),
+        ("s3:backups//deep//", "folder without a name"),
+        ("s3://backups", "folder without a name"),
+    ],
+)
+def test_given_a_path_that_no_bucket_has_when_configured_then_the_sentence_says_what_to_write(
+    path, words
+):
+    with pytest.raises(refusals.RemoteError, match=words):
+        destination.from_config(path, "[s3]\ntype = s3\n")
+    assert destination.from_config("s3:backups/deep/", "[s3]\ntype = s3\n").path
+
+
+def test_given_an_encryption_when_made_into_settings_then_rclone_asks_for_it():
+    asked = destination.from_s3(s3(encryption="aws:kms", kms_key="arn:aws:kms:eu:1:key/a"))
+    assert "server_side_encryption = aws:kms" in asked.config.splitlines()
+    assert "sse_kms_key_id = arn:aws:kms:eu:1:key/a" in asked.config.splitlines()
+    instead = destination.encrypted(asked, "AES256")
+    assert "server_side_encryption = AES256" in instead.config.splitlines()
+    assert "kms" not in instead.config
+    assert "server_side_encryption" not in destination.from_s3(s3()).config
+
+
+@pytest.mark.parametrize(
+    ("encryption", "key"), [("rot13", ""), ("", "a"), ("AES256", "a"), ("aws:kms", "a\nb = c")]
+)
+def test_given_an_encryption_that_no_store_has_when_asked_for_then_one_sentence(encryption, key):
+    assert destination.encryption_problem(encryption, key)
+    with pytest.raises(refusals.RemoteError):
+        destination.from_s3(s3(encryption=encryption, kms_key=key))
+
+
 @pytest.mark.parametrize("bandwidth", ["fast", "1 M", "10M --config x", "-1"])
 def test_given_a_bad_bandwidth_when_made_into_settings_then_one_sentence(bandwidth):
     with pytest.raises(refusals.RemoteError, match="bandwidth"):

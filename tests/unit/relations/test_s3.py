@@ -122,3 +122,19 @@ def test_given_both_places_when_chosen_then_wrong():
     assert choice.choose(choice.OFF, "x:y", "[z]\ntype = local\n").state is choice.State.WRONG
     ready = choice.choose(choice.OFF, "x:y", "[x]\ntype = local\n")
     assert ready.state is choice.State.READY and ready.settings.path == "x:y"
+
+
+@pytest.mark.parametrize("separator", [": ", "=", ":"])
+def test_given_headers_of_an_encryption_when_read_then_uploads_ask_for_it(separator):
+    names = ("X-Amz-Server-Side-Encryption", "x-amz-server-side-encryption-aws-kms-key-id")
+    listed = [f"{names[0]}{separator}aws:kms", f"{names[1]}{separator}k-1", "x-other: y"]
+    found = s3.read({**V0, "attributes": json.dumps(listed)}, "s3-integrator")
+    assert found.settings is not None
+    assert "server_side_encryption = aws:kms\n" in found.settings.config
+    assert "sse_kms_key_id = k-1\n" in found.settings.config
+
+
+@pytest.mark.parametrize("text", ["{", "5", '["x-amz-server-side-encryption: rot13"]'])
+def test_given_attributes_that_cannot_be_used_when_read_then_wrong_with_one_sentence(text):
+    found = s3.read({**V0, "attributes": text}, "s3-integrator")
+    assert found.state is choice.State.WRONG and "s3-integrator" in found.sentence
