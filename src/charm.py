@@ -116,8 +116,6 @@ class EtcdCharm(ops.CharmBase):
         node = self.node()
         if isinstance(event, ops.ConfigChangedEvent):
             self.unit.set_ports(node.settings.port)
-        if not _only_told(event):
-            node.keep_configured()
         self.settle(node, event=event)
 
     def settle(
@@ -137,13 +135,17 @@ class EtcdCharm(ops.CharmBase):
         import act  # costly, and most ticks do not come here
 
         settled.forget()
-        keyring = self._keyring(node)
+        owner = (self.unit.name, self.app.name, self.model.uuid, node.token)
+        believes = node.settings.trust_client_authority
+        keyring = trust.Keyring(node.certificates, self.peers, self.certificates, *owner, believes)
         node.announce = keyring.announce
         ticks = isinstance(event, ops.UpdateStatusEvent)
         node.hook = event is not None and not ticks
         node.quiet = _only_told(event) and keyring.is_fresh()
         trusted = keyring.heed() if node.quiet else keyring.ensure()
         node.ready = trusted.ready and host.await_packages()
+        if event is not None and trusted.ready and not _only_told(event):
+            node.keep_configured()
         node.leads = leader = self.unit.is_leader()
         verdict = act.settle(node, leader=leader, recover=recover)
         if not (node.quiet and ticks) or verdict.steps:
@@ -200,6 +202,7 @@ class EtcdCharm(ops.CharmBase):
             charm_dir=self.charm_dir,
             me=self.peers.me(),
         )
+        node.outside = self.certificates.related
         node.say = lambda text: setattr(self.unit, "status", ops.MaintenanceStatus(text))
         node.remote = lambda: self.backups(node).remote()
         node.origin = lambda: self.backups(node).origin()
@@ -212,10 +215,6 @@ class EtcdCharm(ops.CharmBase):
 
     def _me(self) -> owner.Owner:
         return owner.Owner(self.model.uuid, self.model.name, self.app.name, self.unit.name)
-
-    def _keyring(self, node: node_.Node) -> trust.Keyring:
-        me = (self.unit.name, self.app.name, self.model.uuid, node.token)
-        return trust.Keyring(store.Store(), self.peers, self.certificates, *me)
 
 
 def _only_told(event: ops.EventBase | None) -> bool:

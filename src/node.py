@@ -32,6 +32,7 @@ EXAMINED = host.MEMORY / "examined"
 JOINS = host.MEMORY / "joins.json"
 FINISHED = "finished"
 JOINS_WITHIN = 3600  # seconds that an attempt to join is counted
+CERTIFICATES = ("peer", "server", "client", service.GATEWAY)
 WAKE_SHARE = 4  # a wake-up is this many hooks away
 WAKE_LONGEST = 60  # seconds
 
@@ -57,6 +58,7 @@ class Node:
         leads: this unit is Juju's leader.
         hook: Juju runs a hook, and not an action or a look that the charm asked for.
         quiet: only time has passed: addresses are what this unit last published.
+        outside: an outside authority signs what etcd shows to clients.
         say: shows a sentence in `juju status` at once, in a hook that takes long.
         seen: etcd and the disk, as the last look found them.
         unheard: peer URLs at which nobody answered in this hook.
@@ -80,6 +82,7 @@ class Node:
     leads: bool = False
     hook: bool = False
     quiet: bool = False
+    outside: bool = False
     seen: tuple[view.Etcd, view.Disk] | None = None
     unheard: set[str] = dataclasses.field(default_factory=set[str])
     began: float = dataclasses.field(default_factory=time.monotonic)
@@ -180,7 +183,7 @@ class Node:
 
     def certificate_facts(self) -> list[tuple[str, certificate.Facts]]:
         """What this unit's certificates say, by name."""
-        found = [(name, self.certificates.load(name)) for name in ("peer", "server", "client")]
+        found = [(name, self.certificates.load(name)) for name in CERTIFICATES]
         return [(name, facts) for name, facts in found if facts]
 
     def certificate_days(self) -> dict[str, int]:
@@ -219,7 +222,10 @@ class Node:
         old.forget()
 
     def keep_configured(self) -> None:
-        """Write the configuration of an etcd that was started here; a full disk leaves it be."""
+        """Write the configuration of an etcd that was started here; a full disk leaves it be.
+
+        The certificates that it names are there: an etcd that crashes now starts with it.
+        """
         self.root.guard()
         if self.root.stamp() is None:
             return
@@ -240,15 +246,20 @@ class Node:
         """Write etcd's configuration; answers whether it changed."""
         wanted = self.settings
         listen = [peers.url(self.addresses.client_bind, wanted.port), self.local_url]
+        # An earlier gateway shows what etcd shows: no client's, where an outside authority signs it.
+        shows_client = wanted.trust_client_authority or not self.outside
+        version = service.version()
         return service.ensure_config(
             service.Config(
                 name=self.member,
                 data_dir=self.root.etcd_dir,
-                version=service.version(),
+                version=version,
                 listen_client_urls=tuple(dict.fromkeys(listen)),
                 advertise_client_urls=(self.client_url,),
                 listen_peer_urls=(peers.url(self.addresses.peer_bind, wanted.peer_port),),
                 advertise_peer_urls=(self.peer_url,),
+                gateway_tls=service.tls_files(service.GATEWAY),
+                gateway=shows_client or version >= service.OWN_GATEWAY,
                 token=token,
                 initial_cluster=initial_cluster,
                 initial=initial,

@@ -68,6 +68,7 @@ class Settings:
         s3_encryption: how the related bucket encrypts, `AES256` or `aws:kms`, "" as it does.
         s3_kms_key: its KMS key, "" for the store's own.
         cluster_name: folder on the remote, "" for one made of model and application.
+        trust_client_authority: clients of the authority on `certificates` are believed, too.
         recover_quorum_loss: see `cluster.view.Policy`.
         recover_total_loss: see `cluster.view.Policy`.
     """
@@ -92,6 +93,7 @@ class Settings:
     s3_encryption: str = ""
     s3_kms_key: str = ""
     cluster_name: str = ""
+    trust_client_authority: bool = False
     recover_quorum_loss: bool = False
     recover_total_loss: bool = False
 
@@ -123,6 +125,7 @@ class Settings:
             s3_encryption=str(raw.get("s3-encryption", "")).strip(),
             s3_kms_key=str(raw.get("s3-kms-key-id", "")).strip(),
             cluster_name=str(raw.get("cluster-name", "")),
+            trust_client_authority=bool(raw.get("trust-client-authority", False)),
             recover_quorum_loss=bool(raw.get("recover-quorum-loss", False)),
             recover_total_loss=bool(raw.get("recover-total-loss", False)),
         )

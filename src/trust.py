@@ -1,7 +1,7 @@
 """This unit's certificates: who signs them, when they are renewed, whether etcd may start.
 
-Two trust domains (docs/decisions.md): peers believe only the cluster's own authority; clients
-believe the `certificates` relation's authority and our client authority. An etcd that is closed to
+Two trust domains (docs/decisions.md): peers believe only the cluster's own authority; clients are
+believed by our client authority, whoever signed what the servers show. An etcd that is closed to
 clients believes the peers' authority alone: `founder` is the administrator's certificate for that.
 """
 
@@ -81,7 +81,10 @@ def revoke(node: node_.Node) -> bool:
 
 
 class Keyring:
-    """The certificates of this unit: `peer`, `server`, `client` and `founder`.
+    """The certificates of this unit: `peer`, `server`, `gateway`, `client` and `founder`.
+
+    `ca.pem` beside `client` verifies what the servers show, the one beside `gateway` says who is a
+    client of etcd.
 
     Args:
         disk: where they are.
@@ -91,6 +94,7 @@ class Keyring:
         application: the application's name.
         model_uuid: the model's.
         token: token of the data that this unit has now, None without any.
+        trust_clients: clients of the `certificates` relation's authority are believed as well.
     """
 
     def __init__(
@@ -102,18 +106,20 @@ class Keyring:
         application: str,
         model_uuid: str,
         token: Callable[[], str | None] = lambda: None,
+        trust_clients: bool = False,
     ):
         self._disk = disk
         self._checked = disk.path("server").with_name("checked.json")
         self._peers = cluster
         self._relation = relation
         self._token = token
+        self._trust_clients = trust_clients
         self._member = generations.member_name(unit)
         self._common_name = certificates.common_name(application, unit, model_uuid)
 
     def is_fresh(self) -> bool:
         """Whether `ensure` found all in order lately, with the authorities of today."""
-        names = ("peer", "server", "client", service.CLOSED_TLS)
+        names = ("peer", "server", "client", service.GATEWAY, service.CLOSED_TLS)
         if not all(self._disk.path(name).exists() for name in names):
             return False
         try:
@@ -212,8 +218,12 @@ class Keyring:
         answer = self._relation.answer(self._common_name, server_sans, asked)
         # Also before it answers us: the others may serve with its certificates already.
         trust = certificate.bundle(authorities.client.ca, self._relation.client_ca(), answer.ca)
-        self._sign("client", authorities.client, ADMIN, (), self._kept_trust(trust))
+        trust = self._kept_trust(trust)
+        self._sign("client", authorities.client, ADMIN, (), trust)
         self._tell()
+        # Nobody's name: etcd takes the one in it for the user's, where HTTP has no Accept header.
+        believed = trust if self._trust_clients and self._relation.related else None
+        self._sign(service.GATEWAY, authorities.client, "", (), believed or authorities.client.ca)
         if answer.state is certificates.State.NOT_RELATED:
             self._sign("server", authorities.client, self._member, server_sans, trust)
             self._tell()
@@ -275,7 +285,8 @@ class Keyring:
             )
         held = self._disk.read(name)
         if reason or held is None:
-            usage = authority.Usage.CLIENT if common_name == ADMIN else authority.Usage.BOTH
+            clients = (ADMIN, "")
+            usage = authority.Usage.CLIENT if common_name in clients else authority.Usage.BOTH
             pair = signer.sign(common_name, sans, usage, uris=uris or ())
             self._disk.publish(name, pair.cert, pair.key, ca)
         else:

@@ -31,6 +31,10 @@ UNIT = "etcd.service"
 USER = "etcd"
 CONFIG = pathlib.Path("/etc/etcd/etcd.conf.yaml")
 CLOSED_CONFIG = pathlib.Path("/etc/etcd/etcd-closed.conf.yaml")
+GATEWAY = "gateway"
+"""Name of what etcd's JSON gateway shows to the client port; its `ca.pem` is who is a client."""
+OWN_GATEWAY = (3, 5, 0)
+"""From this version on the gateway has a certificate of its own; before, it shows the server's."""
 CLOSED_TLS = "founder"
 """Name of the administrator's certificate that an etcd believes which is closed to clients."""
 TLS = pathlib.Path("/etc/etcd/tls")
@@ -68,6 +72,15 @@ def tls_files(name: str, root: pathlib.Path | None = None) -> client.TLSFiles:
     return client.TLSFiles(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
 
 
+def served_tls(root: pathlib.Path | None = None) -> client.TLSFiles:
+    """What the client port shows, and the authorities whose clients it believes.
+
+    Who signed what it shows is another matter: an outside authority signs servers, not clients.
+    """
+    shown = tls_files("server", root)
+    return dataclasses.replace(shown, ca=tls_files(GATEWAY, root).ca)
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Everything that etcd is told.
@@ -81,6 +94,7 @@ class Config:
         listen_peer_urls: where to serve peers.
         advertise_peer_urls: where peers are told to go.
         server_tls: what clients see, and the CAs that sign clients.
+        gateway_tls: what the JSON gateway shows to the client port, None for what clients see.
         peer_tls: this member among its peers, and their CA.
         token: `initial-cluster-token`.
         initial_cluster: `etcd-0=https://...,etcd-1=https://...`; "" once data exists.
@@ -108,7 +122,8 @@ class Config:
     advertise_client_urls: tuple[str, ...]
     listen_peer_urls: tuple[str, ...]
     advertise_peer_urls: tuple[str, ...]
-    server_tls: client.TLSFiles = dataclasses.field(default_factory=lambda: tls_files("server"))
+    server_tls: client.TLSFiles = dataclasses.field(default_factory=served_tls)
+    gateway_tls: client.TLSFiles | None = None
     peer_tls: client.TLSFiles = dataclasses.field(default_factory=lambda: tls_files("peer"))
     token: str = ""
     initial_cluster: str = ""
@@ -163,6 +178,7 @@ def render(config: Config, force_new_cluster: bool = False) -> str:
             "StopGRPCServiceOnDefrag=true",
         ],
         "ciphers": CIPHERS,
+        "own_gateway": OWN_GATEWAY,
         "force_new_cluster": force_new_cluster,
         "revoked": config.revoked and str(config.revoked),
     }
@@ -185,7 +201,7 @@ def closed_to_clients(config: Config) -> Config:
 
     It shows the peer certificate, with which etcd's gateway then dials etcd itself.
     """
-    return dataclasses.replace(config, server_tls=config.peer_tls)
+    return dataclasses.replace(config, server_tls=config.peer_tls, gateway_tls=None, gateway=True)
 
 
 def is_closed() -> bool:
@@ -583,7 +599,7 @@ _COMPARING = "(initial-corrupt-check: |InitialCorruptCheck=)(true|false)"
 
 def _once() -> tuple[pathlib.Path, ...]:
     """Files that etcd reads once, at its start, beside its configuration."""
-    return tuple(tls_files(name).ca for name in ("peer", "server"))
+    return tuple(tls_files(name).ca for name in ("peer", GATEWAY))
 
 
 def _fingerprint_command() -> str:

@@ -217,11 +217,12 @@ def _now() -> datetime.datetime:
 
 
 def subject(common_name: str) -> x509.Name:
-    """A name that is only a CN."""
+    """A name that is only a CN, or nothing."""
     from cryptography import x509
     from cryptography.x509 import oid
 
-    return x509.Name([x509.NameAttribute(oid.NameOID.COMMON_NAME, common_name)])
+    names = [x509.NameAttribute(oid.NameOID.COMMON_NAME, common_name)] if common_name else []
+    return x509.Name(names)
 
 
 def general_name(san: str) -> x509.GeneralName:

@@ -47,8 +47,7 @@ class Facts:
         not_after: Unix seconds.
         fingerprint: SHA-256 of the certificate, hexadecimal.
         signer: SHA-256 of the authority's certificate that the chain ends at.
-        ca_fingerprint: SHA-256 over the set of authorities; etcd reads them once, at start, so a
-            change of this wants a restart.
+        ca_fingerprint: SHA-256 over the set of authorities.
         uris: subject alternative names that are URIs, in order.
         serial: the serial number, hexadecimal, "" where it was not noted.
     """

@@ -112,6 +112,7 @@ class Unit:
         record: generations.Generation | None = None,
         token: str | None = None,
         announce: bool = False,
+        trust_clients: bool = False,
     ) -> trust.Trust:
         """Run one hook.
 
@@ -124,6 +125,7 @@ class Unit:
             record: the committed record.
             token: of the data that the unit has.
             announce: start that record's data, before anything is looked at.
+            trust_clients: the option.
         """
         bag = {"generation": record.to_json()} if record else {}
         relations: list[testing.RelationBase] = [
@@ -154,6 +156,7 @@ class Unit:
                 "etcd",
                 UUID,
                 lambda: token,
+                trust_clients,
             )
             if announce:
                 keyring.announce()
@@ -367,12 +370,46 @@ def test_given_a_certificate_in_use_when_related_then_the_new_authority_is_belie
     assert unit.facts("server").signer == cluster().client.fingerprint
 
 
-def test_given_both_authorities_when_answered_then_clients_of_each_are_believed(unit):
+def test_given_an_outside_authority_when_answered_then_it_signs_servers_and_no_clients(unit):
     unit.ensure()
     unit.ensure("answer")
-    assert set(unit.believed("server")) == {cluster().client.cert, easyrsa().cert}
     assert set(unit.believed("client")) == {cluster().client.cert, easyrsa().cert}
+    assert unit.believed("gateway") == [cluster().client.cert]
     assert unit.believed("peer") == [cluster().peer.cert]
+
+
+def test_given_an_etcd_of_an_earlier_charm_when_it_starts_again_then_our_clients_are_believed(
+    unit,
+):
+    """Its configuration names the file beside the server's certificate."""
+    for kind in (None, "nothing", "answer", "garbage", None):
+        unit.ensure(kind)
+        assert cluster().client.cert in unit.believed("server")
+
+
+def test_given_the_option_when_it_changes_then_clients_of_the_authority_are_believed_or_not(unit):
+    both = {cluster().client.cert, easyrsa().cert}
+    unit.ensure("ca", trust_clients=True)
+    assert set(unit.believed("gateway")) == both
+    unit.ensure("answer", trust_clients=True)
+    assert set(unit.believed("gateway")) == both
+    unit.ensure("answer")
+    assert unit.believed("gateway") == [cluster().client.cert]
+    unit.ensure("answer", trust_clients=True)
+    unit.ensure(None, trust_clients=True)
+    assert unit.believed("gateway") == [cluster().client.cert]
+
+
+def test_given_the_gateways_certificate_when_read_then_it_is_a_clients_and_has_nobodys_name(unit):
+    unit.ensure("answer")
+    facts = unit.facts("gateway")
+    assert (facts.common_name, facts.sans, facts.signer) == ("", (), cluster().client.fingerprint)
+    shown = x509.load_pem_x509_certificate(unit.disk.read("gateway")[0])
+    usage = shown.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(usage) == [x509.oid.ExtendedKeyUsageOID.CLIENT_AUTH]
+    link = unit.disk.path("gateway").readlink()
+    unit.ensure("answer")
+    assert unit.disk.path("gateway").readlink() == link
 
 
 def test_given_the_relation_is_removed_when_settled_then_we_sign_and_forget_the_authority(unit):
@@ -456,4 +493,5 @@ def test_given_any_history_when_it_ends_well_then_the_certificates_are_right(
     assert unit.facts("server").signer == signer.fingerprint
     assert unit.facts("peer").signer == cluster().peer.fingerprint
     wanted = {cluster().client.cert, signer.cert}
-    assert set(unit.believed("server")) == set(unit.believed("client")) == wanted
+    assert set(unit.believed("client")) == wanted
+    assert unit.believed("gateway") == [cluster().client.cert]
