@@ -201,7 +201,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_error(404)
             return
         size = os.fstat(_INPUT).st_size
-        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "bytes=0-"))
+        wanted = re.fullmatch(
+            r"bytes=(\d{1,18})-(\d{0,18})", self.headers.get("Range", "bytes=0-")
+        )
         first = int(wanted[1]) if wanted else 0
         last = min(int(wanted[2]) if wanted and wanted[2] else size, size - 1)
         if first > last:

@@ -141,7 +141,9 @@ def _version(path: pathlib.Path) -> tuple[int, int, int]:
         told = done.stdout if done.returncode == 0 else ""
     except (OSError, subprocess.SubprocessError):
         told = ""
-    match = re.search(rf"^{path.name} version: (\d+)\.(\d+)\.(\d+)", told, re.I | re.MULTILINE)
+    match = re.search(
+        rf"^{path.name} version: (\d{1, 9})\.(\d{1, 9})\.(\d{1, 9})", told, re.I | re.MULTILINE
+    )
     if match is None:
         raise errors.InstallError(
             f"the {path.name} of the etcd resource does not run on this machine, or does not say "

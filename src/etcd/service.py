@@ -402,7 +402,7 @@ def version(program: pathlib.Path | None = None) -> tuple[int, int, int]:
 def _version(path: str, changed_ns: int, size: int) -> tuple[int, int, int]:
     del changed_ns, size  # part of the key: another file is asked again
     completed = _run([path, "--version"])
-    match = re.search(r"etcd Version: (\d+)\.(\d+)\.(\d+)", completed.stdout)
+    match = re.search(r"etcd Version: (\d{1,9})\.(\d{1,9})\.(\d{1,9})", completed.stdout)
     if completed.returncode or not match:
         raise errors.ToolError(
             f"{path} does not say its version", completed.stdout + completed.stderr
@@ -493,7 +493,7 @@ _REASONS: tuple[tuple[str, FailureKind, str], ...] = (
 
 _REMOVED = "the member has been permanently removed from the cluster"
 _COMPARED = re.compile(r"data inconsistency|checkInitialHashKV failed")
-_BEHIND = re.compile(r"tocommit\(\d+\) is out of range \[lastIndex\((\d+)\)\]")
+_BEHIND = re.compile(r"tocommit\(\d+\) is out of range \[lastIndex\((\d{1,20})\)\]")
 _DYING = ("panic: ", "fatal error: ", "unexpected fault address", "[signal ")
 _KILLED = re.compile(r"etcd\.service: .*(oom-kill|killed by the OOM killer)")
 
