@@ -246,7 +246,7 @@ class Node:
         """Write etcd's configuration; answers whether it changed."""
         wanted = self.settings
         listen = [peers.url(self.addresses.client_bind, wanted.port), self.local_url]
-        # An earlier gateway shows what etcd shows: no client's, where an outside authority signs it.
+        # An earlier gateway shows what etcd shows: no client's where an outside one signs it.
         shows_client = wanted.trust_client_authority or not self.outside
         version = service.version()
         return service.ensure_config(

@@ -225,7 +225,8 @@ class Keyring:
         believed = trust if self._trust_clients and self._relation.related else None
         self._sign(service.GATEWAY, authorities.client, "", (), believed or authorities.client.ca)
         if answer.state is certificates.State.NOT_RELATED:
-            self._sign("server", authorities.client, self._member, server_sans, trust)
+            ours = authorities.client
+            self._sign("server", ours, self._member, server_sans, ours.ca)
             self._tell()
             return Trust(True)
         if answer.state is certificates.State.READY:

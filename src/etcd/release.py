@@ -141,8 +141,9 @@ def _version(path: pathlib.Path) -> tuple[int, int, int]:
         told = done.stdout if done.returncode == 0 else ""
     except (OSError, subprocess.SubprocessError):
         told = ""
+    number = r"(\d{1,9})"
     match = re.search(
-        rf"^{path.name} version: (\d{1, 9})\.(\d{1, 9})\.(\d{1, 9})", told, re.I | re.MULTILINE
+        rf"^{path.name} version: {number}\.{number}\.{number}", told, re.I | re.MULTILINE
     )
     if match is None:
         raise errors.InstallError(

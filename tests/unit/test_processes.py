@@ -162,8 +162,10 @@ def test_given_a_unit_of_ours_when_systemd_starts_it_then_its_environment_is_its
 ):
     """What DefaultEnvironment= says reaches no program: systemd starts each through `env -i`."""
     texts = {}
-    monkeypatch.setattr(host, "ensure_service", lambda name, text: texts.update({name: text}))
-    host.wake_on_failure("etcd/0", tmp_path)
+    monkeypatch.setattr(
+        host, "ensure_service", lambda name, text: bool(texts.update({name: text}))
+    )
+    host.ensure_wakes("etcd/0", tmp_path)
     texts["keeper"] = keeper_service.unit_text(tmp_path, 1 << 20, str(tmp_path / "backup"))
     ran = []
     for name in ("_checked", "_run"):
@@ -186,7 +188,7 @@ def test_given_a_unit_of_ours_when_systemd_starts_it_then_its_environment_is_its
         for command in ran
         if command[0] == "systemd-run"
     ]
-    assert len(starts) == 5
+    assert len(starts) == 6
     for start in starts:
         assert start.startswith(("/usr/bin/env -i ", "/usr/bin/env PATH=")), start
     for name in ("LD_PRELOAD", "LD_LIBRARY_PATH"):

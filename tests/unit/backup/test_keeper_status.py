@@ -93,7 +93,7 @@ def test_given_a_configuration_when_written_and_read_then_the_same_and_no_secret
 def test_given_a_unit_file_when_rendered_then_it_runs_the_keeper_of_the_charm(tmp_path):
     text = keeper_service.unit_text(tmp_path, 1 << 30, "/var/lib/etcd/backup")
     python = f"{tmp_path}/venv/bin/python"
-    assert f"ExecStart={python} -I {tmp_path}/src/launch.py keeper\n" in text
+    assert f" {python} -I {tmp_path}/src/launch.py keeper\n" in text
     assert "Restart=always" in text
     assert f"RestartPreventExitStatus={keeper_service.ORPHANED} 203" in text
 
