@@ -34,9 +34,9 @@ log = logging.getLogger(__name__)
 
 KEPT = pathlib.Path("/var/lib/etcd-removed")
 """Root's own: data of units that were removed from this machine."""
-_RUN = (keeper_service.UNIT, service.UNIT, host.WAKE_PATH_UNIT)
-_ENABLED = (*_RUN, host.ORPHANED_UNIT)
-_STARTED = (host.FAILED_UNIT, host.WAKE_UNIT)
+_RUNNING = (keeper_service.UNIT, host.WAKE_PATH_UNIT, service.UNIT)
+_ENABLED = (*_RUNNING, host.ORPHANED_UNIT)
+_UNITS = (*_ENABLED, host.FAILED_UNIT, host.WAKE_UNIT)
 _WANTS = host.SYSTEM_UNITS / "multi-user.target.wants"
 _STOP = 150.0  # seconds: etcd hands leadership on
 _INSTALL = 600  # seconds that packages may take to go in
@@ -45,7 +45,6 @@ _GONE = 3  # seconds after which a unit that is still gone is gone
 
 def paths() -> tuple[pathlib.Path, ...]:
     """Everything that goes: what is secret, what somebody would run, and what only we read."""
-    units = (*_ENABLED, *_STARTED)
     return (
         store.ROOT,
         service.CONFIG,
@@ -59,7 +58,7 @@ def paths() -> tuple[pathlib.Path, ...]:
         bundle.PATH,
         orders.STATUS.parent,
         service.STARTED.parent,
-        *(host.SYSTEM_UNITS / name for name in units),
+        *(host.SYSTEM_UNITS / name for name in _UNITS),
         *(_WANTS / name for name in _ENABLED),  # also where systemd does not obey
     )
 
@@ -69,17 +68,17 @@ def commands() -> Iterator[list[str]]:
     # A package that is just going in would start its own etcd once our unit file is gone.
     installs = f"systemctl is-active --quiet {host.INSTALL_UNIT}"
     yield ["timeout", str(_INSTALL), "sh", "-c", f"while {installs}; do sleep 1; done"]
-    for unit in _RUN:
+    for unit in _RUNNING:
         yield ["systemctl", "disable", "--now", unit]
     yield ["systemctl", "disable", host.ORPHANED_UNIT]
-    yield ["systemctl", "stop", host.SHARE_UNIT, "etcd-wake-*.timer"]
+    yield ["systemctl", "stop", host.SHARE_UNIT, host.WAKE_UNIT, "etcd-wake-*.timer"]
     yield ["rm", "-rf", *map(str, paths())]
     # The state of a hook that runs lies there, too.
     yield ["find", str(host.MEMORY), "-mindepth", "1", "!", "-name", "*.db", "-delete"]
     yield ["rmdir", "--ignore-fail-on-non-empty", str(service.CONFIG.parent), str(host.MEMORY)]
     yield ["chmod", "700", str(host.DATA_ROOT)]
     yield ["systemctl", "daemon-reload"]
-    yield ["systemctl", "reset-failed", *_ENABLED, *_STARTED]
+    yield ["systemctl", "reset-failed", *_UNITS]
 
 
 def install(home: pathlib.Path, unit: str) -> bool:
@@ -96,8 +95,10 @@ def unit_text(home: pathlib.Path, unit: str) -> str:
     """The service's systemd unit: it does nothing where the machine has another owner by now."""
     # `"unit": "etcd/0"}`, without what systemd and the shell take for their own.
     ours = f"[ ! -e {owner.FILE} ] || grep -q unit....{unit}.}} {owner.FILE}"
+    check = f"sleep {_GONE}; [ ! -e {home} ] && {{ {ours}; }}"
+    condition = processes.alone(["/bin/sh", "-c", check])
     writable = ("/etc", "/usr/local", "/var/lib", "/run", bundle.PATH.parent)
-    steps = "\n".join(f"ExecStart=-{shlex.join(words)}" for words in commands())
+    steps = "\n".join(f"ExecStart=-{shlex.join(processes.alone(w))}" for w in commands())
     sandboxed = sandbox.lines(
         map(str, writable), CapabilityBoundingSet="CAP_DAC_OVERRIDE", ProtectHome="read-only"
     )
@@ -109,7 +110,7 @@ RequiresMountsFor={home}
 
 [Service]
 Type=oneshot
-ExecCondition=/bin/sh -c 'sleep {_GONE}; [ ! -e {home} ] && {{ {ours}; }}'
+ExecCondition={shlex.join(condition)}
 {steps}
 {sandboxed}
 [Install]

@@ -17,6 +17,7 @@ import charm
 import host
 import owner
 import packages
+import processes
 import removal
 import settled
 from backup import orders
@@ -433,7 +434,7 @@ def test_given_the_unit_is_back_when_systemd_would_clean_up_then_it_does_not(
     (tmp_path / "unit-etcd-0").mkdir()
     assert subprocess.run(shlex.split(condition), check=False, timeout=20).returncode
     steps = [shlex.split(x[len("ExecStart=-") :]) for x in lines if x.startswith("ExecStart=-")]
-    assert steps == list(removal.commands())
+    assert steps == [processes.alone(words) for words in removal.commands()]
     assert not any(str(host.DATA_ROOT) in step for step in steps if step[0] == "rm")
 
 

@@ -14,6 +14,7 @@ import admin_command
 import host
 import keeper_service
 import processes
+import removal
 from backup import aside, share
 from etcd import client
 
@@ -162,10 +163,15 @@ def test_given_a_unit_of_ours_when_systemd_starts_it_then_its_environment_is_its
 ):
     """What DefaultEnvironment= says reaches no program: systemd starts each through `env -i`."""
     texts = {}
-    monkeypatch.setattr(
-        host, "ensure_service", lambda name, text: bool(texts.update({name: text}))
-    )
+
+    def ensure(name: str, text: str) -> bool:
+        if name.endswith(".service"):
+            texts[name] = text
+        return False
+
+    monkeypatch.setattr(host, "ensure_service", ensure)
     host.ensure_wakes("etcd/0", tmp_path)
+    removal.install(tmp_path, "etcd/0")
     texts["keeper"] = keeper_service.unit_text(tmp_path, 1 << 20, str(tmp_path / "backup"))
     ran = []
     for name in ("_checked", "_run"):
@@ -178,17 +184,17 @@ def test_given_a_unit_of_ours_when_systemd_starts_it_then_its_environment_is_its
     monkeypatch.setattr(processes, "run", lambda command, *_: ran.append(list(command)) or done)
     share.Share(pathlib.Path("/no"), "a", "127.0.0.1", 0, *[pathlib.Path("/no")] * 3).start()
     starts = [
-        line.partition("=")[2]
+        line.partition("=")[2].removeprefix("-")
         for text in texts.values()
         for line in text.splitlines()
-        if line.startswith("ExecStart=")
+        if line.startswith(("ExecStart=", "ExecCondition="))
     ]
     starts += [
         " ".join(word for word in command[1:] if not word.startswith("-"))
         for command in ran
         if command[0] == "systemd-run"
     ]
-    assert len(starts) == 6
+    assert len(starts) == 7 + len(list(removal.commands()))
     for start in starts:
         assert start.startswith(("/usr/bin/env -i ", "/usr/bin/env PATH=")), start
     for name in ("LD_PRELOAD", "LD_LIBRARY_PATH"):

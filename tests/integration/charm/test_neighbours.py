@@ -17,7 +17,8 @@ OURS = (
     "/etc/etcd /var/lib/etcd-charm /var/lib/etcd-keeper /run/etcd-charm/settled.json "
     "/usr/local/bin/etcd-admin /home/ubuntu/etcd_client_credentials.tar.gz "
     "/etc/systemd/system/etcd.service /etc/systemd/system/etcd-keeper.service "
-    "/etc/systemd/system/etcd-failed.service /etc/systemd/system/etcd-orphaned.service"
+    "/etc/systemd/system/etcd-failed.service /etc/systemd/system/etcd-orphaned.service "
+    "/etc/systemd/system/etcd-wake.service /etc/systemd/system/etcd-wake.path"
 )
 SECRET = f"ls -d {OURS} 2>/dev/null; grep -rl 'PRIVATE KEY' /etc /run /usr/local /home || true"
 RUNS = "systemctl list-units --all --plain --no-legend 'etcd*' | awk '$3 == \"active\"'"
