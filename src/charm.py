@@ -189,7 +189,7 @@ class EtcdCharm(ops.CharmBase):
             settings.SettingsError: the configuration cannot be used.
             peers.PeerError: the peer relation cannot be read.
         """
-        owner.check(self._me())
+        owner.check(self._me(), lambda: self.peers.told)
         attached = [storage.location for storage in self.model.storages["data"]]
         root, storage = data.place(host.DATA_ROOT, attached[0] if attached else None)
         node = node_.Node(

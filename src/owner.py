@@ -110,8 +110,13 @@ def claim(me: Owner, began: Callable[[], bool]) -> bool:
         if there := remains():
             raise ForeignError(_words(me, found, there))
         _clear()
-    host.ensure_dir(LOCAL)
-    files.write(FILE, me.to_json(), 0o644)
+    try:
+        host.ensure_dir(LOCAL)
+        files.write(FILE, me.to_json(), 0o644)
+    except OSError as error:
+        if not known:
+            raise
+        log.warning("whose this etcd is could not be written down: %s", error)
     return not known
 
 
@@ -122,13 +127,18 @@ def _await_cleaning() -> None:
         time.sleep(0.5)
 
 
-def check(me: Owner) -> None:
+def check(me: Owner, began: Callable[[], bool]) -> None:
     """Refuse what would touch another unit's etcd.
+
+    Args:
+        me: this unit.
+        began: as for `claim`.
 
     Raises:
         ForeignError: the machine is not this unit's.
     """
-    if read() != me:
+    found = read()
+    if found != me and not (found is None and began()):
         raise ForeignError(
             f"{me.unit} does not have the etcd of its machine: nothing was done; its status in "
             "`juju status` says why"

@@ -10,4 +10,4 @@ import owner
 @pytest.fixture(autouse=True)
 def _own_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(owner, "claim", lambda *_: False)
-    monkeypatch.setattr(owner, "check", lambda _: None)
+    monkeypatch.setattr(owner, "check", lambda *_: None)

@@ -106,7 +106,7 @@ def test_given_an_empty_machine_when_claimed_then_the_record_says_so_and_the_sec
     assert owner.claim(FIRST, new)
     assert owner.read() == FIRST
     assert not owner.claim(FIRST, new)
-    owner.check(FIRST)
+    owner.check(FIRST, new)
 
 
 def test_given_programs_and_empty_directories_when_claimed_then_they_are_no_etcd(machine: Machine):
@@ -130,7 +130,7 @@ def test_given_a_machine_that_is_taken_when_a_second_unit_comes_then_one_sentenc
     assert f"`juju add-unit {second.application}`" in said
     assert f"`juju remove-unit {second.unit}`" in said
     with pytest.raises(owner.ForeignError):
-        owner.check(second)
+        owner.check(second, lambda: True)
     assert machine.all() == before
 
 
@@ -153,6 +153,24 @@ def test_given_a_unit_of_an_earlier_revision_when_refreshed_then_what_is_there_i
     assert not owner.claim(FIRST, lambda: True)
     assert owner.read() == FIRST
     assert kept.exists()
+
+
+def test_given_a_full_disk_when_refreshed_then_the_unit_goes_on_and_the_record_follows(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+):
+    machine.runs = True
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as context:
+        context.setattr(owner.files, "write", full)
+        assert not owner.claim(FIRST, lambda: True)
+    owner.check(FIRST, lambda: True)
+    with pytest.raises(owner.ForeignError):
+        owner.check(FIRST, new)
+    owner.claim(FIRST, lambda: True)
+    owner.check(FIRST, new)
 
 
 def test_given_a_unit_removed_by_force_when_another_of_its_application_comes_then_it_succeeds_it(

@@ -50,6 +50,17 @@ def deploy(juju: jubilant.Juju, charm: pathlib.Path, application: str, machine: 
     return Cluster(juju, application)
 
 
+@pytest.fixture
+def first(juju: jubilant.Juju, etcd_charm: pathlib.Path, machine: str) -> Cluster:
+    """An application on it, with a key."""
+    if "etcd" in juju.status().apps:
+        return Cluster(juju)
+    made = deploy(juju, etcd_charm, "etcd", machine)
+    made.wait_healthy(1)
+    made.put("first", "there")
+    return made
+
+
 def remove(cluster: Cluster, *flags: str) -> None:
     """Remove the application; its machine stays."""
     if flags:
@@ -91,11 +102,8 @@ def traces(juju: jubilant.Juju, machine: str) -> str:
 
 
 def test_given_a_machine_of_an_application_when_another_comes_and_goes_then_nothing_is_touched(
-    juju: jubilant.Juju, etcd_charm: pathlib.Path, machine: str
+    juju: jubilant.Juju, etcd_charm: pathlib.Path, machine: str, first: Cluster
 ):
-    first = deploy(juju, etcd_charm, "etcd", machine)
-    first.wait_healthy(1)
-    first.put("first", "there")
     before = traces(juju, machine)
     second = deploy(juju, etcd_charm, "second", machine)
     said = blocked(second, "belongs to etcd/0")
@@ -129,9 +137,8 @@ def nothing_is_left(juju: jubilant.Juju, machine: str) -> None:
 
 @pytest.mark.minijuju
 def test_given_a_machine_that_stays_when_the_application_is_removed_then_its_data_alone_is_left(
-    juju: jubilant.Juju, etcd_charm: pathlib.Path, machine: str
+    juju: jubilant.Juju, etcd_charm: pathlib.Path, machine: str, first: Cluster
 ):
-    first = Cluster(juju)
     first.run("generate-client-certificates")
     remove(first)
     nothing_is_left(juju, machine)
