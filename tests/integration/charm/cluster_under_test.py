@@ -196,7 +196,7 @@ class Cluster:
         words = shlex.split(task.results["copy"]["cmd"])
         assert words[:2] == ["juju", "scp"], words
         self.juju.scp(words[2], str(directory))
-        archive = directory / words[2].rpartition("/")[2]
+        archive = directory / pathlib.Path(words[2].partition(":")[2]).name
         with tarfile.open(archive) as tar:
             tar.extractall(directory, filter="data")
         return directory

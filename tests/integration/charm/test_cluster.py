@@ -162,7 +162,7 @@ def test_given_a_snapshot_when_restored_then_the_whole_cluster_is_as_it_was(
     command = shlex.split(taken["copy"]["cmd"])
     assert command[:2] == ["juju", "scp"]
     cluster.juju.scp(command[2], tmp_path)
-    copied = (tmp_path / command[2].rpartition("/")[2]).read_bytes()
+    copied = (tmp_path / pathlib.Path(command[2].partition(":")[2]).name).read_bytes()
     assert hashlib.sha256(copied).hexdigest() == taken["snapshot"]["sha256"]
     cluster.put("kept", "after")
     cluster.put("late", "lost")
