@@ -16,6 +16,7 @@ import clients
 import outside
 import packages
 import settings
+import settled
 import snapshots
 from backup import create, manual, refusals
 from cluster import reading
@@ -146,6 +147,7 @@ class Actions(ops.Object):
             skip_backup=params["skip-backup"],
         )
         snapshots.serve(node, proposal)
+        settled.forget()  # a look that comes before the record is told would say active again
         self._charm.peers.set_proposal(proposal)
         self._charm.peers.set_state("withdrawn", "")
         waits = f"preparing the restore: 0 of {len(proposal.founders)} units ready"

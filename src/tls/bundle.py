@@ -59,7 +59,10 @@ def check_common_name(name: object) -> str:
         BundleError: it is not a text, empty, too long, or has a slash or unprintable characters.
     """
     if not isinstance(name, str):
-        raise BundleError(f"common-name must be a text, not {name!r}")
+        raise BundleError(
+            f"common-name must be a text, not {name!r}: `juju run --string-args` passes what you "
+            "type as text"
+        )
     if not name.strip():
         raise BundleError("common-name must not be empty")
     if "/" in name:

@@ -17,8 +17,11 @@ import admin_command
 import charm
 import host
 import node
+import settled
+import snapshots
 import trust
 from backup import create, orders
+from cluster import generation as generations
 from cluster import view
 from etcd import data, errors, upkeep
 from relations import peers
@@ -145,6 +148,29 @@ def test_given_nothing_to_restore_when_asked_then_it_says_what_to_give(
         resource = testing.Resource(name="snapshot", path=empty)
         context.run(context.on.action("restore"), state(leader=True, resources={resource}))
     assert "snapshot resource" in caught.value.message
+
+
+def test_given_a_restore_when_it_answers_then_the_status_is_not_active_any_more(
+    context: testing.Context, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+):
+    """A script that waits for active after it must not go on too early, whatever comes next."""
+    monkeypatch.setattr(host, "DATA_ROOT", tmp_path)
+    monkeypatch.setattr(settled, "FILE", tmp_path / "settled.json")
+    settled.FILE.write_text("what was seen while all was well")
+    detail = (("carries", ""), ("high", "9"), ("revision", "5"))
+    founders = (generations.Founder("etcd/0", "https://198.18.0.10:2380"),)
+    proposal = generations.Generation(2, "two", generations.Source.BACKUP, founders, detail)
+    monkeypatch.setattr(actions.Actions, "_source", lambda *_: dict(detail))
+    monkeypatch.setattr(snapshots, "propose", lambda *_, **__: proposal)
+    monkeypatch.setattr(snapshots, "serve", lambda *_: None)
+    before = state(leader=True, unit_status=testing.ActiveStatus("Healthy with 1 known peers"))
+    params = {"backup-id": "b", "target": "", "skip-backup": False}
+    after = context.run(context.on.action("restore", params=params), before)
+    assert context.action_results is not None
+    assert after.unit_status == testing.MaintenanceStatus(
+        "preparing the restore: 0 of 1 units ready"
+    )
+    assert not settled.FILE.exists()
 
 
 def test_given_units_that_did_not_tell_when_a_recovery_is_weighed_then_they_are_named():
