@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,12 @@ def hand_out(node: node_.Node, common_name: object, days: object) -> pathlib.Pat
     """
     from tls import bundle  # costly, and most hooks pack nothing
 
+    if isinstance(common_name, bool | int | float):
+        raise bundle.BundleError(
+            f"Juju read common-name as {json.dumps(common_name)}, not as a text; nothing was made:"
+            f" run `juju run {node.unit} generate-client-certificates --string-args"
+            " common-name=NAME`"
+        )
     name = bundle.check_common_name(common_name)
     pair = _sign(node, name, bundle.check_days(days))
     urls = [u.client_url for u in node.peers.units() if u.alive and u.client_url]

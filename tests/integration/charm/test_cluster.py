@@ -143,12 +143,13 @@ def test_given_a_member_with_a_unit_when_its_removal_is_asked_then_it_is_refused
     cluster.agree(UNITS)
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "x" * 65])
+@pytest.mark.parametrize("name", ["", "a/b", "x" * 65, 123, True])
 def test_given_a_common_name_that_cannot_be_used_when_asked_then_one_sentence_says_so(
-    cluster: Cluster, name: str
+    cluster: Cluster, name: object
 ):
     words = cluster.refusal("generate-client-certificates", common_name=name)
     assert "common-name" in words
+    assert ("--string-args common-name=" in words) == (not isinstance(name, str))
     assert "\n" not in words
 
 

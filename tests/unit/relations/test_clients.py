@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import functools
 import json
+import pathlib
 import types
 
 import pytest
+import yaml
 from ops import testing
 
 import clients
 from etcd import service
+from minijuju import actions
 from relations import db, peers
-from tls import authority, certificate
+from tls import authority, bundle, certificate
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+ACTIONS = yaml.safe_load((ROOT / "actions.yaml").read_text())
 
 
 @functools.cache
@@ -89,3 +95,24 @@ def test_given_a_member_that_is_not_started_when_settled_then_nothing_is_told(un
 
 def test_given_no_credentials_yet_when_a_follower_is_settled_then_nothing_is_told(unit):
     assert unit(leader=False)[0] == {}
+
+
+@pytest.mark.parametrize(("name", "told"), [(123, "123"), (1e3, "1000.0"), (True, "true")])
+def test_given_a_name_that_juju_read_as_none_when_asked_for_then_how_to_give_it_is_told(
+    tmp_path, name, told
+):
+    schema = ACTIONS["generate-client-certificates"]["params"]["common-name"]
+    assert not actions.problems(schema, name)  # Juju hands it on
+    node = types.SimpleNamespace(unit="etcd/3")
+    with pytest.raises(bundle.BundleError) as refused:
+        clients.hand_out(node, name, 7)
+    assert str(refused.value) == (
+        f"Juju read common-name as {told}, not as a text; nothing was made: run `juju run etcd/3 "
+        "generate-client-certificates --string-args common-name=NAME`"
+    )
+
+
+def test_given_no_name_when_a_person_asks_then_it_is_not_the_one_of_the_consumers(unit):
+    consumers = certificate.parse(unit()[0]["client_cert"].encode(), cluster().client.ca)
+    schema = ACTIONS["generate-client-certificates"]["params"]["common-name"]
+    assert bundle.check_common_name(schema["default"]) != consumers.common_name
