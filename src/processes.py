@@ -66,6 +66,8 @@ def run(
     timeout: float,
     *,
     environment: Mapping[str, str] | None = None,
+    descriptors: Sequence[int] = (),
+    outside: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end and keep what it prints, as text.
 
@@ -73,12 +75,16 @@ def run(
         arguments: the program and its arguments.
         timeout: seconds that it may take.
         environment: variables to add to the few that every process of ours has.
+        descriptors: open files that it inherits.
+        outside: as for `start`.
 
     Raises:
         OSError: it cannot be started.
         subprocess.TimeoutExpired: it was ended.
     """
-    done = run_bytes(arguments, timeout, environment=environment)
+    done = run_bytes(
+        arguments, timeout, environment=environment, descriptors=descriptors, outside=outside
+    )
     return subprocess.CompletedProcess(
         done.args, done.returncode, _text(done.stdout), _text(done.stderr)
     )
@@ -91,6 +97,7 @@ def run_bytes(
     data: bytes = b"",
     environment: Mapping[str, str] | None = None,
     descriptors: Sequence[int] = (),
+    outside: bool = False,
 ) -> subprocess.CompletedProcess[bytes]:
     """As `run`, with bytes in and out.
 
@@ -100,7 +107,9 @@ def run_bytes(
         data: what it reads from its standard input.
         environment: as for `run`.
         descriptors: open files that it inherits.
+        outside: as for `start`.
     """
+    person = _worker() if outside else None
     return subprocess.run(
         list(arguments),
         input=data,
@@ -109,8 +118,11 @@ def run_bytes(
         check=False,
         cwd="/",
         env=_environment(environment),
-        umask=_UMASK,
+        umask=_UMASK if person is None else _SHOWN,
         pass_fds=descriptors,
+        user=None if person is None else person.pw_uid,
+        group=None if person is None else person.pw_gid,
+        extra_groups=None if person is None else [],
     )
 
 

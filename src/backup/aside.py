@@ -99,7 +99,8 @@ def prove(
     """What `proof.prove` does, compared with this unit's member.
 
     Raises:
-        proof.ProofError: it is not proven, in one sentence.
+        proof.ProofError: it is not what it should be, in one sentence.
+        proof.HinderedError: it could not be proven, which says nothing of it.
     """
     request = {
         "work": "prove",
@@ -110,7 +111,8 @@ def prove(
     }
     answer = _child(request, cluster, limits.seconds)
     if "error" in answer:
-        raise proof.ProofError(answer["error"])
+        kind = proof.HinderedError if answer.get("hindered") else proof.ProofError
+        raise kind(answer["error"])
     return proof.Proof(**answer)
 
 
@@ -148,7 +150,8 @@ def _child(
         process.stdout.close()
     if not answer or "done" in answer:
         how = f"signal {-process.returncode}" if process.returncode < 0 else "an error"
-        return {"error": f"the process for it was ended by {how}: it will be tried again"}
+        sentence = f"the process for it was ended by {how}: it will be tried again"
+        return {"error": sentence, "hindered": True}
     return answer
 
 
@@ -232,7 +235,8 @@ def main() -> int:
     try:
         say(_work(json.load(sys.stdin), say))
     except (errors.EtcdError, OSError) as error:
-        say({"error": str(error)})
+        blamed = isinstance(error, (proof.ProofError, errors.SnapshotError))
+        say({"error": str(error), "hindered": not blamed})
     return 0
 
 

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import pathlib
+import os
 import secrets
 import shutil
 import signal
+import subprocess
 import time
 from typing import TYPE_CHECKING
 
-from etcd import answers, errors, scratch, snapshot
+import processes
+from etcd import answers, errors, files, scratch, snapshot
 from etcd import client as clients
 
 if TYPE_CHECKING:
-    import subprocess
+    import pathlib
     from collections.abc import Callable, Generator
 
     from backup import catalog
+
+_PLACE = "etcd"  # in the directory of a proof, where the other user works
+_REMOVAL = 300.0  # seconds
+_LOOK = 1.0  # seconds between two looks at its memory
+_ANSWER = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +67,11 @@ class Proof:
 
 
 class ProofError(errors.EtcdError):
-    """A backup is not what it should be, or could not be proven; the text says which."""
+    """A backup is not what it should be; the text says why."""
+
+
+class HinderedError(errors.EtcdError):
+    """No proof could be made, for want of disk, memory or time: the backup may be good."""
 
 
 def prove(
@@ -81,11 +92,12 @@ def prove(
 
     Raises:
         ProofError: it cannot be restored, or holds something else, in one sentence.
+        HinderedError: disk, memory or time did not suffice to find that out.
         errors.EtcdError: it is no snapshot, or a newer etcd's.
     """
     limits = limits or Limits()
     began = time.monotonic()
-    shutil.rmtree(directory, ignore_errors=True)
+    clear(directory)
     directory.mkdir(mode=0o700, parents=True)
     try:
         with _restored(path, directory, limits, began) as (online, endpoint, watch):
@@ -118,7 +130,16 @@ def prove(
             memory,
         )
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        clear(directory)
+
+
+def clear(directory: pathlib.Path) -> None:
+    """Remove where a proof worked: what the other user made there only that one can remove."""
+    place = directory / _PLACE
+    with contextlib.suppress(OSError, subprocess.SubprocessError), files.folder(place) as made:
+        command = ["rm", "-rf", "--", f"/proc/self/fd/{made}/data"]
+        processes.run(command, _REMOVAL, descriptors=(made,), outside=True)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 class _Watch:
@@ -129,24 +150,24 @@ class _Watch:
         self._limits = limits
         self._began = began
         self._most = 0
+        self._looked = 0.0
 
     def check(self) -> int:
-        """Most bytes allocated so far.
+        """Most bytes allocated so far, looked at once a second.
 
         Raises:
-            ProofError: a limit was passed, or the process ended.
+            HinderedError: a limit was passed.
         """
-        with contextlib.suppress(OSError, ValueError, StopIteration):
-            status = pathlib.Path(f"/proc/{self._process.pid}/status").read_text()
-            line = next(x for x in status.splitlines() if x.startswith("RssAnon:"))
-            self._most = max(self._most, int(line.split()[1]) * 1024)
+        if time.monotonic() - self._looked >= _LOOK:
+            self._looked = time.monotonic()
+            self._most = max(self._most, _allocated(self._process.pid))
         if self._most > self._limits.memory:
-            raise ProofError(
+            raise HinderedError(
                 f"proving the backup took more than {self._limits.memory >> 20} MiB of memory: "
                 "given up; it may be good"
             )
         if time.monotonic() - self._began > self._limits.seconds:
-            raise ProofError(
+            raise HinderedError(
                 f"proving the backup took more than {self._limits.seconds:.0f} s: given up; "
                 "it may be good"
             )
@@ -158,23 +179,40 @@ def _restored(
     path: pathlib.Path, directory: pathlib.Path, limits: Limits, began: float
 ) -> Generator[tuple[clients.Client, str, _Watch]]:
     """A running one-member etcd restored from a snapshot, and a client of it."""
-    config = scratch.config("proof", directory, token=secrets.token_hex(16))
+    place = directory / _PLACE
+    place.mkdir()
+    config = scratch.config("proof", place, token=secrets.token_hex(16))
     peer_url = config.advertise_peer_urls[0]
-    try:
-        snapshot.restore(
-            path, config.data_dir, "proof", f"proof={peer_url}", config.token, peer_url
-        )
-    except errors.ToolError as error:
-        raise ProofError(f"{path.name} cannot be restored: {error}") from error
-    member = scratch.start(config, memory=limits.memory)
-    try:
-        with contextlib.suppress(OSError):  # the first to go when memory is short
-            pathlib.Path(f"/proc/{member.process.pid}/oom_score_adj").write_text("1000")
-        watch = _Watch(member.process, limits, began)
-        with member.client() as online:
-            member.await_healthy(online, watch.check)
-            yield online, member.endpoint, watch
-    except scratch.ScratchError as error:
-        raise ProofError(f"the restored backup does not start: {error}") from error
-    finally:
-        member.stop(signal.SIGKILL)
+    with files.folder(place) as folder:
+        os.fchmod(folder, 0o777)  # for the user who works in it; nobody else gets there
+        try:
+            snapshot.restore_outside(path, folder, "proof", config.token, peer_url)
+        except errors.TargetError as error:
+            raise HinderedError(f"the backup could not be proven: {error}") from error
+        except errors.ToolError as error:
+            lacks = not error.output or scratch.lacks(error.output)
+            raise (HinderedError if lacks else ProofError)(str(error)) from error
+        member = scratch.start(config, memory=limits.memory, folder=folder)
+        try:
+            watch = _Watch(member.process, limits, began)
+            with member.client() as online:
+                member.await_healthy(online, watch.check)
+                yield online, member.endpoint, watch
+        except scratch.ScratchError as error:
+            kind = HinderedError if error.machine else ProofError
+            raise kind(f"the restored backup does not start: {error}") from error
+        except errors.UnreachableError as error:
+            raise HinderedError(f"the restored backup does not answer: {error}") from error
+        finally:
+            member.stop(signal.SIGKILL)
+
+
+def _allocated(pid: int) -> int:
+    """Bytes that a process of the other user has allocated, 0 where nobody can tell.
+
+    Only that user sees it where the service hides other users' processes.
+    """
+    command = ["grep", "RssAnon:", f"/proc/{pid}/status"]
+    with contextlib.suppress(OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return int(processes.run(command, _ANSWER, outside=True).stdout.split()[1]) * 1024
+    return 0

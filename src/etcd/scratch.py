@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -17,15 +19,29 @@ import processes
 from etcd import client, errors, files, service
 
 if TYPE_CHECKING:
-    import pathlib
     from collections.abc import Callable
 
 _POLL = 0.1  # seconds between two looks at a member that starts
 _STOP = 30  # seconds for it to end
+_MACHINES = (
+    service.FailureKind.DISK_FULL, service.FailureKind.MEMORY, service.FailureKind.ADDRESS
+)  # fmt: skip
+_LACKS = re.compile(
+    r"no space left on device|[Dd]isk quota exceeded|out of memory|cannot allocate memory|"
+    r"too many open files|resource temporarily unavailable"
+)
 
 
 class ScratchError(errors.EtcdError):
-    """It does not start; the text is the reason."""
+    """It does not start; the text is the reason.
+
+    Attributes:
+        machine: the disk or the memory of the machine is to blame, and not the data.
+    """
+
+    def __init__(self, sentence: str, machine: bool = False) -> None:
+        super().__init__(sentence)
+        self.machine = machine
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +80,7 @@ class Member:
         while True:
             check()
             if self.process.poll() is not None:
-                raise ScratchError(self._reason())
+                raise self._failure()
             try:
                 online.health()
             except errors.EtcdError:
@@ -81,9 +97,17 @@ class Member:
             self.process.kill()
             self.process.wait()
 
-    def _reason(self) -> str:
+    def _failure(self) -> ScratchError:
+        code = self.process.returncode
         found = service.reason(self.log.read_text(errors="replace").splitlines())
-        return found.sentence if found else f"etcd ends with {self.process.returncode}"
+        sentence = found.sentence if found else f"etcd ends with {code}"
+        machine = found is not None and found.kind in _MACHINES
+        return ScratchError(sentence, machine or code == -signal.SIGKILL or lacks(sentence))
+
+
+def lacks(said: str) -> bool:
+    """Whether a program ended for want of disk or memory, by what it said (Go, Linux)."""
+    return bool(_LACKS.search(said))
 
 
 def config(
@@ -121,7 +145,11 @@ def config(
 
 
 def start(
-    config: service.Config, *, force_new_cluster: bool = False, memory: int | None = None
+    config: service.Config,
+    *,
+    force_new_cluster: bool = False,
+    memory: int | None = None,
+    folder: int | None = None,
 ) -> Member:
     """Start etcd on `config.data_dir`; its configuration and its log lie beside that.
 
@@ -129,21 +157,42 @@ def start(
         config: what to tell it, see the function `config`.
         force_new_cluster: make a cluster of one of what the data says.
         memory: bytes that it shall try to stay under, None for no such wish.
+        folder: the open directory of all that, for data that comes from outside: a user without
+            any rights works on it, and reaches nothing but what is in there.
     """
-    folder = config.data_dir.parent
-    configuration, log = folder / "etcd.conf.yaml", folder / "log"
-    configuration.write_text(service.render(config, force_new_cluster))
+    place = config.data_dir.parent
+    seen = place.absolute() if folder is None else pathlib.Path(f"/proc/self/fd/{folder}")
+    configuration, log = place / "etcd.conf.yaml", place / "log"
+    configuration.write_text(service.render(_moved(config, place, seen), force_new_cluster))
+    command = [str(service.binary("etcd")), "--config-file", str(seen / configuration.name)]
+    if folder is not None:
+        for path in (configuration, *dataclasses.astuple(config.server_tls)):
+            path.chmod(0o644)  # nobody else gets in there
+        # The first to go when memory is short, and nobody but itself may say so.
+        order = 'echo 1000 >/proc/self/oom_score_adj; exec "$@"'
+        command = ["/bin/sh", "-c", order, "sh", *command]
     environment = service.environment()
     if memory is not None:
         environment["GOMEMLIMIT"] = f"{memory >> 20}MiB"
     with log.open("ab") as output:
         process = processes.start(
-            [str(service.binary("etcd")), "--config-file", str(configuration.absolute())],
+            command,
             stdout=output.fileno(),
             stderr=processes.STDOUT,
             environment=environment,
+            descriptors=() if folder is None else (folder,),
+            outside=folder is not None,
         )
     return Member(config, process, log)
+
+
+def _moved(config: service.Config, place: pathlib.Path, seen: pathlib.Path) -> service.Config:
+    """The same, as a process writes its paths to which the folder has another name."""
+    if seen == place.absolute():
+        return config
+    tls = client.TLSFiles(*(seen / path.name for path in dataclasses.astuple(config.server_tls)))
+    data_dir = seen / config.data_dir.name
+    return dataclasses.replace(config, data_dir=data_dir, server_tls=tls, peer_tls=tls)
 
 
 def free_ports(count: int) -> list[int]:

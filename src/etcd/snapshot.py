@@ -222,6 +222,41 @@ def restore(
     return directory
 
 
+def restore_outside(
+    snapshot: pathlib.Path, folder: int, name: str, token: str, peer_url: str
+) -> None:
+    """Restore a snapshot that came from outside into `data` in an open directory, to look at it.
+
+    A user without any rights does it, who is given the file and the directory and nothing else;
+    what comes of it is that user's.
+
+    Args:
+        snapshot: the file.
+        folder: the open directory, which anybody who is in it may write to.
+        name: the member's name.
+        token: as for `restore`.
+        peer_url: this member's.
+
+    Raises:
+        errors.TargetError: the directory has no room.
+        errors.ToolError: the tool failed.
+    """
+    size = _stat(snapshot).st_size
+    _refuse_full(files.through(folder), size)
+    with snapshot.open("rb") as file:
+        os.fchmod(file.fileno(), 0o644)  # its folder is ours alone
+        command = [
+            *_tool(), "snapshot", "restore", f"/proc/self/fd/{file.fileno()}",
+            f"--data-dir=/proc/self/fd/{folder}/data",
+            f"--name={name}",
+            f"--initial-cluster={name}={peer_url}",
+            f"--initial-cluster-token={token}",
+            f"--initial-advertise-peer-urls={peer_url}",
+        ]  # fmt: skip
+        failure = f"{snapshot.name} cannot be restored"
+        _run(command, failure, size, descriptors=(folder, file.fileno()), outside=True)
+
+
 def _can_bump() -> bool:
     """The installed tool can raise revisions on restore (3.4.27, 3.5.10, 3.6)."""
     version = service.version()
@@ -435,11 +470,24 @@ def _tool() -> list[str]:
     return [str(service.binary("etcdctl"))]
 
 
-def _run(command: list[str], failure: str, size: int) -> subprocess.CompletedProcess[str]:
+def _run(
+    command: list[str],
+    failure: str,
+    size: int,
+    *,
+    descriptors: tuple[int, ...] = (),
+    outside: bool = False,
+) -> subprocess.CompletedProcess[str]:
     """Run the tool; the timeout allows for a slow disk."""
     timeout = 120 + size / _SLOW_DISK
     try:
-        completed = processes.run(command, timeout, environment={"ETCDCTL_API": "3"})
+        completed = processes.run(
+            command,
+            timeout,
+            environment={"ETCDCTL_API": "3"},
+            descriptors=descriptors,
+            outside=outside,
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise errors.ToolError(f"{failure}: {command[0]} could not be run: {error}") from error
     if completed.returncode:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pathlib
+import pwd
 import socket
 import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -29,7 +33,6 @@ from backup import remote as remotes
 from etcd import errors, snapshot
 
 if TYPE_CHECKING:
-    import pathlib
     from collections.abc import Iterator
 
     from etcd import scratch
@@ -323,15 +326,105 @@ def test_given_a_backup_of_other_content_when_proven_then_refused(etcd, backed, 
 def test_given_little_memory_when_proven_then_given_up(backed, local, tmp_path):
     manifest, _ = backed
     fetched = restore.fetch(stored(manifest), tmp_path / "got", local)
-    with pytest.raises(proof.ProofError, match="memory"):
+    with pytest.raises(proof.HinderedError, match="memory"):
         proof.prove(fetched.path, tmp_path / "proof", manifest, limits=proof.Limits(1 << 20))
 
 
 def test_given_little_time_when_proven_then_given_up(backed, local, tmp_path):
     manifest, _ = backed
     fetched = restore.fetch(stored(manifest), tmp_path / "got", local)
-    with pytest.raises(proof.ProofError, match=r"0 s"):
+    with pytest.raises(proof.HinderedError, match=r"0 s"):
         proof.prove(fetched.path, tmp_path / "proof", manifest, limits=proof.Limits(1 << 30, 0.01))
+
+
+def test_given_a_full_disk_when_proven_then_the_backup_is_not_blamed(
+    backed, local, tmp_path, full_disk
+):
+    manifest, _ = backed
+    fetched = restore.fetch(stored(manifest), tmp_path / "got", local)
+    with pytest.raises(proof.HinderedError):
+        proof.prove(fetched.path, full_disk / "proof", manifest)
+    assert not (full_disk / "proof").exists()
+
+
+def test_given_a_disk_that_fills_while_etcd_starts_when_proven_then_the_backup_is_not_blamed(
+    backed, local, tmp_path
+):
+    """The data fits, etcd's preallocated log does not."""
+    manifest, _ = backed
+    fetched = restore.fetch(stored(manifest), tmp_path / "got", local)
+    small = tmp_path / "small"
+    small.mkdir()
+    size = (manifest.size >> 20) + 8
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}m", "none", str(small)]
+    if subprocess.run(mount, capture_output=True, timeout=10, check=False).returncode:
+        pytest.skip("cannot mount here")
+    try:
+        with pytest.raises(proof.HinderedError):
+            proof.prove(fetched.path, small / "proof", manifest)
+        assert not (small / "proof").exists()
+    finally:
+        subprocess.run(["umount", str(small)], check=True, timeout=10)
+
+
+def provers() -> set[int]:
+    """Who runs a scratch etcd of a proof now."""
+    found = set()
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if b"--config-file\0/proc/self/fd/" in (process / "cmdline").read_bytes():
+                found.add(process.stat().st_uid)
+    return found
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has others work")
+def test_given_a_proof_when_made_then_by_a_user_without_rights_and_nothing_of_it_is_left(
+    backed, local, tmp_path
+):
+    manifest, _ = backed
+    fetched = restore.fetch(stored(manifest), tmp_path / "got", local)
+    seen: set[int] = set()
+    proof.prove(
+        fetched.path, tmp_path / "proof", manifest, cluster=lambda _: seen.update(provers())
+    )
+    assert seen == {pwd.getpwnam("nobody").pw_uid}
+    assert not (tmp_path / "proof").exists() and provers() == set()
+
+
+_AS_THE_KEEPER = """
+import pathlib, processes
+processes.WORKER, processes.PATH = "nobody", {path!r}
+from backup import proof
+left = pathlib.Path({folder!r})
+found = proof.prove(pathlib.Path({snapshot!r}), left)
+print(found.revision, found.memory > 0, left.exists())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can let capabilities go")
+def test_given_roots_few_capabilities_of_the_keeper_when_proven_then_it_works_and_is_cleared(
+    backed, local, tmp_path
+):
+    manifest, _ = backed
+    fetched = restore.fetch(stored(manifest), tmp_path / "got", local)
+    source = pathlib.Path(proof.__file__).parent.parent
+    os.chown(tmp_path, 0, 0)
+    code = _AS_THE_KEEPER.format(
+        path=processes.PATH, folder=str(tmp_path / "proof"), snapshot=str(fetched.path)
+    )
+    done = subprocess.run(
+        ["setpriv", "--bounding-set=-all,+setuid,+setgid,+kill", sys.executable, "-c", code],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(source),
+            "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python",
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout.split() == [str(manifest.revision), "True", "False"], done.stderr
 
 
 def test_given_sources_when_written_and_read_then_the_same():
