@@ -39,6 +39,10 @@ _BROUGHT = {
     "alarms": "it was taken with an alarm armed, which is disarmed once the cluster is healthy",
 }
 """What a restore brings along besides keys, for the operator."""
+_UNSEALED = (
+    "the backup's manifest was not sealed by this application: whether it is the one that you "
+    "mean, only its content tells"
+)
 
 
 class RefusedError(Exception):
@@ -163,6 +167,7 @@ class Actions(ops.Object):
                     "verified; the units restore it now, juju status tells its end",
                     f"its revisions go on after {detail['high']}, above all that were ever seen",
                     *brought,
+                    *([_UNSEALED] if detail.get("authentic") == "no" else []),
                 ]
             ),
         }
@@ -265,7 +270,10 @@ class Actions(ops.Object):
 
     @_answering
     def _on_create_backup(self, event: ops.ActionEvent) -> dict[str, Any]:
-        return {"backup": manual.backup_keys(self._manual().create(event.log))}
+        take_over = event.params["take-over"]
+        return {
+            "backup": manual.backup_keys(self._manual().create(event.log, take_over=take_over))
+        }
 
     @_answering
     def _on_list_backups(self, event: ops.ActionEvent) -> dict[str, Any]:

@@ -88,9 +88,9 @@ def defrag(online: client.Client, asked: argparse.Namespace, place: admin_comman
     return Answer(report.defrag_table(done), report.defrag_records(done))
 
 
-def backup_create(_: argparse.Namespace, __: admin_command.Place) -> Answer:
+def backup_create(asked: argparse.Namespace, __: admin_command.Place) -> Answer:
     """`backup create`."""
-    made = manual.backup_keys(_backups().create(_progress))
+    made = manual.backup_keys(_backups().create(_progress, take_over=asked.take_over))
     return Answer(f"{made['id']}, revision {made['revision']}", made)
 
 
@@ -126,6 +126,9 @@ def _backups() -> manual.Manual:
         if config.token
         else None,
         workdir=pathlib.Path(config.workdir),
+        retention=config.retention,
+        keys=config.seals(),
+        claimant=config.claimant,
         cluster=dataclasses.replace(aside.reach(config), tls=admin_command.admin_tls()),
     )
 
@@ -239,7 +242,10 @@ def parser() -> argparse.ArgumentParser:
     backup = verbs.add_parser("backup", help="backups").add_subparsers(
         required=True, metavar="VERB"
     )
-    verb(backup, "create", "take a backup now", offline=backup_create)
+    creating = verb(backup, "create", "take a backup now", offline=backup_create)
+    creating.add_argument(
+        "--take-over", action="store_true", help="make another application's folder this one's"
+    )
     listing = verb(backup, "list", "the backups on the remote", offline=backup_list)
     listing.add_argument("--cluster-name", default="", help="another cluster's folder")
     verifying = verb(

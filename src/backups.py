@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import time
 from typing import TYPE_CHECKING
@@ -12,7 +13,8 @@ import host
 import keeper_service
 import processes
 from backup import catalog as catalogs
-from backup import choice, destination, manual, orders, refusals
+from backup import choice, destination, manual, orders, refusals, seal
+from backup import owner as owners
 from backup import remote as remotes
 from cluster import revisions
 from etcd import service
@@ -97,7 +99,7 @@ class Backups:
         fence.tell(self._node)
         settings, problem = self._usable()
         keeper_service.ensure(
-            self._node.charm_dir, self._config(), settings, self._chosen.settings
+            self._node.charm_dir, self._config(), settings, self._chosen.settings, self._keys
         )
         if problem is None and (trouble := orders.Status.read().trouble(time.time())):
             return Problem(trouble)
@@ -156,6 +158,9 @@ class Backups:
             if committed
             else None,
             workdir=self._workdir,
+            retention=node.settings.backup_retention,
+            keys=self._keys,
+            claimant=self._claimant,
             cluster=aside.Cluster(tuple(node.endpoints()), node.local_url, node.tls_now()),
         )
 
@@ -169,11 +174,11 @@ class Backups:
             cluster_name: another cluster's folder, "" for this application's.
         """
         listing = self._listing(cluster_name)
-        manifest = manual.select(listing.manifests, wanted)
+        manifest = manual.select(listing, wanted)
         _refuse_newer(manifest, service.version())
         # Clients of this application remember what its own backups know of.
         high = max(listing.high, self.high()) if cluster_name else listing.high
-        return manifest, self._detail(manifest, high, cluster_name)
+        return manifest, self._detail(listing, manifest, high, cluster_name)
 
     def high(self) -> int:
         """The highest revision that the backups know of, 0 where they cannot be listed."""
@@ -203,8 +208,9 @@ class Backups:
         if not listing.manifests:
             return None, ""
         if settings.recover_total_loss and listing.proven is not None:
-            return tuple(sorted(self._detail(listing.proven, listing.high).items())), ""
-        proven = "none of them proven, " if settings.recover_total_loss else ""
+            detail = self._detail(listing, listing.proven, listing.high)
+            return tuple(sorted(detail.items())), ""
+        proven = "none of them proven by this one, " if settings.recover_total_loss else ""
         application = self._node.unit.rpartition("/")[0]
         return None, (
             f"the remote has {len(listing.manifests)} backups in {self._folder}, {proven}and they "
@@ -213,7 +219,11 @@ class Backups:
         )
 
     def _detail(
-        self, manifest: catalogs.Manifest, high: int, cluster_name: str = ""
+        self,
+        listing: catalogs.Listing,
+        manifest: catalogs.Manifest,
+        high: int,
+        cluster_name: str = "",
     ) -> dict[str, str]:
         from backup import restore  # costly, and most hooks restore nothing
 
@@ -224,6 +234,8 @@ class Backups:
             "revision": str(manifest.revision),
             "carries": manifest.carries,
             "high": str(high),
+            "cluster": f"{manifest.cluster_id:x}",
+            "authentic": "yes" if manifest.id in listing.authentic else "no",
         }
 
     def words(self) -> str:
@@ -232,7 +244,20 @@ class Backups:
 
     def _listing(self, cluster_name: str = "") -> catalogs.Listing:
         folder = manual.place(self._folder, cluster_name)
-        return catalogs.Catalog(self.remote(), folder).read()
+        return catalogs.Catalog(self.remote(), folder, keys=self._keys).read()
+
+    @functools.cached_property
+    def _keys(self) -> seal.Keys:
+        """What this application seals manifests with, asked once for each hook."""
+        return self._node.peers.ensure_backup_keys(orders.keys())
+
+    @property
+    def _claimant(self) -> owners.Claimant:
+        """Who wants to write in the folder."""
+        committed = self._node.peers.generation()
+        detail = dict(committed.detail) if committed else {}
+        token = committed.token if committed else ""
+        return owners.Claimant(*self._node.peers.place, token, detail.get("cluster", ""))
 
     @property
     def _workdir(self) -> pathlib.Path:
@@ -241,7 +266,7 @@ class Backups:
     def _config(self) -> orders.Config:
         node, settings = self._node, self._node.settings
         committed = node.peers.generation()
-        tls = node.tls()
+        tls, claimant = node.tls(), self._claimant
         return orders.Config(
             unit=node.unit,
             member=node.member,
@@ -261,6 +286,10 @@ class Backups:
             leads=node.leads,
             certificates={name: facts.not_after for name, facts in node.certificate_facts()},
             metrics_port=settings.metrics_port,
+            application=claimant.application,
+            model=claimant.model,
+            model_uuid=claimant.model_uuid,
+            continues=claimant.continues,
         )
 
     @staticmethod

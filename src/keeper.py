@@ -34,8 +34,10 @@ from etcd import client as clients
 from etcd import election, errors, service
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Collection, Generator, Sequence
 
+    from cluster import view
+    from etcd import answers
 log = logging.getLogger("etcd-keeper")
 
 CACHE = pathlib.Path("/var/lib/etcd-keeper/manifests")
@@ -43,11 +45,12 @@ KEY = "/etcd-charm/keeper"
 TTL = 15  # seconds after which a dead holder is replaced
 _LOOK = 5.0  # seconds between two looks at etcd and at the configuration
 _LIST = (60.0, 600.0)  # seconds between two looks at the remote, at least and at most
+_HINDERED = 60.0  # seconds after which a proof that could not be made is tried again
 _SWEEP = 3600.0  # seconds between two looks for what broken uploads left
 _PAUSE = 60.0  # seconds at most between two looks while nothing answers
 _WRITE = 15.0  # seconds after which numbers that always move are written down
 _VACANT = 4 * TTL  # seconds without a holder after which the leader takes it as well
-_SKEW = 60.0  # seconds that another unit's clock may be ahead
+_LOCKED = 3  # objects in a row that the store holds locked, after which the rest are left alone
 _RECONNECT = 3600.0  # seconds after which certificates are read anew
 _CLOSED = "the restored cluster is closed until it is confirmed; backups go on after that"
 _ERRORS = (errors.EtcdError, refusals.RemoteError, OSError)
@@ -98,6 +101,9 @@ class Keeper:
         self._proof_seconds = 0.0
         self._proof_after = 0.0
         self._failed = 0.0
+        self._looked = 0.0
+        self._place = 0
+        self._sealed = False
         self._told = ""
         self._written = 0.0
         self.status = orders.Status.read(status)
@@ -105,6 +111,7 @@ class Keeper:
     def step(self) -> float:
         """Look once, and do what is due; answers seconds until the next look."""
         now = time.time()
+        self._mind_clock(now)
         try:
             config = self._read_config()
             if config is None or config.off:
@@ -126,6 +133,13 @@ class Keeper:
             log.exception("unexpected")
             self._fail(now, f"the keeper failed ({error!r}): see `journalctl -u etcd-keeper`")
         return _LOOK
+
+    def _mind_clock(self, now: float) -> None:
+        """Forget what was noted by a clock that was set back since: it would be waited for."""
+        if now < self._looked - schedule.SKEW:
+            self._listed = self._swept = self._failed = self._proof_after = 0.0
+            self._connected = self._vacant = self._written = 0.0
+        self._looked = now
 
     def close(self) -> None:
         """Let go of the key and of the connections."""
@@ -152,7 +166,9 @@ class Keeper:
             self._text, self._config = text, None
             self._listed, self._failed = 0.0, 0.0
             self._config = orders.Config.from_json(text)
-            _remove(self._config.own_workdir)  # of one that was killed
+            self._sealed = bool(self._config.seals())
+            proof.clear(self._config.own_workdir / "proof")  # of one that was killed
+            _remove(self._config.own_workdir)
             self._remote = None
         if self._config is None:
             raise ValueError("the keeper's configuration cannot be used")
@@ -163,10 +179,9 @@ class Keeper:
         here = client.status(config.local)
         voters = [m for m in client.members(linearizable=False).members if not m.learner]
         self._cluster = here.cluster_id
-        led = here.leader == here.member_id and len(voters) > 1
         if self._election:
             self._election.among([m.name for m in voters])
-        held = self._campaign(not here.learner and not led, not here.learner, now)
+        held, full = self._elected(voters, here, now)
         self._tell_usurper(now)
         self._look_at_remote(config, now)
         self._say(
@@ -175,6 +190,7 @@ class Keeper:
             holder=config.member if held else self._held_by(),
             interval=config.interval,
             revision=client.revision(),
+            full=full,
             error="" if self.status.error == _CLOSED else self.status.error,
         )
         if not held:
@@ -193,6 +209,25 @@ class Keeper:
             self._election.go_through(self._election_client)
             self._connected = now
         return self._client
+
+    def _elected(
+        self, voters: Sequence[view.Member], here: answers.EndpointStatus, now: float
+    ) -> tuple[bool, bool]:
+        """Whether to take the backups, and whether etcd is full.
+
+        A full etcd gives no lease, and a backup matters most then. So all voters that take the
+        key for vacant take turns, followers first: the first is in time, and the others find that
+        nothing is due while it works.
+        """
+        led = here.leader == here.member_id and len(voters) > 1
+        try:
+            held = self._campaign(not here.learner and not led, not here.learner, now)
+        except errors.NoSpaceError:
+            order = sorted(voters, key=lambda m: (m.id == here.leader, m.name))
+            self._place = [m.id for m in order].index(here.member_id)
+            return True, True
+        self._place = 0
+        return held, False
 
     def _campaign(self, suited: bool, able: bool, now: float) -> bool:
         """Hold the key if this is the place for it, or if nobody else takes it."""
@@ -220,7 +255,7 @@ class Keeper:
         return self._election.holder() if self._election else ""
 
     def _catalog(self, config: orders.Config) -> catalogs.Catalog:
-        return catalogs.Catalog(self._root(config), config.folder, self._cache)
+        return config.catalog(self._root(config), self._cache)
 
     def _root(self, config: orders.Config) -> remotes.Remote:
         if self._remote is None:
@@ -235,88 +270,136 @@ class Keeper:
 
     def _adopt(self, listing: catalogs.Listing, now: float) -> None:
         self._listing, self._listed = listing, now
-        newest, proven = self._newest(), listing.proven
+        newest = self._newest()
+        proven = listing.proven if self._sealed else listing.guarded
+        overdue = len(listing.doomed(self._retention(), now))
         self.status = dataclasses.replace(
             self.status,
             count=len(listing.manifests),
             newest=newest.id if newest else "",
-            newest_at=newest.taken_at if newest else 0.0,
+            newest_at=self._at(newest, now) if newest else 0.0,
             newest_revision=newest.revision if newest else 0,
             newest_seconds=newest.duration if newest else 0.0,
             proven=proven.id if proven else "",
-            proven_at=proven.taken_at if proven else 0.0,
+            proven_at=self._at(proven, now) if proven else 0.0,
             problems=listing.problems,
+            unsealed=len(listing.manifests) - len(listing.authentic),
+            overdue=overdue,
+            overdue_at=(self.status.overdue_at or now) if overdue else 0.0,
+            foreign=self._foreign(),
         )
 
-    def _newest(self) -> catalogs.Manifest | None:
-        """The newest backup of the cluster as it is now, not of what it was restored from.
+    def _foreign(self) -> str:
+        """Why nothing may be written to the folder, "" when it may."""
+        config = self._config
+        if config is None:
+            return ""
+        return config.claimant.refused(self._listing, config.folder, self._cluster)
 
-        One from the future would let none be due until then.
-        """
-        latest = time.time() + _SKEW
+    def _retention(self) -> schedule.Retention:
+        """What stays; all of it while the setting cannot be read."""
+        with contextlib.suppress(schedule.ScheduleError):
+            if self._config:
+                return schedule.Retention.parse(self._config.retention)
+        return schedule.Retention()
+
+    def _at(self, manifest: catalogs.Manifest, now: float) -> float:
+        """When a backup was taken: of this unit's own, this unit's clock tells its age best."""
+        own = self._config is not None and manifest.taken_by == self._config.unit
+        if own and manifest.taken_at <= now + schedule.SKEW:
+            return manifest.taken_at
+        return self._listing.at(manifest)
+
+    def _newest(self) -> catalogs.Manifest | None:
+        """The newest backup of the cluster as it is now, not of what it was restored from."""
         mine = (m for m in self._listing.manifests if m.cluster_id == self._cluster)
-        return next((m for m in mine if m.taken_at <= latest), None)
+        return next(mine, None)
 
     # Working, as the holder
 
     def _keep(self, config: orders.Config, client: clients.Client, now: float) -> float:
-        newest = self._newest()
-        last = max(newest.taken_at, self.status.unchanged_at) if newest else None
-        due = schedule.due(last, config.interval, f"{self._cluster:x}") or 0.0
-        if self._failed:
-            due = schedule.retry(self._failed, self.status.failures, config.interval)
+        if self.status.foreign:
+            self._succeed(now)  # nothing failed, and nothing is tried
+            return _LOOK
+        due = self._due(config, now)
         self._say(now, next_at=max(due, now))
         if now < due:
             self._prove_if_due(config, due - now)
             return min(max(due - time.time(), 0.1), _LOOK)
+        if self.status.full and self._listed < now:
+            self._adopt(self._catalog(config).read(), now)  # somebody before may have been there
+            if now < self._due(config, now):
+                return 0.1
+        newest = self._newest()
         before = (newest.cluster_id, newest.revision) if newest else None
-        taken = newest.taken_at if newest else 0.0
+        taken = self._at(newest, now) if newest else 0.0
         if schedule.unchanged(before, (self._cluster, self.status.revision), taken, now):
             log.info("nothing changed since %s", newest.id if newest else "")
             self._succeed(now, unchanged_at=now)
             return _LOOK
         with self._holding():
+            self._claim(config)
             self._back_up(config, client)
             self._thin(config)
         return 0.1
+
+    def _due(self, config: orders.Config, now: float) -> float:
+        """When the next backup is due, seconds since the epoch."""
+        newest = self._newest()
+        times = (self._at(newest, now), self.status.unchanged_at) if newest else ()
+        due = schedule.due(schedule.last(times, now), config.interval, f"{self._cluster:x}") or 0.0
+        if self._failed:
+            due = schedule.retry(self._failed, self.status.failures, config.interval)
+        return due + self._place * max(_LIST[0], config.interval / 2)
+
+    def _claim(self, config: orders.Config) -> None:
+        """Write down that the folder is this application's, where that is news."""
+        owner = config.claimant.owner(self._cluster)
+        if config.application and self._listing.owner != owner:
+            self._catalog(config).claim(owner)
+            self._listing = dataclasses.replace(self._listing, owner=owner, claimed=True)
 
     def _back_up(self, config: orders.Config, client: clients.Client) -> None:
         manifest = back_up(config, client, self._root(config), self._cache, self._lock)
         log.info("%s stored in %.1f s", manifest.id, manifest.duration)
         self._since_proof += 1
-        manifests = (manifest, *self._listing.manifests)
-        self._adopt(dataclasses.replace(self._listing, manifests=manifests), self._listed)
+        self._adopt(self._listing.having(manifest), self._listed)
         self._succeed(time.time())
 
     def _thin(self, config: orders.Config) -> None:
         """Remove what retention does not keep; a failure here loses nothing and is tried again."""
         catalog = self._catalog(config)
         try:
-            retention = schedule.Retention.parse(config.retention)
-            points = [
-                schedule.Point(m.id, m.taken_at, m.proven_at is not None)
-                for m in self._listing.manifests
-            ]
-            doomed = retention.doomed(points, time.time())
-            if doomed or time.time() - self._swept > _SWEEP:
-                # Others may have been at it: decide on what is there now.
-                listing = catalog.read()
-                for manifest in listing.manifests:
-                    if manifest.id in doomed:
-                        catalog.delete(manifest)
-                        log.info("%s removed by backup-retention", manifest.id)
-                catalog.sweep(listing.leftovers)
-                self._swept = time.time()
-                kept = tuple(m for m in listing.manifests if m.id not in doomed)
-                self._adopt(dataclasses.replace(listing, manifests=kept), time.time())
-        except (refusals.RemoteError, schedule.ScheduleError) as error:
+            if not self._listing.doomed(self._retention(), time.time()) and not self._sweeps():
+                self._say(time.time(), stays="")
+                return
+            # Others may have been at it: decide on what is there now.
+            listing = catalog.read()
+            if config.claimant.refused(listing, config.folder, self._cluster):
+                self._adopt(listing, time.time())
+                return
+            doomed = listing.doomed(self._retention(), time.time())
+            removed, stays = _remove_backups(catalog, listing, doomed)
+            self._adopt(listing.without(removed), time.time())
+            self._say(time.time(), stays=stays)
+            catalog.sweep(listing.leftovers)
+        except refusals.RemoteError as error:
             log.warning("old backups were not removed: %s", error)
+
+    def _sweeps(self) -> bool:
+        """Whether it is time to look for what broken uploads left."""
+        if time.time() - self._swept <= _SWEEP:
+            return False
+        self._swept = time.time()
+        return True
 
     def _prove_if_due(self, config: orders.Config, seconds: float) -> None:
         """Prove the newest backup when its turn has come and there is time before the next."""
         newest = self._newest()
-        if not newest or newest.proven_at is not None or newest.id == self._proof_tried:
+        if not newest or self._is_proven(newest) or newest.id == self._proof_tried:
             return
+        if self._place and newest.taken_by != config.unit:
+            return  # who took it proves it
         if time.time() < self._proof_after:
             return
         if not schedule.prove_now(
@@ -327,6 +410,11 @@ class Keeper:
         self._proof_tried = newest.id
         with self._holding():
             self._prove(config, newest)
+
+    def _is_proven(self, manifest: catalogs.Manifest) -> bool:
+        """Proven, by this application where that can be told."""
+        ours = manifest.id in self._listing.authentic or not self._sealed
+        return ours and manifest.proven_at is not None
 
     def _prove(self, config: orders.Config, manifest: catalogs.Manifest) -> None:
         began = time.monotonic()
@@ -346,9 +434,11 @@ class Keeper:
         except _ERRORS as error:
             log.warning("%s could not be proven: %s", manifest.id, error)
             if _blames_backup(error):
-                self._say(time.time(), proof_error=str(error))
-            else:
-                self._proof_tried, self._proof_after = "", time.time() + _LIST[0]
+                self._say(time.time(), proof_error=str(error), hindered="")
+                return
+            self._say(time.time(), hindered=str(error))
+            if not (isinstance(error, refusals.RemoteError) and error.stays):
+                self._proof_tried, self._proof_after = "", time.time() + _HINDERED
                 self._listed = 0.0
             return
         finally:
@@ -356,9 +446,8 @@ class Keeper:
             self._proof_seconds = time.monotonic() - began
         log.info("%s proven in %.1f s", manifest.id, found.seconds)
         self._since_proof = 0
-        manifests = tuple(proven if m.id == proven.id else m for m in self._listing.manifests)
-        self._adopt(dataclasses.replace(self._listing, manifests=manifests), self._listed)
-        self._say(time.time(), proof_error="")
+        self._adopt(self._listing.having(proven), self._listed)
+        self._say(time.time(), proof_error="", hindered="")
 
     @contextlib.contextmanager
     def _holding(self) -> Generator[None]:
@@ -427,7 +516,7 @@ def back_up(
     return create.create_backup(
         client,
         aside.reach(config),
-        catalogs.Catalog(remote.paced(pace.moved), config.folder, cache),
+        config.catalog(remote.paced(pace.moved), cache),
         config.own_workdir,
         create.About(config.unit, config.generation, config.token, config.high),
         pace=pace.read,
@@ -449,9 +538,44 @@ def _write(path: pathlib.Path, text: str) -> None:
     part.replace(path)
 
 
+def _remove_backups(
+    catalog: catalogs.Catalog, listing: catalogs.Listing, doomed: Collection[str]
+) -> tuple[set[str], str]:
+    """Remove backups; those that are gone, and why others stay where that is a lack of rights.
+
+    What the store holds locked stays until it lets it go, which is no fault.
+
+    Raises:
+        refusals.RemoteError: the remote fails otherwise.
+    """
+    removed: set[str] = set()
+    locked = 0
+    for manifest in listing.manifests[::-1]:
+        if manifest.id not in doomed:
+            continue
+        try:
+            catalog.delete(manifest)
+        except refusals.RemoteError as error:
+            if error.kind is refusals.Kind.LOCKED:
+                log.info("%s stays: %s", manifest.id, error)
+                locked += 1
+                if locked == _LOCKED:
+                    break
+                continue
+            if error.stays:
+                return removed, str(error)
+            raise
+        locked = 0
+        removed.add(manifest.id)
+        log.info("%s removed by backup-retention", manifest.id)
+    return removed, ""
+
+
 def _blames_backup(error: Exception) -> bool:
-    """Says something of the backup, and not of the way to it."""
-    return not isinstance(error, refusals.RemoteError) or error.kind is refusals.Kind.CORRUPT
+    """Says something of the backup, and not of the way to it or of this machine."""
+    if isinstance(error, refusals.RemoteError):
+        return error.kind is refusals.Kind.CORRUPT
+    return isinstance(error, errors.EtcdError) and not isinstance(error, proof.HinderedError)
 
 
 def _remove(path: pathlib.Path) -> None:

@@ -8,7 +8,7 @@ import shlex
 
 import host
 import sandbox
-from backup import destination, orders, refusals
+from backup import destination, orders, refusals, seal
 from etcd import files, service
 
 UNIT = "etcd-keeper.service"
@@ -35,14 +35,16 @@ def ensure(
     config: orders.Config,
     settings: destination.Settings | None,
     chosen: destination.Settings | None,
+    keys: seal.Keys,
 ) -> bool:
     """Tell this unit's keeper what to do, and have it run; True when anything changed.
 
     Args:
         charm_dir: where the charm is.
-        config: what to tell it; `remote`, `mark` and `charm_dir` are filled in here.
+        config: what to tell it; `remote`, `mark`, `keys` and `charm_dir` are filled in here.
         settings: how to reach the remote, None where there is none.
         chosen: that of actions, which are not kept waiting for the check of a changed one.
+        keys: the application's, for manifests.
     """
     for path in (orders.CONFIG.parent, orders.STATUS.parent):
         host.ensure_dir(path)
@@ -55,11 +57,14 @@ def ensure(
         files.write(orders.CHOSEN, chosen.to_json(), 0o600)
     else:
         orders.CHOSEN.unlink(missing_ok=True)
+    if keys:
+        files.write(orders.KEYS, keys.to_json(), 0o600)
     config = dataclasses.replace(
         config,
         charm_dir=str(charm_dir),
+        keys=str(orders.KEYS) if keys else "",
         remote=str(orders.REMOTE) if settings else "",
-        mark=settings.fingerprint if settings else "",
+        mark=f"{settings.fingerprint} {keys.mark}" if settings else "",
     )
     changed = files.write(orders.CONFIG, config.to_json(), 0o644) or changed
     text = unit_text(charm_dir, config.memory, config.workdir, settings)

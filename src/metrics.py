@@ -17,7 +17,7 @@ import time
 import urllib.parse
 from typing import TYPE_CHECKING, Any, cast
 
-from backup import orders
+from backup import orders, schedule
 from etcd import client as clients
 from etcd import errors, service
 
@@ -154,13 +154,13 @@ def _backups(config: orders.Config | None, status: orders.Status, now: float) ->
         return
     yield _gauge(
         "etcd_backup_age_seconds",
-        "Age of the newest backup, infinite without one.",
+        "Age of the newest backup, infinite without one or when its time lies in the future.",
         _age(status.newest_at, now),
     )
     yield _gauge(
         "etcd_backup_exposed_seconds",
         "Time in which writes came, or may have come, that no backup holds.",
-        _age(status.covered_at, now),
+        _age(status.covered_at(now), now),
     )
     yield _gauge(
         "etcd_backup_revision_lag",
@@ -183,7 +183,7 @@ def _backups(config: orders.Config | None, status: orders.Status, now: float) ->
     yield _gauge(
         "etcd_backup_problems", "Objects on the remote that are not right.", len(status.problems)
     )
-    sentences = (("backup", status.error), ("proof", status.proof_error))
+    sentences = (("backup", status.error or status.foreign), ("proof", status.proof_error))
     yield _Gauge(
         "etcd_backup_last_error",
         "Why the last backup or the last proof failed; absent when it did not.",
@@ -192,7 +192,8 @@ def _backups(config: orders.Config | None, status: orders.Status, now: float) ->
 
 
 def _age(at: float, now: float) -> float:
-    return max(now - at, 0.0) if at else math.inf
+    known = 0 < at <= now + schedule.SKEW  # of the future nobody knows
+    return max(now - at, 0.0) if known else math.inf
 
 
 def _family(gauge: _Gauge) -> str:

@@ -2,8 +2,11 @@
 
 One folder per cluster (docs/backups.md). In it `snapshots/<id>.db[.zst|.gz]` and its manifest
 `snapshots/<id>.json`, uploaded last and deleted first: a backup exists when both do. `archive/` is
-left for a continuous archive of changes. The pure part knows names and manifests; `Catalog` moves
-them.
+left for a continuous archive of changes, `snapshots/owner.json` says whose folder it is. The pure
+part knows names and manifests; `Catalog` moves them.
+
+What a manifest says is the store's word until its code is compared (`backup.seal`). Within a
+cluster, backups are ordered by generation and revision, which no clock moves.
 """
 
 from __future__ import annotations
@@ -21,20 +24,22 @@ import time
 from typing import TYPE_CHECKING, Any, cast
 
 import outside
-from backup import refusals
+from backup import owner as owners
+from backup import refusals, schedule, seal
 from backup import remote as remotes
 from cluster import revisions
 from etcd import files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping
 
 FORMAT = 1
 SNAPSHOTS = "snapshots"
 SUFFIXES = {"": ".db", "zstd": ".db.zst", "gzip": ".db.gz"}
 LEFTOVER = 86400.0  # seconds after which a file without a manifest is no upload under way
 _ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-g[0-9]{1,20}-r[0-9]{1,20}-[0-9a-f]{6}")
-_NAMED = "????????T??????Z-g*-r*-??????.json"  # as rclone writes a pattern
+_KIND = "manifest"  # what a manifest's code is made for
+_NAMED = f"{{{owners.FILE},????????T??????Z-g*-r*-??????.json}}"  # as rclone writes a pattern
 _LARGEST = 256 * 1024  # bytes of a manifest: a thousand members' names
 _LATEST = 32503680000.0  # seconds since the epoch: the year 3000
 _LONGEST = 100 * 86400.0  # seconds that taking a backup may last
@@ -105,11 +110,17 @@ class Manifest:
     carries: str = ""
     high: int = 0
 
-    def to_json(self) -> str:
-        """The manifest as the remote holds it."""
-        raw = {"format": FORMAT, **dataclasses.asdict(self)}
+    def to_json(self, keys: seal.Keys | None = None, now: float = 0.0) -> str:
+        """The manifest as the remote holds it.
+
+        Args:
+            keys: the application's, to seal it with.
+            now: seconds since the epoch, which decides by which of them.
+        """
+        raw = {"format": FORMAT, **dataclasses.asdict(self), "members": list(self.members)}
         raw["cluster_id"] = f"{self.cluster_id:x}"
         raw["taken"] = stamp(self.taken_at)
+        raw = keys.sealed(_KIND, raw, now) if keys else raw
         return json.dumps(raw, indent=2, sort_keys=True) + "\n"
 
     @classmethod
@@ -195,14 +206,55 @@ class Listing:
     """What a folder holds.
 
     Attributes:
-        manifests: the complete backups, newest first.
+        manifests: the complete backups, newest first; within a cluster by generation and revision.
         problems: one sentence for each thing that is not as it should be.
         leftovers: names below the folder that unfinished uploads left, over a day old.
+        times: when each was taken, by id, seconds since the epoch: as its manifest says, or when
+            the store got it where the manifest names a later time.
+        authentic: ids of those whose manifest this application wrote.
+        clock: the store's clock when the newest object was stored, 0 when it does not tell.
+        owner: whose folder it is, None where nobody has claimed it.
+        claimed: somebody has, also where what says so cannot be read.
     """
 
     manifests: tuple[Manifest, ...]
     problems: tuple[str, ...] = ()
     leftovers: tuple[str, ...] = ()
+    times: Mapping[str, float] = dataclasses.field(default_factory=dict[str, float])
+    authentic: frozenset[str] = frozenset()
+    clock: float = 0.0
+    owner: owners.Owner | None = None
+    claimed: bool = False
+
+    def at(self, manifest: Manifest) -> float:
+        """When a backup was taken, seconds since the epoch, see `times`."""
+        return self.times.get(manifest.id, manifest.taken_at)
+
+    def having(self, manifest: Manifest) -> Listing:
+        """This, with a backup of this application that was just stored, or written anew."""
+        others = tuple(m for m in self.manifests if m.id != manifest.id)
+        if len(others) < len(self.manifests):
+            manifests = tuple(manifest if m.id == manifest.id else m for m in self.manifests)
+        else:
+            manifests = (manifest, *others)
+        authentic = self.authentic | {manifest.id}
+        return dataclasses.replace(self, manifests=manifests, authentic=authentic)
+
+    def without(self, ids: Collection[str]) -> Listing:
+        """This, without backups that were just removed."""
+        kept = tuple(m for m in self.manifests if m.id not in ids)
+        return dataclasses.replace(self, manifests=kept)
+
+    def doomed(self, retention: schedule.Retention, now: float) -> frozenset[str]:
+        """The ids of the backups that retention does not keep.
+
+        Args:
+            retention: the rule.
+            now: seconds since the epoch. What is too old the store's clock decides where that is
+                behind: nothing goes because this unit's is ahead.
+        """
+        points = (schedule.Point(m.id, self.at(m), m == self.guarded) for m in self.manifests)
+        return retention.doomed(points, min(now, self.clock or now))
 
     @property
     def high(self) -> int:
@@ -216,8 +268,15 @@ class Listing:
 
     @property
     def proven(self) -> Manifest | None:
-        """The newest backup that was proven."""
-        return next((m for m in self.manifests if m.proven_at is not None), None)
+        """The newest backup that this application proved: what anybody may write is no proof."""
+        mine = (m for m in self.manifests if m.id in self.authentic)
+        return next((m for m in mine if m.proven_at is not None), None)
+
+    @property
+    def guarded(self) -> Manifest | None:
+        """The newest proven backup, which is never removed: by its own word where none is ours."""
+        told = (m for m in self.manifests if m.proven_at is not None)
+        return self.proven or next(told, None)
 
 
 def folder(
@@ -250,24 +309,24 @@ def stamp(seconds: float) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def select(manifests: Sequence[Manifest], wanted: str) -> Manifest:
+def select(listing: Listing, wanted: str) -> Manifest:
     """The backup that an operator names: `latest`, `proven`, an id, or a part of one id's.
 
-    A part is the beginning of an id, or the six digits at its end.
+    A part is the beginning of an id, or the six digits at its end. Where this application proved
+    none, `proven` is the newest whose manifest says so: an operator may believe it.
 
     Raises:
         LookupError: there is none, or more than one, in one sentence.
     """
-    newest_first = sorted(manifests, key=lambda m: (m.taken_at, m.id), reverse=True)
+    newest_first = listing.manifests
     if not newest_first:
         raise LookupError("there is no backup on the remote")
     if wanted in ("latest", ""):
         return newest_first[0]
     if wanted == "proven":
-        found = [m for m in newest_first if m.proven_at is not None]
-        if not found:
+        if listing.guarded is None:
             raise LookupError("no backup was proven yet: run verify-backup")
-        return found[0]
+        return listing.guarded
     found = [m for m in newest_first if m.id == wanted] or [
         m for m in newest_first if m.id.startswith(wanted) or m.id.rpartition("-")[2] == wanted
     ]
@@ -278,17 +337,31 @@ def select(manifests: Sequence[Manifest], wanted: str) -> Manifest:
     return found[0]
 
 
-def judge(entries: Iterable[remotes.Entry], texts: Mapping[str, str], now: float) -> Listing:
+def judge(
+    entries: Iterable[remotes.Entry],
+    texts: Mapping[str, str],
+    now: float,
+    keys: seal.Keys | None = None,
+) -> Listing:
     """What a listing and the manifests read from it amount to.
 
     Args:
         entries: all objects below `snapshots/`, by names relative to it.
         texts: contents of the `.json` objects that could be read.
         now: seconds since the epoch.
+        keys: the application's, None for somebody who has none.
     """
     there = {entry.name: entry for entry in entries}
+    clock = max((entry.modified for entry in there.values()), default=0.0)
+    claimed = there.pop(owners.FILE, None) is not None
     manifests: list[Manifest] = []
     problems: list[str] = []
+    owner: owners.Owner | None = None
+    if claimed:
+        try:
+            owner = owners.Owner.from_json(texts.get(owners.FILE, ""))
+        except ValueError as error:
+            problems.append(f"{owners.FILE}, which says whose folder this is, is wrong: {error}")
     for name in sorted(there):
         match = _FILE.fullmatch(name)
         if not match:
@@ -312,10 +385,80 @@ def judge(entries: Iterable[remotes.Entry], texts: Mapping[str, str], now: float
             problems.append(f"{name} has no manifest: left by an upload that did not end")
         else:
             problems.append(f"{name} has no manifest yet: an upload is under way, or broke off")
-    manifests.sort(key=lambda m: (m.taken_at, m.id), reverse=True)
+    times = {m.id: _taken(m, there[m.file].modified) for m in manifests}
+    problems += filter(None, (_misdated(m, times[m.id], now) for m in manifests))
     if len(problems) > _TOLD:
         problems[_TOLD:] = [f"{len(problems) - _TOLD} more objects are not as they should be"]
-    return Listing(tuple(manifests), tuple(problems), tuple(leftovers))
+    return Listing(
+        _ordered(manifests, times, now),
+        tuple(problems),
+        tuple(leftovers),
+        times,
+        frozenset(m.id for m in manifests if _authentic(texts[f"{m.id}.json"], keys)),
+        clock,
+        owner,
+        claimed,
+    )
+
+
+def _taken(manifest: Manifest, stored: float) -> float:
+    """When a backup was taken: it cannot have been after the store got it."""
+    late = stored and manifest.taken_at > stored + schedule.SKEW
+    return stored if late else manifest.taken_at
+
+
+def _misdated(manifest: Manifest, at: float, now: float) -> str:
+    """What is wrong with a backup's time, "" for nothing."""
+    if at != manifest.taken_at:
+        ahead = duration(manifest.taken_at - at)
+        return (
+            f"{manifest.id} says that it was taken {ahead} after it was stored: the clock of "
+            f"{manifest.taken_by} was wrong then, the store's time counts"
+        )
+    if at > now + schedule.SKEW:
+        return (
+            f"{manifest.id} lies {duration(at - now)} in the future: the clock of this unit is "
+            f"wrong, or that of {manifest.taken_by} was"
+        )
+    return ""
+
+
+def _ordered(
+    manifests: Iterable[Manifest], times: Mapping[str, float], now: float
+) -> tuple[Manifest, ...]:
+    """Newest first: the cluster that was backed up last, in it by generation and revision.
+
+    A time that lies in the future tells nothing.
+    """
+    told = {m.id: at if (at := times[m.id]) <= now + schedule.SKEW else 0.0 for m in manifests}
+    last: dict[int, float] = {}
+    for m in manifests:
+        last[m.cluster_id] = max(last.get(m.cluster_id, 0.0), told[m.id])
+    return tuple(
+        sorted(
+            manifests,
+            key=lambda m: (
+                last[m.cluster_id], m.cluster_id, m.generation, m.revision, told[m.id], m.id
+            ),
+            reverse=True,
+        )
+    )  # fmt: skip
+
+
+def _authentic(text: str, keys: seal.Keys | None) -> bool:
+    if not keys:
+        return False
+    with contextlib.suppress(outside.OutsideError, ValueError):
+        return keys.holds(_KIND, outside.json_object(text, _LARGEST, depth=4))
+    return False
+
+
+def duration(seconds: float) -> str:
+    """A stretch of time for people: `42 s`, `12 min`, `5 h`, `3 days`."""
+    for limit, unit, size in ((120, "s", 1), (7200, "min", 60), (172800, "h", 3600)):
+        if seconds < limit:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86400:.0f} days"
 
 
 def _listed(name: str, there: Mapping[str, remotes.Entry], texts: Mapping[str, str]) -> Manifest:
@@ -354,7 +497,11 @@ class Catalog:
     """One cluster's backups on a remote."""
 
     def __init__(
-        self, remote: remotes.Remote, folder: str, cache: pathlib.Path | None = None
+        self,
+        remote: remotes.Remote,
+        folder: str,
+        cache: pathlib.Path | None = None,
+        keys: seal.Keys | None = None,
     ) -> None:
         """Look at a cluster's folder; nothing is sent.
 
@@ -363,11 +510,13 @@ class Catalog:
             folder: this cluster's, see `folder()`.
             cache: a directory that keeps manifests between calls; without one each call reads
                 them all.
+            keys: the application's, to seal manifests with and to know them by.
         """
         self.remote = remote.child(folder)
         self.folder = folder
         self._snapshots = self.remote.child(SNAPSHOTS)
         self._cache = cache
+        self._keys = keys
 
     def read(self) -> Listing:
         """List the backups; what is wrong with any of them does not hide the others.
@@ -393,7 +542,7 @@ class Catalog:
                     files.remove(path)
                 else:
                     texts[path.name] = text
-        return judge(entries, texts, time.time())
+        return judge(entries, texts, time.time(), self._keys)
 
     def publish(
         self,
@@ -425,7 +574,16 @@ class Catalog:
         Raises:
             refusals.RemoteError: it could not be written.
         """
-        self._snapshots.put_bytes(f"{manifest.id}.json", manifest.to_json().encode())
+        text = manifest.to_json(self._keys, time.time())
+        self._snapshots.put_bytes(f"{manifest.id}.json", text.encode())
+
+    def claim(self, owner: owners.Owner) -> None:
+        """Write down whose folder this is.
+
+        Raises:
+            refusals.RemoteError: it could not be written.
+        """
+        self._snapshots.put_bytes(owners.FILE, owner.to_json().encode())
 
     def mark_proven(
         self, manifest: Manifest, at: float, keys: int = 0, hashed: tuple[int, int] = (0, 0)

@@ -12,16 +12,19 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from backup import catalog as catalogs
+from backup import owner as owners
+from backup import schedule, seal
 from etcd import errors
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from backup import aside, create, proof
     from backup import remote as remotes
     from etcd import answers
 
+_THINNING = 600.0  # seconds that retention may take after a backup
 _PATIENCE = 600  # seconds that a member may be defragmented before a backup gives up
 
 
@@ -39,6 +42,9 @@ class Manual:
         about: who takes a backup, and of what; None without a cluster.
         workdir: on a disk with room for a snapshot.
         cluster: how to reach etcd.
+        retention: which backups stay, as configured.
+        keys: the application's, for manifests.
+        claimant: who wants to write in the folder.
     """
 
     remote: remotes.Remote
@@ -46,12 +52,19 @@ class Manual:
     about: create.About | None
     workdir: pathlib.Path
     cluster: aside.Cluster
+    retention: str = ""
+    keys: seal.Keys = dataclasses.field(default_factory=seal.Keys)
+    claimant: owners.Claimant = dataclasses.field(default_factory=owners.Claimant)
 
-    def create(self, say: Callable[[str], None]) -> catalogs.Manifest:
+    def create(self, say: Callable[[str], None], *, take_over: bool = False) -> catalogs.Manifest:
         """Take a backup now.
 
+        Args:
+            say: told in words how far it is.
+            take_over: make the folder this application's, whosever it is.
+
         Raises:
-            BackupError: there is nothing to back up.
+            BackupError: there is nothing to back up, or the folder is another application's.
             errors.EtcdError: no snapshot could be had.
             refusals.RemoteError: it could not be stored.
         """
@@ -59,11 +72,19 @@ class Manual:
 
         if self.about is None:
             raise BackupError("there is no cluster to back up yet")
+        catalog = self._catalog()
         with self.cluster.client() as online:
+            cluster_id = online.members(linearizable=False).cluster_id
+            listing = catalog.read()
+            if not take_over:
+                self._refuse_foreign(listing, cluster_id)
+            owner = self.claimant.owner(cluster_id)
+            if self.claimant.application and listing.owner != owner:
+                catalog.claim(owner)
             return create.create_backup(
                 online,
                 self.cluster,
-                self._catalog(),
+                catalog,
                 self.workdir,
                 self.about,
                 say=say,
@@ -77,7 +98,28 @@ class Manual:
             BackupError: that can be no folder.
             refusals.RemoteError: the remote cannot be read.
         """
-        return self._catalog(cluster_name).read()
+        listing = self._catalog(cluster_name).read()
+        overdue = () if cluster_name else self._overdue(listing)
+        return dataclasses.replace(listing, problems=(*listing.problems, *overdue))
+
+    def _overdue(self, listing: catalogs.Listing) -> tuple[str, ...]:
+        """A sentence on backups that should be gone, none where there are none."""
+        now = time.time()
+        newest = listing.newest
+        if newest is None or now - listing.at(newest) < _THINNING:
+            return ()  # they may be on their way
+        doomed = listing.doomed(schedule.Retention.parse(self.retention), now)
+        if not doomed:
+            return ()
+        return (
+            f"{len(doomed)} backups stay that backup-retention does not keep: the store holds "
+            "them locked, or does not let them be deleted",
+        )
+
+    def _refuse_foreign(self, listing: catalogs.Listing, cluster_id: int) -> None:
+        refused = self.claimant.refused(listing, self.folder, cluster_id)
+        if refused:
+            raise BackupError(refused)
 
     def verify(self, wanted: str) -> tuple[catalogs.Manifest, proof.Proof]:
         """Prove a backup by restoring it into a scratch etcd on this unit, also without a cluster.
@@ -90,7 +132,9 @@ class Manual:
         from backup import create, proof, restore
 
         catalog = self._catalog()
-        manifest = select(catalog.read().manifests, wanted)
+        listing = catalog.read()
+        manifest = select(listing, wanted)
+        mine = not self.claimant.refused(listing, self.folder, 0)
         stored = restore.Stored(self.folder, manifest.id, manifest.sha256, manifest.size)
 
         def theirs(revision: int) -> answers.HashKV | None:
@@ -102,7 +146,8 @@ class Manual:
         with create.scratch(self.workdir) as folder:
             fetched = restore.fetch(stored, folder / "fetched", self.remote)
             found = proof.prove(fetched.path, folder / "proof", manifest, theirs)
-        catalog.mark_proven(manifest, time.time(), found.keys, (found.hash, found.compacted))
+        if mine:
+            catalog.mark_proven(manifest, time.time(), found.keys, (found.hash, found.compacted))
         return manifest, found
 
     def delete(self, wanted: str) -> catalogs.Manifest:
@@ -114,14 +159,15 @@ class Manual:
         """
         catalog = self._catalog()
         found = catalog.read()
-        manifest = select(found.manifests, wanted)
-        if found.proven is not None and manifest.id == found.proven.id:
+        manifest = select(found, wanted)
+        self._refuse_foreign(found, 0)
+        if found.guarded is not None and manifest.id == found.guarded.id:
             raise BackupError(f"{manifest.id} is the newest proven backup: it was not deleted")
         catalog.delete(manifest)
         return manifest
 
     def _catalog(self, cluster_name: str = "") -> catalogs.Catalog:
-        return catalogs.Catalog(self.remote, place(self.folder, cluster_name))
+        return catalogs.Catalog(self.remote, place(self.folder, cluster_name), keys=self.keys)
 
 
 def place(own: str, cluster_name: str) -> str:
@@ -136,19 +182,25 @@ def place(own: str, cluster_name: str) -> str:
         raise BackupError(str(error)) from error
 
 
-def select(manifests: Sequence[catalogs.Manifest], wanted: str) -> catalogs.Manifest:
+def select(listing: catalogs.Listing, wanted: str) -> catalogs.Manifest:
     """The backup that an operator names.
 
     Raises:
         BackupError: there is none, or more than one.
     """
     try:
-        return catalogs.select(manifests, wanted)
+        return catalogs.select(listing, wanted)
     except LookupError as error:
         raise BackupError(str(error)) from error
 
 
-_COLUMNS = ("ID", "TAKEN AT", "REVISION", "SIZE", "ETCD", "CLUSTER", "PROVEN AT")
+_COLUMNS = ("ID", "TAKEN AT", "REVISION", "SIZE", "ETCD", "CLUSTER", "PROVEN AT", "AUTHENTIC")
+_WORTH = (
+    "not authentic: this application's key did not seal the manifest, so that what it says, also "
+    "of its proof, is the store's word: an earlier revision of the charm or another application "
+    "wrote it, or somebody changed it; recover-total-loss does not use it, restore and "
+    "verify-backup do"
+)
 
 
 def table(listing: catalogs.Listing) -> str:
@@ -158,17 +210,20 @@ def table(listing: catalogs.Listing) -> str:
     rows = [
         (
             m.id,
-            catalogs.stamp(m.taken_at),
+            catalogs.stamp(listing.at(m)),
             str(m.revision),
             report.size(m.size),
             m.etcd_version,
             f"{m.cluster_id:x}",
             catalogs.stamp(m.proven_at) if m.proven_at else "-",
+            "yes" if m.id in listing.authentic else "no",
         )
         for m in listing.manifests
     ]
     text = report.table(_COLUMNS, rows) if rows else "no backups"
-    return "\n".join([text, *listing.problems])
+    worth = [_WORTH] if len(listing.authentic) < len(rows) else []
+    owner = [f"the folder belongs to {listing.owner.words}"] if listing.owner else []
+    return "\n".join([text, *worth, *owner, *listing.problems])
 
 
 def records(listing: catalogs.Listing) -> list[dict[str, Any]]:
@@ -176,13 +231,14 @@ def records(listing: catalogs.Listing) -> list[dict[str, Any]]:
     return [
         {
             "id": m.id,
-            "taken-at": catalogs.stamp(m.taken_at),
+            "taken-at": catalogs.stamp(listing.at(m)),
             "revision": m.revision,
             "size": m.size,
             "etcd-version": m.etcd_version,
             "cluster-id": f"{m.cluster_id:x}",
             "generation": m.generation,
             "proven-at": catalogs.stamp(m.proven_at) if m.proven_at else None,
+            "authentic": m.id in listing.authentic,
         }
         for m in listing.manifests
     ]

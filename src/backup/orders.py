@@ -5,21 +5,29 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import outside
-from backup import destination, refusals
+from backup import catalog as catalogs
+from backup import destination, refusals, schedule, seal
+from backup import owner as owners
 from backup import remote as remotes
 from etcd import client
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 CONFIG = pathlib.Path("/etc/etcd/keeper.json")
 REMOTE = pathlib.Path("/etc/etcd/remote.json")
+KEYS = pathlib.Path("/etc/etcd/backup-keys.json")
+"""What the application seals its manifests with (`backup.seal`)."""
 CHOSEN = pathlib.Path("/etc/etcd/remote-chosen.json")
 """The remote that people ask of, there while the keeper still uses the one before."""
 STATUS = pathlib.Path("/var/lib/etcd-keeper/status.json")
 METRICS_HOST = "127.0.0.1"  # where the keeper serves metrics, over TLS
 METRICS_PATH = "/metrics"
 _UNPROVEN = 2 * 86400.0  # seconds after which a proof is overdue: one a day is made
+_OVERDUE = 600.0  # seconds that retention may take
 _TOLD = 86400.0  # seconds that a foreign hand on the keeper's key is told of
 
 
@@ -51,6 +59,11 @@ class Config:
         leads: this unit was Juju's leader in its last hook.
         certificates: when each of this unit's ends, seconds since the epoch.
         metrics_port: where to serve metrics on loopback, 0 for nowhere.
+        keys: file with the application's keys for manifests, "" where there is none.
+        application: its name in Juju, "" where an earlier revision of the charm did not tell it.
+        model: the model's name.
+        model_uuid: its UUID.
+        continues: hexadecimal ID of the cluster whose backup this one was founded from.
     """
 
     unit: str
@@ -76,6 +89,11 @@ class Config:
     leads: bool = False
     certificates: dict[str, float] = dataclasses.field(default_factory=dict[str, float])
     metrics_port: int = 0
+    keys: str = ""
+    application: str = ""
+    model: str = ""
+    model_uuid: str = ""
+    continues: str = ""
 
     def to_json(self) -> str:
         """The file's text."""
@@ -130,6 +148,23 @@ class Config:
             ) from error
         return remotes.Remote(destination.Settings.from_json(text))
 
+    def seals(self) -> seal.Keys:
+        """The application's keys for manifests; none where they cannot be read."""
+        return keys(pathlib.Path(self.keys)) if self.keys else seal.Keys()
+
+    def catalog(
+        self, remote: remotes.Remote, cache: pathlib.Path | None = None
+    ) -> catalogs.Catalog:
+        """The cluster's folder on a remote."""
+        return catalogs.Catalog(remote, self.folder, cache, self.seals())
+
+    @property
+    def claimant(self) -> owners.Claimant:
+        """Who wants to write there."""
+        return owners.Claimant(
+            self.application, self.model, self.model_uuid, self.token, self.continues
+        )
+
     @property
     def tls(self) -> client.TLSFiles:
         """The administrator's client certificate."""
@@ -170,6 +205,13 @@ class Status:
         error: why the last try failed, "" when it did not.
         proof_error: why the newest proof failed, "" when it did not.
         problems: what is wrong on the remote, one sentence each.
+        unsealed: how many of the backups this application did not write, or an earlier charm did.
+        foreign: why nothing is written to the folder, "" when it is this application's.
+        stays: why the store does not delete what retention does not keep, "" when it does.
+        overdue: how many backups there are that retention does not keep.
+        overdue_at: since when there were any.
+        hindered: why no proof could be made, which is no fault of the backup; "" when one could.
+        full: etcd takes no writes: backups are taken without the key that elects who takes them.
         usurper: what a client had written to the key that elects the holder, quoted.
         usurped_at: when that was found and taken over.
     """
@@ -193,6 +235,13 @@ class Status:
     error: str = ""
     proof_error: str = ""
     problems: tuple[str, ...] = ()
+    unsealed: int = 0
+    foreign: str = ""
+    stays: str = ""
+    overdue: int = 0
+    overdue_at: float = 0.0
+    hindered: str = ""
+    full: bool = False
     usurper: str = ""
     usurped_at: float = 0.0
 
@@ -212,10 +261,9 @@ class Status:
         except (OSError, ValueError, TypeError):
             return cls()
 
-    @property
-    def covered_at(self) -> float:
+    def covered_at(self, now: float) -> float:
         """Every write before this moment is in a backup; 0 when nobody knows."""
-        return max(self.newest_at, self.unchanged_at)
+        return schedule.last((self.newest_at, self.unchanged_at), now) or 0.0
 
     @property
     def worst_case(self) -> float:
@@ -226,15 +274,26 @@ class Status:
         """The sentence for `juju status`, "" while backups are as they should be."""
         if self.role == "off" or not self.interval:
             return ""
-        late = now - self.covered_at > 2 * self.interval + max(2 * self.newest_seconds, 60.0)
+        if self.foreign:
+            return f"Backups are not taken: {self.foreign}"
+        if self.newest_at > now + schedule.SKEW:
+            return (
+                f"The newest backup lies {catalogs.duration(self.newest_at - now)} in the future: "
+                f"set the clock of this unit, or of the one that took {self.newest}"
+            )
+        covered = self.covered_at(now)
+        late = now - covered > 2 * self.interval + max(2 * self.newest_seconds, 60.0)
         if self.error and (late or self.failures >= 3):
             return f"Backups fail: {self.error}"
         if self.proof_error:
             return f"The newest backup is not proven: {self.proof_error}"
-        if self.covered_at and late:
-            return f"The newest backup is {_age(now - self.newest_at)} old"
+        if covered and late:
+            return f"The newest backup is {_age(now, self.newest_at)} old"
         if self.proven_at and now - self.proven_at > 2 * self.interval + _UNPROVEN:
-            return f"The newest proven backup is {_age(now - self.proven_at)} old"
+            why = f": {self.hindered}" if self.hindered else ""
+            return f"The newest proven backup is {_age(now, self.proven_at)} old{why}"
+        if self.stays:
+            return f"Old backups stay: {self.stays}"
         return ""
 
     def words(self, now: float) -> str:
@@ -243,25 +302,52 @@ class Status:
             return "Backups are off"
         if not self.newest:
             return "No backup yet" + (f": {self.error}" if self.error else "")
-        text = f"Newest backup {_age(now - self.newest_at)} old"
+        text = f"Newest backup {_age(now, self.newest_at)} old"
         lag = self.revision - self.newest_revision
-        if self.revision and lag >= 0:
+        if self.revision and lag >= 0 and self.role != "blind":  # which does not see etcd
             text += f", {lag} revisions behind" if lag else ", nothing was written since"
-        proven = f"{_age(now - self.proven_at)} old" if self.proven else "none"
-        text += f"; newest proven {proven}; at most {_age(self.worst_case)} can be lost"
+        proven = f"{_age(now, self.proven_at)} old" if self.proven else "none"
+        text += (
+            f"; newest proven {proven}; at most {catalogs.duration(self.worst_case)} can be lost"
+        )
+        return "; ".join([text, *self._remarks(now)])
+
+    def _remarks(self, now: float) -> Iterator[str]:
+        """What else an operator should know."""
+        if self.foreign:
+            yield self.foreign
+        if self.full:
+            yield "etcd takes no writes (NOSPACE): backups go on without the keeper's key"
+        if self.hindered:
+            yield f"the last proof could not be made: {self.hindered}"
+        if self.stays or (self.overdue and now - self.overdue_at > _OVERDUE):
+            why = self.stays or "the store holds them locked, or does not let them be deleted"
+            yield f"{self.overdue} backups stay that backup-retention does not keep: {why}"
+        if self.unsealed:
+            yield (
+                f"{self.unsealed} of {self.count} backups are not authenticated by this "
+                "application: recover-total-loss does not use them"
+            )
         if self.usurper and now - self.usurped_at < _TOLD:
-            text += f"; a client wrote {self.usurper} to the keeper's key, which took it back"
-            text += f" {_age(now - self.usurped_at)} ago"
-        return text
+            ago = _age(now, self.usurped_at)
+            yield (
+                f"a client wrote {self.usurper} to the keeper's key, which took it back {ago} ago"
+            )
 
 
-def _age(seconds: float) -> str:
-    """`42 s`, `12 min`, `5 h`, `3 days`."""
-    seconds = max(seconds, 0.0)
-    for limit, unit, size in ((120, "s", 1), (7200, "min", 60), (172800, "h", 3600)):
-        if seconds < limit:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds / 86400:.0f} days"
+def keys(path: pathlib.Path = KEYS) -> seal.Keys:
+    """The keys that the charm wrote there; none where they cannot be read."""
+    try:
+        return seal.Keys.from_json(path.read_text())
+    except (OSError, ValueError):
+        return seal.Keys()
+
+
+def _age(now: float, at: float) -> str:
+    """How old something is; a time in the future is a fault, and no age."""
+    if at > now + schedule.SKEW:
+        return f"{catalogs.duration(at - now)} in the future (a clock is wrong), not"
+    return catalogs.duration(max(now - at, 0.0))
 
 
 _KINDS: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 LEAST, MOST = 30.0, 365 * 86400.0  # seconds; below, a backup would hardly end before the next
+SKEW = 60.0  # seconds that a time may lie in the future: two clocks are never one
 FORCED = 86400.0  # seconds after which an unchanged store is backed up all the same
 _JITTER = 0.1  # of the interval, always early: the interval is the worst case
 # Bytes per second that those who write to etcd hardly notice. What goes up takes two machines'
@@ -99,12 +100,23 @@ def retry(failed: float, failures: int, every: float) -> float:
     return failed + min(first * 2.0 ** (min(failures, 16) - 1), most, max(every, _RETRY_LEAST))
 
 
+def last(times: Iterable[float], now: float) -> float | None:
+    """The latest of these times that may be true, None without any: of the future nobody knows.
+
+    Args:
+        times: when backups were taken or found not needed, 0 for never.
+        now: seconds since the epoch, like them.
+    """
+    return max((at for at in times if 0 < at <= now + SKEW), default=None)
+
+
 def unchanged(
     before: tuple[int, int] | None, now: tuple[int, int], taken: float, clock: float
 ) -> bool:
     """Nothing was written since the last backup, and it is not over a day old.
 
-    Users and members change without a new revision: hence the day.
+    Users and members change without a new revision: hence the day. One from the future is no
+    last one.
 
     Args:
         before: cluster ID and revision of the newest backup, None without one.
@@ -112,7 +124,7 @@ def unchanged(
         taken: when the newest backup was taken, seconds since the epoch.
         clock: now, seconds since the epoch.
     """
-    return before == now and clock - taken < FORCED
+    return before == now and -SKEW <= clock - taken < FORCED
 
 
 def prove_now(
@@ -206,10 +218,10 @@ class Retention:
         """The ids to remove: never the newest, never the newest proven one.
 
         Args:
-            points: all backups of the cluster.
+            points: all backups of the folder, newest first. What order that is no clock decides.
             now: seconds since the epoch.
         """
-        newest_first = sorted(points, key=lambda point: (point.at, point.id), reverse=True)
+        newest_first = tuple(points)
         keep: set[str] = set()
         rules: tuple[tuple[int, Callable[[Point], Hashable]], ...] = (
             (self.last, lambda point: point.id),

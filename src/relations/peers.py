@@ -12,6 +12,7 @@ import json
 import logging
 import re
 import subprocess
+import time
 from typing import TYPE_CHECKING, Any, cast
 
 import ops
@@ -19,6 +20,7 @@ from ops import hookcmds
 
 import outside
 import processes
+from backup import seal
 from cluster import generation as generations
 from cluster import view as views
 from tls import authority
@@ -32,6 +34,7 @@ AUTHORITIES = "authorities"
 """Label of the secret with the cluster's certificate authorities."""
 _MARK = "authorities-mark"
 _CERTIFICATES = "certificates"
+_KEYS_MARK = "backup-keys-mark"
 _GOAL_STATE_TIMEOUT = 60.0
 _GOALS = 4 << 20  # bytes: of some ten thousand units
 
@@ -389,6 +392,37 @@ class Peers:
             self.set_secret(AUTHORITIES, present.to_secret())
         self.set_state(_MARK, present.mark)
         return present
+
+    def ensure_backup_keys(self, known: seal.Keys) -> seal.Keys:
+        """The application's keys for manifests; the leader makes and renews them.
+
+        Args:
+            known: those that this unit has, which spare it the secret while they are the present.
+
+        Raises:
+            PeerError: the secret does not hold keys.
+        """
+        mark, keys = self.state().get(_KEYS_MARK, ""), known
+        leader = self._charm.unit.is_leader()
+        if not mark and not leader:
+            return seal.Keys()  # there are none yet
+        if not mark or known.mark != mark:
+            content = self.secret(seal.SECRET) or {}
+            try:
+                keys = seal.Keys.from_json(content.get("keys", "[]"))
+            except ValueError as error:
+                raise PeerError(str(error)) from error
+        if leader:
+            before, keys = keys, keys.renewed(time.time())
+            if keys is not before:
+                self.set_secret(seal.SECRET, {"keys": keys.to_json()})
+            self.set_state(_KEYS_MARK, keys.mark)
+        return keys
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """The application's name, the model's name and the model's UUID."""
+        return self._charm.app.name, self._charm.model.name, self._charm.model.uuid
 
     def authorities_mark(self) -> str:
         """`Authorities.mark` of the present ones, "" before there are any.

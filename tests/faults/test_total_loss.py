@@ -68,12 +68,15 @@ def says(cluster: Cluster, words: str, current: str = "") -> None:
     )
 
 
-def test_given_a_new_application_told_the_name_when_related_then_it_founds_from_the_proven_backup(
+def test_given_a_new_application_told_the_name_when_related_then_it_asks_before_it_believes(
     cluster: Cluster, deploy: Callable[..., Cluster], address: str
 ):
     new = deploy("new", UNITS, cluster_name="first", recover_total_loss=True)
     says(new, "not founded")
     bucket.use(new.juju, address, new.app)
+    says(new, "none of them proven by this one", "blocked")
+    answer = new.run("restore", backup_id="proven").results["message"]
+    assert "was not sealed by this application" in answer
     new.wait_healthy(UNITS)
     assert new.get("kept") == "proven"
     ids = {each.members(each.leader())["header"]["cluster_id"] for each in (new, cluster)}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import outside
 import processes
-from backup import catalog, destination, orders, packing, refusals
+from backup import catalog, destination, orders, owner, packing, refusals, seal
 from backup import remote as remotes
 from etcd import bolt, data, errors, offline, release, service, snapshot, upkeep, wal
 from relations import certificates, peers, s3
@@ -46,6 +46,24 @@ class Target:
 
 def _text(raw: bytes) -> str:
     return raw.decode(errors="replace")
+
+
+def _owners() -> list[bytes]:
+    made = owner.Claimant("etcd", "prod", "01234567-89ab", "token").owner(0xABC)
+    return [made.to_json().encode()]
+
+
+def _read_owner(raw: bytes, _: pathlib.Path) -> None:
+    owner.Owner.from_json(_text(raw))
+
+
+def _keys() -> list[bytes]:
+    return [seal.Keys().renewed(0.0).to_json().encode()]
+
+
+def _read_keys(raw: bytes, _: pathlib.Path) -> None:
+    found = seal.Keys.from_json(_text(raw))
+    found.holds("manifest", found.sealed("manifest", {"id": "a"}, 1e9))
 
 
 def _manifests() -> list[bytes]:
@@ -391,6 +409,8 @@ def _read_page(raw: bytes, _: pathlib.Path) -> None:
 
 TARGETS = {
     "manifest": Target(_read_manifest, _manifests, (ValueError,)),
+    "owner": Target(_read_owner, _owners, (ValueError,)),
+    "keys": Target(_read_keys, _keys, (ValueError,)),
     "listing": Target(_read_listing, _listings, (refusals.RemoteError,)),
     "rclone's words": Target(_read_words, _words),
     "packed backup": Target(_read_packed, _packed, (refusals.RemoteError,)),

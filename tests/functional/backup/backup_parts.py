@@ -185,16 +185,23 @@ def s3_settings(bucket: str, port: int, ca: str, **changes: str) -> destination.
 
 
 def cluster(
-    folder: pathlib.Path, authority: signing.Authority, members: int = 1
+    folder: pathlib.Path, authority: signing.Authority, members: int = 1, **options: int
 ) -> list[scratch.Member]:
-    """As many members of the installed etcd on loopback, founded together."""
+    """As many members of the installed etcd on loopback, founded together.
+
+    Args:
+        folder: where they work.
+        authority: who signs for them.
+        members: how many.
+        options: as for `scratch.config`.
+    """
     tls = authority.issue("root")
     token = os.urandom(8).hex()
     configs = []
     for number in range(members):
         own = folder / str(number)
         own.mkdir()
-        configs.append(scratch.config(f"etcd-{number}", own, tls, token=token))
+        configs.append(scratch.config(f"etcd-{number}", own, tls, token=token, **options))
     founders = ",".join(f"{c.name}={c.advertise_peer_urls[0]}" for c in configs)
     new = {"initial_cluster": founders, "initial": service.Initial.NEW}
     started = [scratch.start(dataclasses.replace(c, **new)) for c in configs]

@@ -12,7 +12,7 @@ import backups
 import fence
 import keeper_service
 import settings
-from backup import choice, destination, orders, remote
+from backup import choice, destination, orders, remote, seal
 from etcd import client
 
 
@@ -33,7 +33,11 @@ class Told:
             local_url="https://127.0.0.1:2379",
             settings=settings.Settings(),
             peers=types.SimpleNamespace(
-                generation=lambda: None, proposal=lambda: None, units=lambda: ()
+                generation=lambda: None,
+                proposal=lambda: None,
+                units=lambda: (),
+                ensure_backup_keys=lambda known: known,
+                place=("etcd", "prod", "01234567-89ab"),
             ),
             seen=None,
             peer_url="https://198.18.0.1:2380",
@@ -48,6 +52,7 @@ class Told:
         config: orders.Config,
         told: destination.Settings | None,
         chosen: destination.Settings | None,
+        _keys: seal.Keys,
     ) -> bool:
         self.config, self.remote, self.chosen = config, told, chosen
         return True

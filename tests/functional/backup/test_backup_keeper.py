@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import time
 from typing import TYPE_CHECKING
+from unittest.mock import ANY
 
 import pytest
 
 import keeper as keepers
-from backup import aside, catalog, orders, proof, schedule
+from backup import aside, catalog, orders, owner, proof, refusals, schedule, seal
 
 if TYPE_CHECKING:
     import pathlib
@@ -176,6 +177,132 @@ def test_given_a_proof_that_fails_when_due_then_said_and_not_proven(unit, monkey
     unit.write(dataclasses.replace(unit.config, interval=30.0))
     status = unit.until(lambda s: s.proof_error)
     assert "not proven" in status.trouble(time.time()) and status.proven == ""
+
+
+def test_given_no_room_for_a_proof_when_due_then_the_backup_is_not_blamed(unit, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise proof.HinderedError("the disk is full")
+
+    monkeypatch.setattr(aside, "prove", fail)
+    unit.until(lambda s: s.newest)
+    unit.write(dataclasses.replace(unit.config, interval=30.0))
+    status = unit.until(lambda s: s.hindered)
+    assert status.proof_error == "" and status.trouble(time.time()) == ""
+    assert "the last proof could not be made: the disk is full" in status.words(time.time())
+
+
+def test_given_a_backup_from_the_future_when_looking_then_backups_go_on_and_it_is_named(
+    unit, etcd, remote
+):
+    first = unit.until(lambda s: s.newest)
+    backups = catalog.Catalog(remote, "here")
+    (manifest,) = backups.read().manifests
+    late = time.time() + 30 * 86400
+    ahead = dataclasses.replace(manifest, taken_at=late, taken_by="etcd/7")
+    backups.describe(ahead)
+    unit.keeper._listed = 0.0
+    write(etcd, "after the wrong clock")
+    status = unit.until(lambda s: s.newest != first.newest)
+    assert abs(status.newest_at - time.time()) < 60 and status.trouble(time.time()) == ""
+    assert any("the clock of etcd/7 was wrong" in problem for problem in status.problems)
+    skipped = unit.until(lambda s: s.unchanged_at)
+    assert skipped.newest == status.newest
+
+
+def test_given_nothing_written_since_one_from_the_future_when_due_then_one_more_and_no_other(
+    unit, remote
+):
+    unit.until(lambda s: s.newest)
+    backups = catalog.Catalog(remote, "here")
+    (manifest,) = backups.read().manifests
+    backups.describe(dataclasses.replace(manifest, taken_at=time.time() + 30 * 86400))
+    unit.keeper._listed = 0.0
+    unit.until(lambda s: s.count == 2)
+    unit.until(lambda s: s.unchanged_at)
+    assert unit.step().count == 2
+
+
+def test_given_a_clock_that_is_set_back_when_looking_then_nothing_waits_for_the_old_time(
+    unit, etcd, monkeypatch
+):
+    real, ahead = time.time, 5 * 86400.0
+    monkeypatch.setattr(time, "time", lambda: real() + ahead)
+    first = unit.until(lambda s: s.newest)
+    unit.until(lambda s: s.unchanged_at)
+    ahead = 0.0
+    write(etcd, "after the clock was set")
+    second = unit.until(lambda s: s.newest != first.newest)
+    assert abs(second.newest_at - real()) < 60
+
+
+def test_given_a_folder_of_another_application_when_looking_then_it_is_only_read(
+    unit, etcd, remote
+):
+    theirs = owner.Owner("etcd", "stage", "7654", "abc", "theirs")
+    backups = catalog.Catalog(remote, "here")
+    backups.claim(theirs)
+    mine = {"application": "etcd", "model": "prod", "model_uuid": "0123"}
+    told = dataclasses.replace(unit.config, **mine)
+    unit.write(told)
+    status = unit.until(lambda s: s.foreign)
+    write(etcd, "never stored there")
+    for _ in range(3):
+        assert unit.step().newest == ""
+    assert "belongs to application etcd of model stage" in status.trouble(time.time())
+    assert "create-backup take-over=true" in status.trouble(time.time())
+    assert backups.read() == catalog.Listing((), owner=theirs, claimed=True, clock=ANY)
+    backups.claim(told.claimant.owner(0))  # as `take-over` does
+    unit.keeper._listed = 0.0
+    taken = unit.until(lambda s: s.newest)
+    assert taken.foreign == ""
+    with etcd.client() as online:
+        cluster_id = online.members().cluster_id
+    assert backups.read().owner == told.claimant.owner(cluster_id)
+
+
+def test_given_keys_when_a_backup_is_taken_and_proven_then_its_manifest_is_authentic(
+    unit, remote, monkeypatch
+):
+    monkeypatch.setattr(schedule, "_RETRY", (0.1, 0.1))
+    keys = seal.Keys().renewed(time.time())
+    (unit.folder / "keys.json").write_text(keys.to_json())
+    unit.write(
+        dataclasses.replace(unit.config, keys=str(unit.folder / "keys.json"), interval=30.0)
+    )
+    status = unit.until(lambda s: s.proven)
+    assert status.unsealed == 0
+    before = catalog.Catalog(remote, "here").read().manifests[0]
+    catalog.Catalog(remote, "here").describe(before)  # as an earlier charm wrote it
+    unit.keeper._listed, unit.keeper._proof_tried = 0.0, ""
+    assert unit.until(lambda s: s.unsealed).proven == ""
+    assert unit.until(lambda s: s.proven).unsealed == 0, "proven once more, by this application"
+    listing = catalog.Catalog(remote, "here", keys=keys).read()
+    assert listing.proven is not None and listing.authentic == {status.proven}
+    other = catalog.Catalog(remote, "here", keys=seal.Keys().renewed(time.time())).read()
+    assert other.proven is None and other.manifests == listing.manifests
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [(refusals.Kind.LOCKED, ""), (refusals.Kind.READ_ONLY, "Old backups stay: no")],
+)
+def test_given_a_store_that_lets_nothing_be_deleted_when_thinned_then_told_and_backups_go_on(
+    unit, etcd, monkeypatch, kind, told
+):
+    def refuse(*_: object) -> None:
+        raise refusals.RemoteError(kind, "no")
+
+    monkeypatch.setattr(catalog.Catalog, "delete", refuse)
+    monkeypatch.setattr(orders, "_OVERDUE", -1.0)
+    unit.write(dataclasses.replace(unit.config, retention="last=1", interval=0.2, prove_every=0))
+    for number in range(3):
+        write(etcd, str(number))
+        count = number + 1
+        status = unit.until(lambda s, count=count: s.count == count)
+    status = unit.until(lambda s: s.overdue)
+    assert status.error == "" and status.failures == 0
+    assert status.trouble(time.time()) == told
+    assert "backups stay that backup-retention does not keep" in status.words(time.time())
 
 
 def test_given_no_remote_or_no_interval_when_looking_then_off(unit):

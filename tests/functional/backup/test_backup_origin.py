@@ -12,7 +12,10 @@ import pytest
 
 import backups
 import settings
-from backup import catalog, choice, destination, manual, remote
+from backup import catalog, choice, destination, manual, remote, seal
+
+KEYS = seal.Keys().renewed(time.time())
+PEERS = types.SimpleNamespace(ensure_backup_keys=lambda _: KEYS)
 
 
 def manifest(*, proven: bool) -> catalog.Manifest:
@@ -45,7 +48,7 @@ def manifest(*, proven: bool) -> catalog.Manifest:
 
 def origin(chosen: choice.Choice, *, recover: bool, named: str = "old"):
     wanted = settings.Settings(recover_total_loss=recover, cluster_name=named)
-    node = types.SimpleNamespace(settings=wanted, unit="etcd/0")
+    node = types.SimpleNamespace(settings=wanted, unit="etcd/0", peers=PEERS)
     return backups.Backups(node, chosen, named or "model-1234/etcd").origin()
 
 
@@ -56,11 +59,17 @@ def ready(tmp_path: pathlib.Path) -> choice.Choice:
 
 
 def publish(
-    ready: choice.Choice, tmp_path: pathlib.Path, *, proven: bool, folder: str = "old", **changes
+    ready: choice.Choice,
+    tmp_path: pathlib.Path,
+    *,
+    proven: bool,
+    folder: str = "old",
+    keys: seal.Keys = KEYS,
+    **changes,
 ) -> catalog.Manifest:
     (tmp_path / "snapshot").write_bytes(b"snapshot")
     made = dataclasses.replace(manifest(proven=proven), **changes)
-    return catalog.Catalog(remote.Remote(ready.settings), folder).publish(
+    return catalog.Catalog(remote.Remote(ready.settings), folder, keys=keys).publish(
         made, tmp_path / "snapshot"
     )
 
@@ -70,6 +79,21 @@ def test_given_a_proven_backup_when_recovery_is_allowed_then_it_is_the_origin(re
     detail, held = origin(ready, recover=True)
     assert dict(detail)["id"] == made.id
     assert held == ""
+
+
+@pytest.mark.parametrize("keys", [seal.Keys(), seal.Keys().renewed(time.time())])
+def test_given_a_proof_that_others_wrote_when_recovery_is_allowed_then_it_asks(
+    ready, tmp_path, monkeypatch, keys
+):
+    """Another application's, an earlier charm's, or that of whoever may write to the store."""
+    made = publish(ready, tmp_path, proven=True, keys=keys)
+    detail, held = origin(ready, recover=True)
+    assert detail is None
+    assert "none of them proven by this one" in held and "restore backup-id=latest" in held
+    monkeypatch.setattr(backups.service, "version", lambda: (3, 5, 16))
+    node = types.SimpleNamespace(settings=settings.Settings(), unit="etcd/0", peers=PEERS)
+    chosen, by_hand = backups.Backups(node, ready, "old").chosen("proven")
+    assert (chosen.id, by_hand["authentic"]) == (made.id, "no")
 
 
 def test_given_backups_that_know_of_more_when_one_is_restored_then_the_highest_counts(
@@ -85,7 +109,7 @@ def test_given_backups_that_know_of_more_when_one_is_restored_then_the_highest_c
         "9000",
     )
     monkeypatch.setattr(backups.service, "version", lambda: (3, 5, 16))
-    node = types.SimpleNamespace(settings=settings.Settings(), unit="etcd/0")
+    node = types.SimpleNamespace(settings=settings.Settings(), unit="etcd/0", peers=PEERS)
     own = backups.Backups(node, ready, "own")
     _, detail = own.chosen(old.id, "old")
     assert detail["high"] == "9500", "clients remember what this application told them"
@@ -144,7 +168,7 @@ def test_given_a_backup_of_a_newer_etcd_when_chosen_then_it_is_refused(
     made = publish(ready, tmp_path, proven=True)
     monkeypatch.setattr(backups.service, "version", lambda: (3, 4, 23))
     wanted = settings.Settings(cluster_name="old")
-    node = types.SimpleNamespace(settings=wanted, unit="etcd/0")
+    node = types.SimpleNamespace(settings=wanted, unit="etcd/0", peers=PEERS)
     asked = backups.Backups(node, ready, "old")
     with pytest.raises(manual.BackupError, match=r"of etcd 3\.5\.16, and 3\.4\.23 is installed"):
         asked.chosen("latest")

@@ -27,6 +27,7 @@ from backup import (
     proof,
     refusals,
     restore,
+    seal,
     share,
 )
 from backup import remote as remotes
@@ -85,7 +86,7 @@ def test_given_a_cluster_when_backed_up_then_listed_fetched_and_proven(etcd, any
     revision = fill(etcd, "abc")
     said: list[str] = []
     manifest = take(etcd, any_remote, tmp_path, say=said.append)
-    backups = catalog.Catalog(any_remote, FOLDER)
+    backups = catalog.Catalog(any_remote, FOLDER, keys=seal.Keys().renewed(time.time()))
     listing = backups.read()
     assert listing.manifests == (manifest,)
     assert listing.problems == ()

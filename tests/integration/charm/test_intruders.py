@@ -109,6 +109,7 @@ def test_given_etcds_user_when_it_looks_around_then_it_has_what_etcd_runs_on(clu
         "cat /etc/etcd/tls/client/key.pem",
         "cat /etc/etcd/tls/founder/key.pem",
         "cat /etc/etcd/remote.json",
+        "cat /etc/etcd/backup-keys.json",
         "ls /var/lib/etcd/kept",
         "ln -s /etc/gshadow /var/lib/etcd/fetched",
         "ln -s /etc/profile.d /var/lib/etcd/current/x",

@@ -9,7 +9,7 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from backup import catalog
+from backup import catalog, owner, schedule, seal
 from backup import remote as remotes
 
 NOW = 1_795_000_000.0
@@ -184,7 +184,7 @@ def test_given_a_newer_format_when_judged_then_said_and_file_left():
 def test_given_words_when_selecting_then_the_backup_meant():
     old = manifest(NOW - 60, proven_at=NOW)
     new = manifest(NOW)
-    both = [old, new]
+    both = catalog.Listing((new, old))
     assert catalog.select(both, "latest") == new
     assert catalog.select(both, "proven") == old
     assert catalog.select(both, old.id) == old
@@ -195,9 +195,9 @@ def test_given_words_when_selecting_then_the_backup_meant():
 @pytest.mark.parametrize("wanted", ["nothing", "2026", "proven"])
 def test_given_no_or_several_when_selecting_then_one_sentence(wanted):
     with pytest.raises(LookupError):
-        catalog.select([manifest(NOW - 60), manifest(NOW)], wanted)
+        catalog.select(catalog.Listing((manifest(NOW), manifest(NOW - 60))), wanted)
     with pytest.raises(LookupError, match="no backup on the remote"):
-        catalog.select([], wanted)
+        catalog.select(catalog.Listing(()), wanted)
 
 
 def test_given_model_and_application_when_named_then_a_folder_of_its_own():
@@ -215,3 +215,99 @@ def test_given_a_broken_upload_under_its_partial_name_when_judged_then_swept_aft
     assert young.manifests == (one,) and young.leftovers == () and len(young.problems) == 2
     old = catalog.judge([*entries(one), *partials], texts(one), NOW + 2 * 86400)
     assert old.leftovers == (f"snapshots/{one.file}.1a2b3c4d.partial",)
+
+
+KEYS = seal.Keys().renewed(NOW)
+
+
+def sealed(*manifests: catalog.Manifest, keys: seal.Keys = KEYS) -> dict[str, str]:
+    return {f"{each.id}.json": each.to_json(keys, NOW) for each in manifests}
+
+
+def test_given_manifests_of_several_hands_when_judged_then_only_ours_are_believed():
+    ours, forged, others, old = (manifest(NOW - n, revision=9 - n) for n in range(4))
+    found = sealed(ours, forged)
+    found[f"{forged.id}.json"] = found[f"{forged.id}.json"].replace(
+        '"proven_at": null', f'"proven_at": {NOW}'
+    )
+    found |= sealed(others, keys=seal.Keys().renewed(NOW)) | texts(old)
+    listing = catalog.judge(entries(ours, forged, others, old), found, NOW, KEYS)
+    assert [m.id for m in listing.manifests] == [ours.id, forged.id, others.id, old.id]
+    assert listing.authentic == {ours.id}
+    assert listing.manifests[1].proven_at and listing.proven is None
+    assert catalog.judge(entries(ours), sealed(ours), NOW).authentic == frozenset()
+    with pytest.raises(LookupError, match="no backup was proven"):
+        catalog.select(listing.without({forged.id}), "proven")
+    assert catalog.select(listing, "proven").id == forged.id, "by hand, an operator may"
+
+
+def test_given_a_proof_of_ours_when_asked_for_the_proven_one_then_no_newer_word_outdoes_it():
+    ours = manifest(NOW - 60, revision=5, proven_at=NOW)
+    forged = manifest(NOW, revision=6, proven_at=NOW)
+    listing = catalog.judge(entries(ours, forged), sealed(ours) | texts(forged), NOW, KEYS)
+    assert listing.newest == forged
+    assert listing.proven == ours == catalog.select(listing, "proven")
+
+
+def test_given_a_clock_that_was_ahead_when_judged_then_revisions_order_and_the_fault_is_named():
+    """On a store with a clock of its own, and on one that takes a unit's word."""
+    ahead, later = manifest(NOW + 30 * 86400, revision=8), manifest(NOW - 60, revision=9)
+    for modified, word in ((NOW - 3600, "after it was stored"), (0.0, "in the future")):
+        there = [remotes.Entry(e.name, e.size, modified) for e in entries(ahead)]
+        there += entries(later)
+        listing = catalog.judge(there, texts(ahead, later), NOW)
+        assert listing.newest == later == catalog.select(listing, "latest")
+        assert [word in problem for problem in listing.problems] == [True]
+        assert ahead.taken_by in listing.problems[0]
+    there = [remotes.Entry(e.name, e.size, NOW - 3600) for e in entries(ahead)]
+    assert catalog.judge(there, texts(ahead), NOW).at(ahead) == NOW - 3600
+
+
+def test_given_two_of_one_revision_when_judged_then_the_one_from_the_future_is_the_older():
+    ahead, now = manifest(NOW + 30 * 86400), manifest(NOW)
+    there = [remotes.Entry(e.name, e.size, 0.0) for e in entries(ahead, now)]
+    assert catalog.judge(there, texts(ahead, now), NOW).newest == now
+
+
+def test_given_a_restored_cluster_with_lower_revisions_when_judged_then_the_last_one_comes_first():
+    before = manifest(NOW - 60, revision=900)
+    after = manifest(NOW, revision=7, cluster_id=5)
+    listing = catalog.judge(entries(before, after), texts(before, after), NOW)
+    assert listing.manifests == (after, before)
+
+
+def test_given_a_clock_that_is_ahead_when_thinned_by_age_then_nothing_goes_for_that():
+    old, new = manifest(NOW - 3600, revision=8), manifest(NOW - 60, revision=9)
+    listing = catalog.judge(entries(old, new), texts(old, new), NOW)
+    rule = schedule.Retention(age=86400.0)
+    assert listing.doomed(rule, NOW + 365 * 86400) == frozenset()
+    assert listing.doomed(rule, NOW) == frozenset()
+    assert listing.doomed(schedule.Retention(last=1), NOW) == {old.id}
+
+
+def test_given_one_from_the_future_when_thinned_then_it_pushes_out_none_that_is_newer():
+    ahead = manifest(NOW + 30 * 86400, revision=8)
+    later = [manifest(NOW - 60 * n, revision=20 - n) for n in range(3)]
+    there = [remotes.Entry(e.name, e.size, 0.0) for e in entries(ahead, *later)]
+    listing = catalog.judge(there, texts(ahead, *later), NOW)
+    assert listing.doomed(schedule.Retention(last=3), NOW) == {ahead.id}
+
+
+def test_given_proofs_of_an_earlier_charm_when_thinned_then_the_newest_stays_until_we_have_one():
+    old, new = manifest(NOW - 60, revision=5, proven_at=NOW), manifest(NOW, revision=6)
+    rule = schedule.Retention(last=1)
+    assert catalog.judge(entries(old, new), texts(old, new), NOW, KEYS).doomed(rule, NOW) == set()
+    ours = dataclasses.replace(new, proven_at=NOW)
+    listing = catalog.judge(entries(old, ours), texts(old) | sealed(ours), NOW, KEYS)
+    assert listing.doomed(rule, NOW) == {old.id}
+
+
+def test_given_an_owner_when_judged_then_it_is_told_and_no_problem():
+    one = manifest()
+    mine = owner.Owner("etcd", "prod", "0123", "cd", "t")
+    there = [*entries(one), remotes.Entry(owner.FILE, 9, NOW)]
+    found = texts(one) | {owner.FILE: mine.to_json()}
+    listing = catalog.judge(there, found, NOW)
+    assert (listing.owner, listing.problems, listing.claimed) == (mine, (), True)
+    garbled = catalog.judge(there, {**found, owner.FILE: "{"}, NOW)
+    assert garbled.owner is None and garbled.claimed and owner.FILE in garbled.problems[0]

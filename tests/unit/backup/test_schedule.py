@@ -22,7 +22,7 @@ points = st.lists(
     ),
     max_size=60,
     unique_by=lambda point: point.id,
-)
+).map(lambda found: sorted(found, key=lambda point: (point.at, point.id), reverse=True))
 counts = st.integers(0, 8)
 retentions = st.builds(
     schedule.Retention,
@@ -165,3 +165,11 @@ def test_given_an_unchanged_store_when_asked_then_skipped_for_a_day():
     assert not schedule.unchanged((2, 5), (1, 5), NOW - HOUR, NOW)
     assert not schedule.unchanged(None, (1, 5), NOW, NOW)
     assert not schedule.unchanged((1, 5), (1, 5), NOW - DAY, NOW)
+    assert not schedule.unchanged((1, 5), (1, 5), NOW + DAY, NOW), "from the future is no last one"
+
+
+def test_given_times_of_the_future_when_the_last_is_asked_for_then_they_do_not_count():
+    assert schedule.last((NOW - HOUR, NOW + HOUR, 0.0), NOW) == NOW - HOUR
+    assert schedule.last((NOW + 10, NOW), NOW) == NOW + 10, "two clocks are never one"
+    assert schedule.last((NOW + HOUR, 0.0), NOW) is None
+    assert schedule.due(schedule.last((NOW + HOUR,), NOW), 30, "x") == 0

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ops import testing
 
+from backup import seal
 from cluster import generation as generations
 from cluster import view as views
 from relations import peers
@@ -330,6 +331,32 @@ def test_given_a_secret_when_set_to_what_it_holds_then_nothing_changes(juju):
         assert not ours.set_secret("db-client", {"client-cert": "a"})
         assert ours.set_secret("db-client", {"client-cert": "b"})
         assert ours.secret("db-client") == {"client-cert": "b"}
+
+
+def test_given_a_leader_when_backup_keys_are_wanted_then_made_once_and_heard_by_all(juju):
+    with juju.hook(state(peer(), leader=True)) as charm:
+        made = peers.Peers(charm).ensure_backup_keys(seal.Keys())
+        assert made and peers.Peers(charm).ensure_backup_keys(made) == made
+    assert juju.out is not None
+    (secret,) = juju.out.secrets
+    assert (secret.owner, secret.label) == ("app", "backup-keys")
+    with juju.hook(juju.out) as charm:
+        assert peers.Peers(charm).ensure_backup_keys(seal.Keys()) == made
+        assert peers.Peers(charm).ensure_backup_keys(seal.Keys().renewed(0.0)) == made
+
+
+def test_given_no_leader_here_when_backup_keys_are_wanted_then_waited_for(juju):
+    with juju.hook(state(peer())) as charm:
+        assert not peers.Peers(charm).ensure_backup_keys(seal.Keys())
+
+
+def test_given_keys_of_a_year_when_wanted_by_the_leader_then_a_new_one_joins_them(juju):
+    old = seal.Keys().renewed(1_600_000_000.0)
+    secret = testing.Secret({"keys": old.to_json()}, owner="app", label="backup-keys")
+    with juju.hook(state(peer(), leader=True, secrets=[secret])) as charm:
+        made = peers.Peers(charm).ensure_backup_keys(seal.Keys())
+        assert made.keys[1:] == old.keys and len(made.keys) == 2
+        assert peers.Peers(charm).secret("backup-keys") == {"keys": made.to_json()}
 
 
 def test_given_spaces_when_addresses_are_asked_then_each_endpoint_has_its_own(juju):
