@@ -149,7 +149,7 @@ class Guard:
 
     def __init__(
         self,
-        wake: Callable[[orders.Config], None],
+        wake: Callable[[], object],
         known: pathlib.Path = FILE,
         config: pathlib.Path = orders.CONFIG,
         certificate: pathlib.Path | None = None,
@@ -211,8 +211,8 @@ class Guard:
         if newer:
             where = max(newer, key=lambda url: newer[url].number)
             self._fence(root, stamp, newer[where].number, where)
-            with contextlib.suppress(ValueError, errors.EtcdError):
-                self._wake(orders.Config.read(self._config))
+            with contextlib.suppress(errors.EtcdError):
+                self._wake()
         return ALERT
 
     def _gone(self, known: Known) -> bool:

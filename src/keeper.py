@@ -65,7 +65,7 @@ class Keeper:
         status: pathlib.Path = orders.STATUS,
         cache: pathlib.Path = CACHE,
         lock: pathlib.Path = create.LOCK,
-        wake: Callable[[orders.Config], None] | None = None,
+        wake: Callable[[], object] = host.wake_now,
         closed: Callable[[], bool] = service.is_closed,
     ) -> None:
         """Begin with nothing known.
@@ -75,14 +75,14 @@ class Keeper:
             status: the keeper's file.
             cache: directory for manifests.
             lock: keeps snapshots apart from defragmentation.
-            wake: runs the charm when it has something to tell, by default through Juju.
+            wake: runs the charm when it has something to tell, by default through systemd.
             closed: whether this unit's etcd takes no clients, and the keeper is one.
         """
         self._config_file = config
         self._status_file = status
         self._cache = cache
         self._lock = lock
-        self._wake = wake or _wake
+        self._wake = wake
         self._closed = closed
         self._text = ""
         self._config: orders.Config | None = None
@@ -495,7 +495,7 @@ class Keeper:
         trouble = self.status.trouble(now)
         if bool(trouble) != bool(self._told) and self._config:
             with contextlib.suppress(errors.EtcdError):
-                self._wake(self._config)
+                self._wake()
         self._told = trouble
 
 
@@ -523,10 +523,6 @@ def back_up(
         say=log.info,
         lock=lock,
     )
-
-
-def _wake(_: orders.Config) -> None:
-    host.wake_now()
 
 
 def _write(path: pathlib.Path, text: str) -> None:
@@ -603,10 +599,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
     os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
-    watched = watch.Watch(_wake)
+    watched = watch.Watch(host.wake_now)
     keeper, exporter = Keeper(), metrics.Exporter(sight=lambda: watched.sight)
     code = _code()
-    for run in (watched.run, fence.Guard(_wake).run):
+    for run in (watched.run, fence.Guard(host.wake_now).run):
         threading.Thread(target=run, args=(stop,), daemon=True).start()
     try:
         exporter.follow()

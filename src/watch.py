@@ -68,7 +68,7 @@ class Watch:
 
     def __init__(
         self,
-        wake: Callable[[orders.Config], None],
+        wake: Callable[[], object],
         config: pathlib.Path = orders.CONFIG,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -116,17 +116,17 @@ class Watch:
             return _LOOK if found.news == self._told else _CONFIRM
         if found.news != self._told:
             if self._told_at is None or now - self._told_at >= self._gap:
-                self._tell(config, found, now)
-        elif config.leads and found.silent and self._is_owed(now) and self._called(config):
+                self._tell(found, now)
+        elif config.leads and found.silent and self._is_owed(now) and self._called():
             self._looked_again = now
         return _LOOK
 
-    def _tell(self, config: orders.Config, found: Sight, now: float) -> None:
+    def _tell(self, found: Sight, now: float) -> None:
         """Wake the charm for news, the later the more often there were some.
 
         Juju runs a wake-up before relation events: too many would keep these away for ever.
         """
-        if not self._called(config):
+        if not self._called():
             return
         least, most = _GAPS
         rested = self._told_at is None or now - self._told_at > 2 * most
@@ -139,9 +139,9 @@ class Watch:
             return False
         return now - self._told_at <= _PATIENCE and now - self._looked_again >= _AGAIN
 
-    def _called(self, config: orders.Config) -> bool:
+    def _called(self) -> bool:
         try:
-            self._wake(config)
+            self._wake()
         except errors.EtcdError:
             return False
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import copy
 import dataclasses
@@ -13,6 +14,8 @@ import pytest
 import yaml
 from ops import testing
 
+import actions
+import admin
 import admin_command
 import charm
 import fence
@@ -170,6 +173,9 @@ class Etcd(client.Client):
 def enter(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path):
     """Put the unit into a situation."""
 
+    # It knows no parameter of several types, as common-name is.
+    monkeypatch.setenv("SCENARIO_SKIP_CONSISTENCY_CHECKS", "1")
+
     def put(found: Situation) -> None:
         goals = {f"etcd/{number}": "active" for number in range(3)}
         monkeypatch.setattr(peers, "goal_state", lambda: goals)
@@ -271,3 +277,24 @@ def test_given_a_state_when_any_action_is_run_then_its_keys_are_valid_or_it_says
                 wrong = [key for key in keys(results) if not KEY.fullmatch(key)]
                 assert wrong == [], (action, found)
     assert answered or SITUATIONS[state][0].record is None
+
+
+@pytest.mark.parametrize("found", [*SITUATIONS[S.HEALTHY], *SITUATIONS[S.DEGRADED]], ids=str)
+def test_given_an_action_and_its_twin_when_asked_of_the_members_then_they_tell_the_same(
+    found: Situation, enter: Any
+):
+    enter(found)
+    context, place = testing.Context(charm.EtcdCharm), admin_command.Place(URLS)
+    asked = argparse.Namespace()
+    (given, *_) = params("endpoint-status", pathlib.Path("/"))
+    context.run(context.on.action("endpoint-status", params=given), told(found))
+    results = context.action_results or {}
+    twin = admin.endpoint_status(Etcd(found), asked, place)
+    words = actions._printable(twin.words)
+    assert results == {"endpoints": words, "cluster-version": "3.5.0"}
+    assert {each.get("cluster_version", "3.5.0") for each in twin.data} == {"3.5.0"}
+    context.run(context.on.action("health"), told(found))
+    results, twin = context.action_results or {}, admin.health(Etcd(found), asked, place)
+    assert twin.data["cluster-version"] == results["cluster-version"] == "3.5.0"
+    assert twin.data["version"] == results["version"]
+    assert set(results) - set(twin.data) <= {"summary", "backups", "quota", "endpoint"}

@@ -156,7 +156,7 @@ class Unit:
         told = fence.Known(str(self.home), str(self.root.path), members, old)
         self.known.write_text(told.to_json())
 
-    def wake(self, _: orders.Config) -> None:
+    def wake(self) -> None:
         self.woken += 1
 
     def stop(self) -> None:

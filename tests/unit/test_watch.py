@@ -38,7 +38,7 @@ class World:
         names = {f"etcd-{number}": f"etcd-{number}" not in self.silent for number in range(3)}
         return watch.Sight(names, self.silent, 3, sum(names.values()), self.reported)
 
-    def wake(self, _: orders.Config) -> None:
+    def wake(self) -> None:
         if self.refused:
             raise errors.ToolError("no room")
         self.woken.append(self.now)

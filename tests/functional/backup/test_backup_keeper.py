@@ -54,7 +54,7 @@ class Unit:
             closed=lambda: self.closed,
         )
 
-    def wake(self, _: orders.Config) -> None:
+    def wake(self) -> None:
         self.woken += 1
 
     def write(self, config: orders.Config) -> None:

@@ -129,7 +129,7 @@ def test_given_a_keeper_killed_at_work_when_another_works_then_nothing_is_left(
     with etcd.client() as client:
         client.put("/after", os.urandom(64))
     names = ("keeper.json", "status.json", "cache", "lock")
-    keeper = keepers.Keeper(*(tmp_path / name for name in names), wake=lambda _: None)
+    keeper = keepers.Keeper(*(tmp_path / name for name in names), wake=lambda: None)
     deadline = time.monotonic() + 60
     try:
         while not keeper.status.proven or keeper.status.problems:

@@ -108,7 +108,7 @@ def test_given_an_old_majority_when_the_survivor_serves_a_later_generation_then_
         )  # fmt: skip
         node = old[index]
         guards.append(
-            fence.Guard(lambda _: None, told, config, members.peer(index),
+            fence.Guard(lambda: None, told, config, members.peer(index),
                         lambda n=node: n.process is not None, node.stop)
         )  # fmt: skip
         waiting[index] = root

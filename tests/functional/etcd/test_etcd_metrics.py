@@ -52,7 +52,7 @@ def serve(cluster, folder) -> metrics.Exporter:
     )  # fmt: skip
     path = folder / "keeper.json"
     path.write_text(config.to_json())
-    watched = watch.Watch(lambda _: None, path)
+    watched = watch.Watch(lambda: None, path)
 
     def sight() -> watch.Sight | None:
         watched.look()

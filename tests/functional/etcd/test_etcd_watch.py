@@ -23,8 +23,8 @@ def watch(node, folder: pathlib.Path, leads: bool = False) -> tuple[Watch, list[
     path.write_text(json.dumps({**values, "leads": leads}))
     woken: list[str] = []
 
-    def wake(config: orders.Config) -> None:
-        woken.append(config.unit)
+    def wake() -> None:
+        woken.append("etcd/0")
 
     return Watch(wake, path, map(float, itertools.count(60, 60)).__next__), woken
 
