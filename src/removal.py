@@ -52,6 +52,7 @@ def paths() -> tuple[pathlib.Path, ...]:
         orders.CONFIG,
         orders.REMOTE,
         orders.CHOSEN,
+        orders.KEYS,
         fence.FILE,
         admin_command.PLACE,
         admin_command.COMMAND,

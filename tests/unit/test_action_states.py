@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import copy
 import dataclasses
 import pathlib
 import re
 from typing import Any
 
+import charm_context
 import pytest
-import yaml
 from ops import testing
 
 import actions
 import admin
 import admin_command
-import charm
 import fence
 import host
 import node
@@ -26,8 +24,6 @@ from cluster import status, view
 from etcd import answers, client, data, errors
 from relations import peers
 
-ROOT = pathlib.Path(__file__).parents[2]
-ACTIONS = yaml.safe_load((ROOT / "actions.yaml").read_text())
 KEY = re.compile(r"[a-z0-9](([a-z0-9-.]+)?[a-z0-9])?")  # juju/core/actions
 URLS = tuple(f"https://198.18.0.1{number}:2379" for number in range(4))
 MEMBERS = tuple(
@@ -225,7 +221,7 @@ def params(action: str, folder: pathlib.Path) -> list[dict[str, Any]]:
     """With what it is run: the defaults, as Juju fills them in, and all that leads elsewhere."""
     defaults = {
         name: schema["default"]
-        for name, schema in ACTIONS[action].get("params", {}).items()
+        for name, schema in charm_context.ACTIONS[action].get("params", {}).items()
         if "default" in schema
     }
     given: list[dict[str, Any]] = {
@@ -240,18 +236,6 @@ def params(action: str, folder: pathlib.Path) -> list[dict[str, Any]]:
     return [{**defaults, **each} for each in given]
 
 
-def charm_under_test() -> testing.Context:
-    """The charm as its files say it; the library knows one type for a parameter, and no list."""
-    actions = copy.deepcopy(ACTIONS)
-    for action in actions.values():
-        for param in action.get("params", {}).values():
-            param["type"] = param["type"][0] if isinstance(param["type"], list) else param["type"]
-    meta, config = (
-        yaml.safe_load((ROOT / f"{name}.yaml").read_text()) for name in ("metadata", "config")
-    )
-    return testing.Context(charm.EtcdCharm, meta=meta, actions=actions, config=config)
-
-
 def test_given_the_states_when_counted_then_each_has_a_situation():
     assert set(SITUATIONS) == set(status.State)
 
@@ -260,10 +244,10 @@ def test_given_the_states_when_counted_then_each_has_a_situation():
 def test_given_a_state_when_any_action_is_run_then_its_keys_are_valid_or_it_says_one_sentence(
     state: status.State, enter: Any, tmp_path: pathlib.Path
 ):
-    answered, context = 0, charm_under_test()  # costly
+    answered, context = 0, charm_context.context()  # costly
     for found in SITUATIONS[state]:
         enter(found)
-        for action in ACTIONS:
+        for action in charm_context.ACTIONS:
             for given in params(action, tmp_path):
                 context.action_results = None
                 try:
@@ -284,7 +268,7 @@ def test_given_an_action_and_its_twin_when_asked_of_the_members_then_they_tell_t
     found: Situation, enter: Any
 ):
     enter(found)
-    context, place = testing.Context(charm.EtcdCharm), admin_command.Place(URLS)
+    context, place = charm_context.context(), admin_command.Place(URLS)
     asked = argparse.Namespace()
     (given, *_) = params("endpoint-status", pathlib.Path("/"))
     context.run(context.on.action("endpoint-status", params=given), told(found))

@@ -8,13 +8,13 @@ import errno
 import json
 import pathlib
 
+import charm_context
 import pytest
 from ops import testing
 
 import actions
 import admin
 import admin_command
-import charm
 import host
 import node
 import settled
@@ -44,7 +44,7 @@ def juju(monkeypatch: pytest.MonkeyPatch):
 @pytest.fixture
 def context() -> testing.Context:
     """The charm."""
-    return testing.Context(charm.EtcdCharm)
+    return charm_context.context()
 
 
 def state(**changes) -> testing.State:

@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 
+import charm_context
 import pytest
 from ops import testing
 
@@ -256,7 +257,7 @@ def test_given_a_record_that_cannot_be_read_when_claimed_then_what_is_there_deci
 @pytest.fixture
 def second(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> testing.Context:
     """The charm of a unit on a machine that is another's, where anything that acts would fail."""
-    context = testing.Context(charm.EtcdCharm, app_name="other", unit_id=3)
+    context = charm_context.context(app_name="other", unit_id=3)
     machine.place(FIRST)
     owner.claim(FIRST, new)
     machine.place(SECOND)
@@ -310,7 +311,7 @@ def test_given_the_machine_became_free_when_any_hook_runs_then_etcd_is_installed
     asked = []
     monkeypatch.setattr(packages, "ensure", lambda *args: asked.append(args[2]))
     monkeypatch.setattr(packages, "problem", lambda: "")
-    context = testing.Context(charm.EtcdCharm)
+    context = charm_context.context()
     state = testing.State(model=testing.Model(uuid="uuid-1"))
     for _ in range(2):
         context.run(context.on.config_changed(), state)
@@ -320,7 +321,7 @@ def test_given_the_machine_became_free_when_any_hook_runs_then_etcd_is_installed
 def test_given_storage_when_attached_before_the_install_hook_then_nothing_is_installed_yet(
     machine: Machine,
 ):
-    context = testing.Context(charm.EtcdCharm)
+    context = charm_context.context()
     storage = testing.Storage("data")
     context.run(context.on.storage_attached(storage), testing.State(storages={storage}))
     assert owner.read() is None
@@ -344,7 +345,7 @@ def test_given_a_unit_with_data_when_removed_then_it_is_kept_for_root_and_named(
 ):
     owner.claim(FIRST, new)
     machine.keep("db")
-    context = testing.Context(charm.EtcdCharm)
+    context = charm_context.context()
     model = testing.Model(name=FIRST.model, uuid=FIRST.model_uuid)
     after = context.run(context.on.remove(), testing.State(model=model))
     (kept,) = (machine.at / "removed").iterdir()

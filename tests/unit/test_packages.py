@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 import types
 
+import charm_context
 import pytest
 from ops import testing
 
@@ -60,7 +61,7 @@ def before(tmp_path: pathlib.Path) -> testing.State:
 
 @pytest.fixture
 def context() -> testing.Context:
-    return testing.Context(charm.EtcdCharm)
+    return charm_context.context()
 
 
 def test_given_a_new_machine_when_installed_then_the_hook_does_not_wait_for_packages(

@@ -8,10 +8,10 @@ import pathlib
 import time
 import types
 
+import charm_context
 import pytest
 from ops import testing
 
-import charm
 import host
 import observe
 import settled
@@ -133,7 +133,7 @@ def test_given_data_that_is_to_move_when_remembered_then_it_is_not(unit):
 
 def test_given_nothing_changed_when_juju_ticks_then_juju_is_asked_for_nothing(unit, monkeypatch):
     monkeypatch.setattr(host, "install_problem", lambda: "is not asked for")
-    context = testing.Context(charm.EtcdCharm)
+    context = charm_context.context()
     after = context.run(context.on.update_status(), testing.State())
     assert after.unit_status == testing.ActiveStatus(MESSAGE)
     assert json.loads(settled.FILE.read_text())["message"] == MESSAGE
@@ -141,6 +141,6 @@ def test_given_nothing_changed_when_juju_ticks_then_juju_is_asked_for_nothing(un
 
 def test_given_another_event_when_it_comes_then_what_was_seen_is_forgotten(unit, monkeypatch):
     monkeypatch.setattr(host, "install_problem", lambda: "")
-    context = testing.Context(charm.EtcdCharm)
+    context = charm_context.context()
     context.run(context.on.config_changed(), testing.State())
     assert not settled.FILE.exists()

@@ -7,10 +7,10 @@ import pathlib
 import subprocess
 import sys
 
+import charm_context
 import pytest
 from ops import testing
 
-import charm
 import startup
 
 SRC = pathlib.Path(__file__).resolve().parents[2] / "src"
@@ -53,7 +53,7 @@ def test_given_a_hook_that_brings_nothing_when_run_then_it_ends_before_its_impor
 
 
 def test_given_the_charm_when_it_observes_then_no_event_of_an_unused_hook():
-    context = testing.Context(charm.EtcdCharm)
+    context = charm_context.context()
     with context(context.on.start(), testing.State()) as manager:
         observed = {kind for _, _, _, kind in manager.charm.framework._observers}
         joined = manager.charm.on["cluster"].relation_joined.event_kind
