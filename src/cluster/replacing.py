@@ -28,6 +28,9 @@ def withdraw(view: views.View) -> Steps | None:
         return None
     if proposal.number != reading.next_number(view):
         return (steps_.Propose(None, "another generation was committed meanwhile"),)
+    if proposal.source is generations.Source.SURVIVOR and view.etcd.members is not None:
+        reason = "a quorum of members answers again, so that nothing is to be recovered"
+        return (steps_.Propose(None, reason),)
     for founder in proposal.founders:
         unit = view.unit(founder.unit)
         if unit and unit.failure and unit.failure[0] == proposal.token:
@@ -126,7 +129,11 @@ def confirm(view: views.View) -> Steps | None:
 
 
 def prepare(view: views.View) -> Steps | None:
-    """Founder of a proposal: get its data ready beside the running cluster's."""
+    """Founder of a proposal: get its data ready beside the running cluster's.
+
+    A survivor's etcd has to stop for that: not while it is one of a quorum, which the leader may
+    be cut off from.
+    """
     proposal = view.proposal
     if proposal is None or not proposal.founder(view.me) or not view.ready:
         return None
@@ -136,6 +143,8 @@ def prepare(view: views.View) -> Steps | None:
     if failure is not None and failure[0] == proposal.token:
         return None
     if proposal.source is generations.Source.SURVIVOR:
+        if view.etcd.members is not None:
+            return (steps_.Fail(proposal.token, "a quorum of members answers it"),)
         return (steps_.Stop(), steps_.Prepare(proposal))
     return (steps_.Prepare(proposal),)
 

@@ -240,6 +240,7 @@ FOCUS = {
     "recovers from the worst disk": ("cut", "heal", "force_remove", "kill", "wait", "add"),
     "restarts without its turn": ("stale", "stale", "heal", "leader"),
     "leaves while another restarts": ("stale", "remove", "kill", "add"),
+    "lets the old cluster serve beside the new": ("cut", "isolate", "recover", "heal"),
     "joins while a restore gets ready": ("restore", "wipe", "add", "kill", "cut", "heal"),
     "never removes a stuck learner": ("add", "add", "kill", "force_remove"),
 }
@@ -282,6 +283,10 @@ BUGS: dict[str, tuple[Callable[[], Any], Any]] = {
     ),
     "forgets the guard on quorum": (
         lambda: _patch(reading, "may_restart", _always),
+        plans.plan,
+    ),
+    "lets the old cluster serve beside the new": (
+        lambda: _patch(reading, "may_serve_beside", _no),
         plans.plan,
     ),
     "joins while a restore gets ready": (lambda: _patch(reading, "restoring", _no), plans.plan),

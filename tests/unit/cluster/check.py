@@ -167,6 +167,34 @@ class History:
             skip_backup=self.random.random() < 0.3,
         )
 
+    def op_recover(self) -> None:
+        """An operator founds anew from the best disk that Juju's leader knows of, as it is told.
+
+        The leader may be the one that is cut off, beside a majority that serves: `recover` asks
+        no more than whether the cluster answers the leader.
+        """
+        world, leader = self.world, self.world.machines.get(self.world.leader)
+        if leader is None or not leader.up or leader.mute or leader.paused:
+            return
+        if world.generation is None or world.proposal is not None:
+            return
+        if world.answer(leader, world.generation)[1] is not None:
+            return
+        disks = {
+            bag.name: bag.facts.index
+            for bag in world.bags.values()
+            if bag.facts and bag.name in world.machines and world.machines[bag.name].alive
+        }
+        if leader.current is not None:
+            disks[leader.name] = leader.current.index
+        if disks:
+            best = max(disks, key=lambda name: disks[name])
+            world.log(f"OP recover {best}")
+            world.crash(leader.name)  # the action is a hook of its own
+            world.recover = best
+            world.full_hook(leader.name)
+            world.recover = None
+
     def op_stale(self) -> None:
         self.world.log("OP configuration changed")
         for machine in self.world.machines.values():

@@ -921,6 +921,20 @@ class TestQuorumLost:
         assert do(v) == []
         assert do(changed(v, 3, token=None)) == ["Adopt", "Start"]
 
+    def test_given_a_recovery_under_way_when_a_quorum_answers_again_then_nobody_stops_for_it(
+        self,
+    ) -> None:
+        (withdraw,) = plans.plan(view(proposal=self.survivor())).steps
+        assert withdraw == s.Propose(
+            None, "a quorum of members answers again, so that nothing is to be recovered"
+        )
+        prepared = view(proposal=self.survivor(), disk=views.Disk(token="one", prepared=("two",)))
+        assert plans.plan(prepared).steps == (withdraw,)
+        cut_off = view(0, leader=False, proposal=self.survivor())
+        (fail,) = plans.plan(cut_off).steps
+        assert fail == s.Fail("two", "a quorum of members answers it")
+        assert do(dataclasses.replace(cut_off, etcd=silent())) == ["Stop", "Prepare"]
+
     def test_given_an_order_when_nothing_answers_then_proposes_that_unit(self) -> None:
         v = view(etcd=silent(), recover="etcd/2")
         (propose,) = plans.plan(v).steps
