@@ -269,10 +269,20 @@ def _recovering(view: views.View) -> Status | None:
     coming = [u.name for u in reading.untold(view)]
     if coming:
         return State.QUORUM_LOST, (
-            f"{words}, and {', '.join(coming)} may have the disk of one and has yet to tell: wait "
-            f"for it, or run `juju remove-unit --force {coming[0]}` to go on without it"
+            f"{words}, and {', '.join(coming)} may have the disk of one and has yet to tell: "
+            f"{_without(coming)}"
         )
     return State.QUORUM_LOST, f"{words}: run {_run(view, 'recover')}"
+
+
+def _without(coming: list[str]) -> str:
+    """What to do about units that have told nothing yet: some never come up."""
+    order = f"`juju remove-unit --force {' '.join(coming)}`"
+    return f"wait for {_them(coming)}, or run {order} to go on without {_them(coming)}"
+
+
+def _them(names: list[str]) -> str:
+    return "it" if len(names) == 1 else "them"
 
 
 def _run(view: views.View, action: str) -> str:
@@ -312,9 +322,15 @@ def _no_quorum(view: views.View) -> Status | None:
 
 def _look(view: views.View) -> str:
     """What to do about members that may be well, where nobody here sees them."""
-    others = [u for u in view.units if u.name != view.me]
+    coming = [u.name for u in reading.untold(view)]
+    others = [u for u in view.units if u.name != view.me and u.name not in coming]
     names = ", ".join(u.name for u in others if not u.started) or ", ".join(u.name for u in others)
-    return f"start the machines of {names}, or mend the network between them and this one"
+    ways = [f"start the machines of {names}, or mend the network between them and this one"]
+    ways = ways if names else []
+    if coming:
+        has = "has" if len(coming) == 1 else "have"
+        ways.append(f"{_listed(coming)} {has} yet to tell what is on disk: {_without(coming)}")
+    return "; ".join(ways)
 
 
 def _different(view: views.View) -> Status | None:
@@ -393,11 +409,12 @@ def _foreign(view: views.View, member: views.Member) -> str:
     if not reading.ours(view, member):
         order = f"member-remove member={member.id:x}"
         return f"{member.name} is the member of no unit: {_run(view, order)} removes it"
-    awaited = ", ".join(u.name for u in reading.untold(view))
-    if awaited:
+    coming = [u.name for u in reading.untold(view)]
+    if coming:
+        disks = "has told what its disk holds" if len(coming) == 1 else "have told what they hold"
         return (
-            f"{member.name} has no unit any more, and stays until {awaited} has told what its "
-            "disk holds"
+            f"{member.name} has no unit any more, and stays until {_listed(coming)} {disks}: "
+            f"{_without(coming)}"
         )
     if reading.may_remove(view, member):
         return f"{member.name} has no unit any more: Juju's leader removes it"

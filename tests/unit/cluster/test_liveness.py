@@ -150,12 +150,37 @@ def test_given_one_of_three_down_when_a_healthy_one_is_removed_then_it_stays_unt
     assert set(world.machines) == {"etcd/0", "etcd/2"}
 
 
-def test_given_a_dead_machine_when_force_removed_and_replaced_then_healthy() -> None:
+@pytest.mark.parametrize("strict", [False, True])
+def test_given_a_dead_machine_when_force_removed_and_replaced_then_healthy(strict: bool) -> None:
     world, events = started(3)
+    world.strict = strict
     world.machines["etcd/1"].up = world.machines["etcd/1"].running = False
     world.force_remove("etcd/1")
     world.add_unit()
     events.run(300)
+    assert settled(world) == healthy(3)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_given_a_dead_machine_when_its_successor_never_comes_up_then_the_status_ends_it(
+    strict: bool,
+) -> None:
+    world, events = started(3)
+    world.strict = strict
+    world.machines["etcd/1"].up = world.machines["etcd/1"].running = False
+    world.force_remove("etcd/1")
+    never = world.add_unit()
+    never.up = False
+    world.elect()
+    other = world.add_unit()
+    events.run(600, settle=False)
+    told = [p.message for n, p in world.ended.items() if n not in (never.name, other.name)]
+    assert len(told) == 2
+    for message in told:
+        assert f"etcd-1 has no unit any more, and stays until {never.name} has told" in message
+        assert f"`juju remove-unit --force {never.name}`" in message
+    world.force_remove(never.name)
+    assert events.run(300) <= 60
     assert settled(world) == healthy(3)
 
 

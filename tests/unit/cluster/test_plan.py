@@ -665,12 +665,48 @@ class TestLeaving:
         v = view(etcd=etcd(0, 0, 1, member(2, healthy=False)))
         v = dataclasses.replace(v, units=(*v.units[:2], views.Unit("etcd/3")))
         assert do(v) == []
-        assert "stays until etcd/3 has told" in plans.plan(v).message
+        assert plans.plan(v).message.startswith(
+            "etcd-2 has no unit any more, and stays until etcd/3 has told what its disk holds: "
+            "wait for it, or run `juju remove-unit --force etcd/3` to go on without it; "
+        )
+        both = plans.plan(dataclasses.replace(v, units=(*v.units, views.Unit("etcd/4"))))
+        assert both.message.startswith(
+            "etcd-2 has no unit any more, and stays until etcd/3 and etcd/4 have told what they "
+            "hold: wait for them, or run `juju remove-unit --force etcd/3 etcd/4` to go on "
+            "without them; "
+        )
         told = changed(v, 3, heard="one")
         assert plans.plan(told).steps == (s.RemoveMember(102),)
         heir = changed(v, 3, token="one", member="etcd-2")
         assert do(heir) == []
         assert "no unit any more" not in plans.plan(heir).message
+
+    def test_given_an_etcd_that_adds_nobody_beside_a_dead_voter_when_replaced_then_no_deadlock(
+        self,
+    ) -> None:
+        """The new unit tells first, then the dead voter is removed, then the new one is added."""
+        listed = etcd(0, 0, 1, member(2, healthy=False))
+        new = unit(3, token=None, started=False, begun=0, heard="one")
+        v = view(units=(*(unit(n) for n in range(2)), views.Unit("etcd/3")), etcd=listed)
+        nowhere = {"service": STOPPED, "local_id": None}
+        own = dataclasses.replace(
+            v,
+            me="etcd/3",
+            leader=False,
+            disk=views.Disk(),
+            units=(*v.units[:2], new),
+            etcd=dataclasses.replace(listed, **nowhere),
+        )
+        assert do(v) == []
+        # This etcd refuses the first of these, which ends the hook, and that tells of the unit.
+        assert do(own) == ["AddLearner", "Join", "CatchUp"]
+        told = dataclasses.replace(v, units=own.units)
+        assert plans.plan(told).steps == (s.RemoveMember(102),)
+        removed = dataclasses.replace(own, etcd=etcd(0, 0, 1, **nowhere))
+        assert do(removed) == ["AddLearner", "Join", "CatchUp"]
+        # Where the new unit is Juju's leader, the removal goes before its own joining.
+        leads = dataclasses.replace(own, leader=True)
+        assert plans.plan(leads).steps == (s.RemoveMember(102),)
 
     def test_given_a_member_without_unit_when_it_would_cost_quorum_then_stays(self) -> None:
         listed = etcd(0, 0, member(1, healthy=False), 2, member(3, healthy=False))
@@ -1004,6 +1040,20 @@ class TestQuorumLost:
         coming = dataclasses.replace(v, units=(*v.units, views.Unit("etcd/3")))
         assert "juju run etcd/leader recover" not in plans.plan(coming).message
         assert "`juju remove-unit --force etcd/3`" in plans.plan(coming).message
+
+    def test_given_all_data_lost_when_a_unit_never_comes_up_then_it_is_named_with_a_way_out(
+        self,
+    ) -> None:
+        v = view(etcd=silent(STOPPED), disk=views.Disk())
+        units = (*(emptied(n) for n in range(3)), views.Unit("etcd/3"))
+        v = dataclasses.replace(v, units=units, since=(("silent:1", 10_000.0 - 61),))
+        message = plans.plan(v).message
+        assert "start the machines of etcd/1, etcd/2, or mend" in message
+        assert message.endswith(
+            "etcd/3 has yet to tell what is on disk: wait for it, or run "
+            "`juju remove-unit --force etcd/3` to go on without it"
+        )
+        assert plans.plan(dataclasses.replace(v, units=units[:3])).state is plans.State.DATA_LOST
 
 
 class TestUpkeep:
