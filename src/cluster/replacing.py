@@ -60,10 +60,21 @@ def commit(view: views.View) -> Steps | None:
         return None
     old = view.generation
     if old is not None:
-        proposal = reading.with_detail(
-            proposal, previous_token=old.token, previous_number=str(old.number)
-        )
+        token, number = _way_back(old)
+        proposal = reading.with_detail(proposal, previous_token=token, previous_number=number)
     return (steps_.Commit(dataclasses.replace(proposal, confirmed=False)),)
+
+
+def _way_back(old: generations.Generation) -> tuple[str, str]:
+    """Token and number of the data that clients were served from last, as far as one knows.
+
+    A generation that was never confirmed served nobody, and may never have started: what it
+    replaced is the way back, and what may still serve beside the new one.
+    """
+    token = reading.detail_of(old, "previous_token")
+    if old.closed and token:
+        return token, reading.detail_of(old, "previous_number")
+    return old.token, str(old.number)
 
 
 def roll_back(view: views.View) -> Steps | None:

@@ -241,6 +241,14 @@ FOCUS = {
     "restarts without its turn": ("stale", "stale", "heal", "leader"),
     "leaves while another restarts": ("stale", "remove", "kill", "add"),
     "lets the old cluster serve beside the new": ("cut", "isolate", "recover", "heal"),
+    "goes back to a restore that never served": (
+        "restore",
+        "add",
+        "add",
+        "isolate",
+        "cut",
+        "wait",
+    ),
     "joins while a restore gets ready": ("restore", "wipe", "add", "kill", "cut", "heal"),
     "never removes a stuck learner": ("add", "add", "kill", "force_remove"),
 }
@@ -287,6 +295,10 @@ BUGS: dict[str, tuple[Callable[[], Any], Any]] = {
     ),
     "lets the old cluster serve beside the new": (
         lambda: _patch(reading, "may_serve_beside", _no),
+        plans.plan,
+    ),
+    "goes back to a restore that never served": (
+        lambda: _patch(replacing, "_way_back", lambda old: (old.token, str(old.number))),
         plans.plan,
     ),
     "joins while a restore gets ready": (lambda: _patch(reading, "restoring", _no), plans.plan),

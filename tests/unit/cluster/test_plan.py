@@ -405,6 +405,27 @@ class TestReplacing:
         base = view(me, generation=generation, etcd=silent())
         return dataclasses.replace(base, **values)
 
+    @pytest.mark.parametrize("confirmed", [False, True])
+    def test_given_a_restore_that_nobody_saw_when_replaced_then_the_way_back_is_to_what_served(
+        self, confirmed: bool
+    ) -> None:
+        """Its data may never have started, and clients may still be served by what it replaced."""
+        unseen = dataclasses.replace(
+            record(0, 1, 2, number=2, token="two", source=generations.Source.BACKUP),
+            confirmed=confirmed,
+            detail=(("previous_number", "1"), ("previous_token", "one")),
+        )
+        third = dataclasses.replace(unseen, number=3, token="three", detail=(), confirmed=False)
+        disk = views.Disk(token="one", prepared=("two", "three"))
+        v = view(generation=unseen, proposal=third, etcd=silent(STOPPED), disk=disk)
+        v = dataclasses.replace(v, units=tuple(unit(n, prepared="three") for n in range(3)))
+        (commit,) = plans.plan(v).steps
+        assert isinstance(commit, s.Commit)
+        assert dict(commit.generation.detail) == {
+            "previous_number": "2" if confirmed else "1",
+            "previous_token": "two" if confirmed else "one",
+        }
+
     def test_given_a_proposal_when_running_then_prepares_beside_the_cluster(self) -> None:
         assert do(self.proposed(1)) == ["Prepare"]
 
