@@ -240,7 +240,7 @@ FOCUS = {
     "recovers from the worst disk": ("cut", "heal", "force_remove", "kill", "wait", "add"),
     "restarts without its turn": ("stale", "stale", "heal", "leader"),
     "leaves while another restarts": ("stale", "remove", "kill", "add"),
-    "lets the old cluster serve beside the new": ("cut", "isolate", "recover", "heal"),
+    "lets the old cluster serve beside the new": ("cut", "isolate", "split", "recover", "heal"),
     "goes back to a restore that never served": (
         "restore",
         "add",
@@ -249,7 +249,6 @@ FOCUS = {
         "cut",
         "wait",
     ),
-    "joins while a restore gets ready": ("restore", "wipe", "add", "kill", "cut", "heal"),
     "never removes a stuck learner": ("add", "add", "kill", "force_remove"),
 }
 """What befalls the world of a bug that shows rarely when everything does."""
@@ -301,7 +300,6 @@ BUGS: dict[str, tuple[Callable[[], Any], Any]] = {
         lambda: _patch(replacing, "_way_back", lambda old: (old.token, str(old.number))),
         plans.plan,
     ),
-    "joins while a restore gets ready": (lambda: _patch(reading, "restoring", _no), plans.plan),
     "lets a leaving unit take the quorum along": (
         lambda: _patch(plans, "_rules", lambda v: (_leave_anyway,) if v.dying else _RULES(v)),
         plans.plan,

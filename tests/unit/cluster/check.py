@@ -46,6 +46,7 @@ class History:
         self.decide = decide
         first = quick if decide is plans.plan else decide
         self.world = simulator.World(r, units, decide=first, policy=policy)
+        self.world.strict = seed % 2 == 0
         if trace:
             self.world.trace = []
         self.script = script or [r.choice(verbs or VERBS) for _ in range(r.randrange(3, 14))]
@@ -252,6 +253,18 @@ class History:
             self.fault(f"cut {machine.name}")
             machine.cut = True
 
+    def op_split(self) -> None:
+        """The network falls into two halves, of which Juju reaches both or one."""
+        world, mute = self.world, self.random.random() < 0.5
+        sides = {m.name: self.random.randrange(2) for m in world.machines.values()}
+        away = ", ".join(name for name, side in sides.items() if side)
+        self.fault(f"split: {away} on their own{', without Juju' * mute}")
+        for machine in world.machines.values():
+            machine.side = sides[machine.name]
+            machine.mute = machine.mute or (mute and machine.side == 1)
+        if world.leader in sides and world.machines[world.leader].mute:
+            world.elect()
+
     def op_isolate(self) -> None:
         """Neither the others nor Juju reach it; it goes on."""
         machine = self.pick()
@@ -274,6 +287,7 @@ class History:
         self.fault("heal")
         for machine in self.world.machines.values():
             machine.cut = machine.mute = machine.paused = False
+            machine.side = 0
 
     def op_wipe(self) -> None:
         """The data is lost, at any moment; what the machine notes elsewhere of it stays.
@@ -367,12 +381,14 @@ class History:
             if m.connected and not m.mute and m.alive and m.installed and not m.broken
         ]
         for token in (record.token, dict(record.detail).get("previous_token", "")):
-            there = [m.current for m in together if m.current and m.current.token == token]
-            there += [
-                m.prepared[token] for m in together if token in m.prepared and m.may_begin(record)
-            ]
-            if token and world.could_serve(there):
-                raise simulator.Violation("neither confirmed nor taken back")
+            for side in (0, 1):
+                near = [m for m in together if m.side == side]
+                there = [m.current for m in near if m.current and m.current.token == token]
+                there += [
+                    m.prepared[token] for m in near if token in m.prepared and m.may_begin(record)
+                ]
+                if token and world.could_serve(there):
+                    raise simulator.Violation("neither confirmed nor taken back")
 
     def converge(self) -> None:
         """No more faults: all units run hooks in turn; the operator does what a status says."""
@@ -382,6 +398,8 @@ class History:
         world.decide = self.decide
         for machine in world.gone:
             machine.cut = machine.stays = machine.paused = False
+        for machine in (*world.machines.values(), *world.gone):
+            machine.side = 0
         world.fence()
         for machine in world.machines.values():
             machine.cut = machine.unable = machine.mute = machine.paused = False

@@ -117,6 +117,7 @@ class Machine:
         self.name, self.url = name, url
         self.up = True
         self.cut = False
+        self.side = 0  # of a network that is split: it reaches those of its own
         self.installed = False
         self.alive = True
         self.enabled = False
@@ -248,7 +249,7 @@ class World:
     # etcd
 
     def reach(self, a: Machine, b: Machine) -> bool:
-        return a is b or (a.connected and b.connected)
+        return a is b or (a.connected and b.connected and a.side == b.side)
 
     def peers(self, of: Machine, token: str) -> list[Machine]:
         """Machines that `of` reaches and that run a member of the cluster `token`."""
@@ -260,7 +261,7 @@ class World:
             and m.current
             and m.current.token == token
             and not m.paused
-            and (m is of or (near and m.up and not m.cut))
+            and (m is of or (near and m.up and not m.cut and m.side == of.side))
         ]
 
     def quorum(self, of: Machine, token: str) -> tuple[Data, list[Machine]] | None:
@@ -404,17 +405,19 @@ class World:
         running = [m for m in everywhere if m.running and m.current and m.connected]
         for machine in running:
             gone = machine.name not in self.machines and not machine.stays
-            later = [m.serves for m in running if self.replaces(m, machine)]
+            near = (m for m in running if m.side == machine.side)
+            later = [m.serves for m in near if self.replaces(m, machine)]
             if machine.current and (gone or (later and self.fences)):
                 machine.running = machine.enabled = False
                 machine.current.fenced = (max(later, default=0), "https://later")
-        serving: dict[str, Machine] = {}
+        serving: dict[int, set[str]] = {}
         for machine in running:
             data = machine.current
             if data and machine.running and not data.closed and self.quorum(machine, data.token):
-                serving.setdefault(data.token, machine)
-        if len(serving) > 1:
-            raise Violation(f"two clusters that reach each other: {sorted(serving)}")
+                serving.setdefault(machine.side, set()).add(data.token)
+        for tokens in serving.values():
+            if len(tokens) > 1:
+                raise Violation(f"two clusters that reach each other: {sorted(tokens)}")
 
     def replaces(self, one: Machine, other: Machine) -> bool:
         """As `tls.served` has it: a later number, and not the same data by it."""

@@ -451,6 +451,24 @@ class TestReplacing:
         since = (("proposal:two", 10_000.0 - 311), ("ready:two", 10_000.0 - 301))
         return changed(self.proposed(since=since, **values), 1, prepared="two")
 
+    def test_given_a_restore_that_gets_ready_when_units_come_then_no_voter_comes_with_them(
+        self,
+    ) -> None:
+        """Who knows its voters decides whether the old cluster may serve beside the new one."""
+        restore, learner = self.proposed().proposal, member(3, learner=True)
+        units = (*(unit(n, prepared="two") for n in range(2)), unit(2), unit(3))
+        listed = etcd(3, 0, 1, 2, learner)
+        coming = view(3, leader=False, units=units, etcd=listed)
+        assert do(coming) == ["Promote"]
+        assert do(dataclasses.replace(coming, proposal=restore)) == []
+        new = dataclasses.replace(
+            changed(coming, 3, token=None, started=False, begun=0),
+            disk=views.Disk(),
+            etcd=etcd(3, 0, 1, 2, service=STOPPED, local_id=None),
+        )
+        assert do(new) == ["AddLearner", "Join", "CatchUp"]
+        assert do(dataclasses.replace(new, proposal=restore)) == []
+
     def test_given_a_founder_that_lags_when_its_member_is_healthy_then_waits(self) -> None:
         assert do(self.lagging()) != ["Propose"]
 
