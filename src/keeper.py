@@ -84,7 +84,7 @@ class Keeper:
         self._lock = lock
         self._wake = wake
         self._closed = closed
-        self._text = ""
+        self._text: str = ""
         self._config: orders.Config | None = None
         self._remote: remotes.Remote | None = None
         self._client: clients.Client | None = None

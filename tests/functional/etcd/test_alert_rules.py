@@ -142,7 +142,7 @@ def test_given_the_rules_when_prometheus_reads_them_then_each_can_be_used(tmp_pa
         (Happens(stopped=(2,)),
          {"EtcdMemberDown", "EtcdMemberSilent", "EtcdMembersMissing", "EtcdQuorumAtRisk"}),
     ],
-    ids=str,
+    ids=lambda each: str(each) if isinstance(each, Happens) else "-".join(sorted(each)),
 )  # fmt: skip
 def test_given_what_happens_when_it_stays_so_then_just_its_alerts_fire(
     tmp_path, happens, expected

@@ -63,7 +63,7 @@ def test_given_backups_that_should_be_gone_when_listed_then_it_is_told_once_they
     assert asked.listing().problems == ()
     folder.listing = catalog.Listing((manifest(NOW - 3600), manifest(NOW - 7200)))
     assert "1 backups stay that backup-retention does not keep" in asked.listing().problems[0]
-    assert asked.listing("anothers").problems == ()
+    assert asked.listing("another").problems == ()
 
 
 def test_given_manifests_of_several_hands_when_shown_then_what_each_is_worth(ours):
