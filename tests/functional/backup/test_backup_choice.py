@@ -40,6 +40,7 @@ class Told:
                 place=("etcd", "prod", "01234567-89ab"),
             ),
             seen=None,
+            leads=False,
             peer_url="https://198.18.0.1:2380",
             endpoints=lambda: self.endpoints,
             tls=lambda: client.TLSFiles(*paths),
