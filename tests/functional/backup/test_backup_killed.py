@@ -139,6 +139,6 @@ def test_given_a_keeper_killed_at_work_when_another_works_then_nothing_is_left(
     finally:
         keeper.close()
     listing = stored(settings).read()
-    assert listing.problems == () and listing.proven
+    assert listing.problems == () and listing.guarded
     left = [path for path in (tmp_path / "work").rglob("*") if path.is_file()]
     assert left == []
