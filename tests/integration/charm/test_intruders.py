@@ -101,6 +101,7 @@ def test_given_a_restore_of_a_file_when_confirmed_then_it_is_served_no_more(clus
 
 def test_given_etcds_user_when_it_looks_around_then_it_has_what_etcd_runs_on(cluster: Cluster):
     unit = cluster.leader()
+    cluster.run("snapshot", unit)  # which makes the lock
     shell = cluster.shell(unit, "getent passwd etcd").strip().rpartition(":")[2]
     assert shell.endswith(("/nologin", "/false"))
     assert as_etcd(cluster, unit, "ls /var/lib/etcd/current/etcd").strip() == "member"
