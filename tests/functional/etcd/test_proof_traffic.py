@@ -43,7 +43,8 @@ def test_given_members_when_asked_then_all_kinds_of_operations_are_answered_and_
     answered = {o.kind for o in history.operations if o.outcome is records.Outcome.OK}
     assert answered == set(records.Kind)
     bad = [o for o in history.operations if o.outcome is not records.Outcome.OK]
-    assert bad == []
+    # etcd refuses a request that came in before a user was written, and that it looks at later.
+    assert [o for o in bad if "revision of auth store is old" not in o.error] == []
     assert {p.unit for p in history.probes if p.answered} == {"etcd/0", "etcd/1", "etcd/2"}
     events = {
         name: [e.kv.mod_revision for r in history.responses if r.watcher == name for e in r.events]
