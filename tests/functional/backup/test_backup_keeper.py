@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from typing import TYPE_CHECKING
 from unittest.mock import ANY
@@ -274,7 +275,9 @@ def test_given_keys_when_a_backup_is_taken_and_proven_then_its_manifest_is_authe
     before = catalog.Catalog(remote, "here").read().manifests[0]
     catalog.Catalog(remote, "here").describe(before)  # as an earlier charm wrote it
     unit.keeper._listed, unit.keeper._proof_tried = 0.0, ""
+    unit.keeper._proof_after = math.inf  # a look may prove at once what it has found
     assert unit.until(lambda s: s.unsealed).proven == ""
+    unit.keeper._proof_after = 0.0
     assert unit.until(lambda s: s.proven).unsealed == 0, "proven once more, by this application"
     listing = catalog.Catalog(remote, "here", keys=keys).read()
     assert listing.proven is not None and listing.authentic == {status.proven}
