@@ -35,7 +35,7 @@ unit: setup ## Tests that need nothing but Python (PYTEST="-k word" passes argum
 	@$(PYTHON) scripts/suite.py run unit $(PYTEST)
 
 histories: setup ## Play 100,000 random histories against the planner (CHECK="--show 7" passes arguments on)
-	@PYTHONPATH=src:tests $(PYTHON) -m unit.cluster.check $(CHECK)
+	@PYTHONPATH=src:tests $(PYTHON) -m model.check $(CHECK)
 
 functional: machines ## Tests against real etcd and rclone, without Juju
 	@$(AS_ROOT) $(PYTHON) scripts/suite.py run functional $(PYTEST)

@@ -17,6 +17,7 @@ import bucket
 from benchmarks import bench
 from benchmarks.bench import MIB, Cluster, Figure, say
 from etcd import client as clients
+from tls import pem_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,10 +31,10 @@ MEMORY = 100  # MiB that a backup's processes may take
 # What the keeper does when a backup is due, and as resident; its proof follows when there is time.
 _OURS = """\
 import dataclasses, pathlib
-import keeper
-from backup import aside, orders
-config = dataclasses.replace(orders.Config.read(), workdir="/var/lib/etcd/due")
-with aside.reach(config).client() as online:
+from keeper import service as keeper
+from backup import keeper_files, worker
+config = dataclasses.replace(keeper_files.Config.read(), workdir="/var/lib/etcd/due")
+with worker.reach(config).client() as online:
     while True:
         every = float(pathlib.Path("/tmp/due").read_text())
         config = dataclasses.replace(config, interval=every)
@@ -82,7 +83,7 @@ def measure() -> Iterator[Figure]:
             "MiB",
         )
         yield Figure("the same, 1 GiB against 64 MiB", memory[LARGE], memory[SMALL], 1.1, "MiB")
-        yield Figure("memory of the idle keeper", _memory(b"/src/keeper.py") / MIB, unit="MiB")
+        yield Figure("memory of the idle keeper", _memory(b"keeper.service") / MIB, unit="MiB")
 
 
 def _follower(cluster: Cluster) -> str:
@@ -186,7 +187,7 @@ class _Writes:
 
     def __init__(self, cluster: Cluster, folder: pathlib.Path) -> None:
         where = next(cluster.credentials(folder).rglob("ca.crt")).parent
-        tls = clients.TLSFiles(where / "ca.crt", where / "client.crt", where / "client.key")
+        tls = pem_files.TLSFiles(where / "ca.crt", where / "client.crt", where / "client.key")
         urls = [f"https://{unit.public_address}:2379" for unit in cluster.units().values()]
         self._online = clients.Client(urls, tls, timeout=60)
 
@@ -244,7 +245,7 @@ def _memory(program: bytes) -> int:
                 words = (entry / "cmdline").read_bytes().split(b"\0")
                 stat = (entry / "stat").read_text().rpartition(")")[2].split()
                 parents[int(entry.name)] = int(stat[1])
-                if b"python" in words[0] and words[1].endswith(program):
+                if b"python" in words[0] and program in words:
                     roots.add(int(entry.name))
 
     def ours(pid: int) -> bool:

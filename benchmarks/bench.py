@@ -20,6 +20,7 @@ from cluster_under_test import Cluster
 
 from benchmarks import ROOT
 from etcd import client as clients
+from tls import pem_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -118,9 +119,9 @@ def together(work: Callable[[str], object], names: list[str]) -> float:
     return seconds()
 
 
-def tls(where: pathlib.Path) -> clients.TLSFiles:
+def tls(where: pathlib.Path) -> pem_files.TLSFiles:
     """The client certificate that `generate-client-certificates` left in a directory."""
-    return clients.TLSFiles(where / "ca.crt", where / "client.crt", where / "client.key")
+    return pem_files.TLSFiles(where / "ca.crt", where / "client.crt", where / "client.key")
 
 
 def fill(cluster: Cluster, size: int, *, packs: bool = True) -> None:

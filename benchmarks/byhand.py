@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks import bench
 from etcd import client as clients
+from tls import pem_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,10 +44,10 @@ class ByHand:
         return list(self.where.values())
 
     @property
-    def tls(self) -> clients.TLSFiles:
+    def tls(self) -> pem_files.TLSFiles:
         """A client certificate that every member believes."""
         unit = next(iter(self.where)).replace("/", "-")
-        return clients.TLSFiles(
+        return pem_files.TLSFiles(
             self.folder / "ca.crt", self.folder / f"{unit}.crt", self.folder / f"{unit}.key"
         )
 

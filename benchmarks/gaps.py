@@ -16,7 +16,7 @@ from benchmarks.bench import Cluster, Figure, say
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from etcd import client as clients
+    from tls import pem_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ def measure() -> Iterator[Figure]:
             yield Figure(f"longest gap between writes when {name}", ours, floor, 1.2)
 
 
-def _gap(urls: Sequence[str], tls: clients.TLSFiles, work: Callable[[], object]) -> float:
+def _gap(urls: Sequence[str], tls: pem_files.TLSFiles, work: Callable[[], object]) -> float:
     """Longest time between two acknowledged writes of any client while `work` is done."""
     with Load(urls, tls) as load:
         eventually(lambda: load.times)
@@ -67,7 +67,7 @@ def _killed_by_hand(hand: byhand.ByHand) -> float:
     return gap
 
 
-def _killed(cluster: Cluster, tls: clients.TLSFiles) -> float:
+def _killed(cluster: Cluster, tls: pem_files.TLSFiles) -> float:
     leader = _raft_leader(cluster)
     gap = _gap(_urls(cluster), tls, lambda: cluster.shell(leader, "systemctl kill -s KILL etcd"))
     cluster.wait_healthy(UNITS)

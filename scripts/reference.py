@@ -73,10 +73,10 @@ def option(item: tuple[str, dict]) -> tuple[str, ...]:
 
 def verbs() -> list[tuple[str, ...]]:
     """The verbs of etcd-admin, with their arguments."""
-    import admin
+    from commands import etcd_admin
 
     found: list[tuple[str, ...]] = []
-    parsers = [admin.parser()]
+    parsers = [etcd_admin.parser()]
     while parsers:
         parser = parsers.pop(0)
         below = [a.choices.values() for a in parser._actions if isinstance(a.choices, dict)]
@@ -91,16 +91,16 @@ def verbs() -> list[tuple[str, ...]]:
 
 def metrics() -> list[tuple[str, ...]]:
     """Our metrics with their help."""
-    import metrics as exposition
-    import watch
-    from backup import orders
+    from backup import keeper_files
+    from keeper import alarms, metrics
 
-    config = orders.Config(
+    config = keeper_files.Config(
         "", "", (), "", "", "", "", 0, "", "", 1.0, "", certificates={"peer": 0.0}
     )
-    seen = exposition.Seen("", 1, 0, {})
-    sight = watch.Sight({"": True}, (), 1, 1)
-    text = exposition.render(config, orders.Status(error="x"), seen, 0.0, sight=sight)
+    seen = metrics.Seen("", 1, 0, {})
+    sight = alarms.Sight({"": True}, (), 1, 1)
+    status = keeper_files.Status(error="x")
+    text = metrics.render(config, status, seen, 0.0, sight=sight, reason="x")
     return [(f"`{name}`", words) for name, words in re.findall(r"# HELP (\w+) (.*)", text)]
 
 

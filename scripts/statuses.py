@@ -1,4 +1,4 @@
-"""Write docs/statuses.md, the table of every state that `juju status` can show, from the code."""
+"""Write docs/statuses.md, the table of all that `juju status` can say, from the code."""
 
 from __future__ import annotations
 
@@ -12,16 +12,22 @@ sys.path.insert(0, str(ROOT / "src"))
 
 def page() -> str:
     """The page's text."""
-    from cluster import status
+    from cluster import reasons
 
     rows = "\n".join(
-        f"| {state.value} | {state.status} | {status.MEANING[state]} |" for state in status.State
+        f"| {'<br>'.join(each.says)} | {each.status} | `{key}` | {each.cause} | {each.charm} "
+        f"| {each.operator or 'Nothing.'} |"
+        for key, each in reasons.REASONS.items()
     )
     return (
         "# What `juju status` says\n\n"
-        "Each unit is in one of these states; the message beside it gives the particulars, and a\n"
-        "blocked one names the command that ends it. `scripts/statuses.py` writes this page.\n\n"
-        f"| state | status | what it means |\n|---|---|---|\n{rows}\n"
+        "Find the sentence in the first column; `…` stands for particulars, `UNIT` for a unit\n"
+        "such as `etcd/0`, and `etcd` for the application. The reason is a key of the action\n"
+        "`health`, and the label of the metric `etcd_charm_status`. `scripts/statuses.py` writes\n"
+        "this page from `src/cluster/reasons.py`.\n\n"
+        "| `juju status` says | status | reason | what has happened | what the charm does "
+        "| what you do |\n"
+        f"|---|---|---|---|---|---|\n{rows}\n"
     )
 
 

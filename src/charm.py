@@ -7,7 +7,6 @@ import logging
 import os
 import pathlib
 import sys
-from typing import TYPE_CHECKING
 
 import startup
 
@@ -18,24 +17,15 @@ if __name__ == "__main__":
 
 import ops
 
-import admin_command
-import backups
-import clients
-import host
-import node as node_
-import outside
-import owner
-import packages
-import settings
-import settled
-import trust
 from cluster import status
-from etcd import data, errors, service
+from etcd import data, install, service
+from hook import backups as unit_backups
+from hook import certificates as unit_certificates
+from hook import client_access, idle, launcher, options, owner, packages, shown
+from hook import unit as units
+from machine import files, outside
 from relations import certificates, cos, db, peers, s3
 from tls import store
-
-if TYPE_CHECKING:
-    from cluster import plan as policy
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +40,7 @@ class EtcdCharm(ops.CharmBase):
         self.certificates = certificates.Certificates(self)
         self.db = db.Db(self)
         self.s3 = s3.S3(self)
-        self._status: ops.StatusBase | None = None
+        self._shown: shown.Shown | None = None
         for event in (
             self.on.install,
             self.on.start,
@@ -75,10 +65,10 @@ class EtcdCharm(ops.CharmBase):
             ):
                 framework.observe(event, self._on_event)
         framework.observe(self.on.collect_unit_status, self._on_collect_unit_status)
-        if "JUJU_ACTION_NAME" in os.environ or admin_command.RESTORE in os.environ:
-            import actions  # costly, and most hooks run none
+        if "JUJU_ACTION_NAME" in os.environ or launcher.RESTORE in os.environ:
+            from commands import actions  # costly, and most hooks run none
 
-            self.actions = actions.Actions(self)
+            self.actions = actions.Actions(self, self)
 
     # Events
 
@@ -88,14 +78,14 @@ class EtcdCharm(ops.CharmBase):
         try:
             fresh = owner.claim(self._me(), lambda: self.peers.told)
         except owner.ForeignError as error:
-            self._status = ops.BlockedStatus(str(error))
+            self._shown = shown.fault(error)
             return
-        if isinstance(event, ops.UpdateStatusEvent) and (message := settled.still()):
-            self._status = ops.ActiveStatus(message)
+        if isinstance(event, ops.UpdateStatusEvent) and (message := idle.still()):
+            self._shown = shown.Shown("healthy", "active", message)
             return
-        settled.forget()
+        idle.forget()
         if isinstance(event, ops.RemoveEvent):
-            self._status = packages.remove(self._me())
+            self._shown = shown.Shown("", "maintenance", packages.remove(self._me()))
             return
         try:
             if isinstance(event, ops.InstallEvent):
@@ -106,21 +96,21 @@ class EtcdCharm(ops.CharmBase):
                 service.stop()  # the next event finds no data, and joins anew on the old disk
             elif self.peers.related:
                 self._reconcile(event)
-        except (settings.SettingsError, peers.PeerError, errors.EtcdError) as error:
-            self._status = ops.BlockedStatus(str(error))
+        except tuple(shown.FAULTS) as error:
+            self._shown = shown.fault(error)
         if problem := packages.problem():
-            settled.forget()  # there is something left to do
-            self._status = ops.BlockedStatus(problem)
+            idle.forget()  # there is something left to do
+            self._shown = shown.Shown("packages", "blocked", problem)
 
     def _reconcile(self, event: ops.EventBase) -> None:
         node = self.node()
         if isinstance(event, ops.ConfigChangedEvent):
-            self.unit.set_ports(node.settings.port)
+            self.unit.set_ports(*{node.settings.port, node.port})
         self.settle(node, event=event)
 
     def settle(
         self,
-        node: node_.Node,
+        node: units.Node,
         recover: str | None = None,
         *,
         event: ops.EventBase | None = None,
@@ -132,86 +122,97 @@ class EtcdCharm(ops.CharmBase):
             recover: an operator's order to found anew from this unit's disk.
             event: what has brought this hook, None for an action.
         """
-        import act  # costly, and most ticks do not come here
+        from hook import reconcile  # costly, and most ticks do not come here
 
-        settled.forget()
+        idle.forget()
         owner = (self.unit.name, self.app.name, self.model.uuid, node.token)
         believes = node.settings.trust_client_authority
-        keyring = trust.Keyring(node.certificates, self.peers, self.certificates, *owner, believes)
+        keyring = unit_certificates.Keyring(
+            node.certificates,
+            self.peers,
+            self.certificates,
+            *owner,
+            believes,
+            node.settings.sans(self.unit.name, os.uname().nodename),
+        )
         node.announce = keyring.announce
         ticks = isinstance(event, ops.UpdateStatusEvent)
         node.hook = event is not None and not ticks
         node.quiet = _only_told(event) and keyring.is_fresh()
         trusted = keyring.heed() if node.quiet else keyring.ensure()
-        node.ready = trusted.ready and host.await_packages()
-        if event is not None and trusted.ready and not _only_told(event):
-            node.keep_configured()
-        node.leads = leader = self.unit.is_leader()
-        verdict = act.settle(node, leader=leader, recover=recover)
+        node.ready = trusted.ready and install.await_packages()
+        options.settle(node, told=event is None or not trusted.ready or _only_told(event))
+        node.leads = leader = self.peers.leads()
+        verdict = reconcile.settle(node, leader=leader, recover=recover)
         if not (node.quiet and ticks) or verdict.steps:
-            clients.publish(node, self.db, leader=leader)
-            cos.Cos(self).publish(node.settings.metrics_port, clients.server_ca(node))
-        leaving = leader and trust.revoke(node)
+            client_access.publish(node, self.db, leader=leader)
+            cos.Cos(self).publish(node.settings.metrics_port, client_access.server_ca(node))
+        leaving = leader and unit_certificates.revoke(node)
+        if leader:
+            client_access.remember(node)
         problem = self._instruct(node)
-        if problem and verdict.status == "active":
-            node.wake(node_.WAKE_LONGEST)  # no event tells that a remote is back
+        if problem and not node.settings.problem and verdict.status == "active":
+            node.wake(units.WAKE_LONGEST)  # no event tells that a remote is back
         withdrawn = self.peers.state().get("withdrawn", "") if leader else ""
         record = self.peers.generation() if leader else None
         aftermath = status.aftermath(verdict.state, withdrawn, record)
-        self._status = _status(verdict, trusted, problem, aftermath)
+        self._shown = shown.of(verdict, trusted, problem, aftermath)
         busy = trusted.message or verdict.steps or verdict.clocks or aftermath or leaving
-        if isinstance(self._status, ops.ActiveStatus) and not busy:
-            settled.remember(node, self._status.message)
+        if self._shown.status == "active" and not busy:
+            idle.remember(node, self._shown.sentence)
 
-    def _instruct(self, node: node_.Node) -> backups.Problem | None:
-        """Tell the keeper and `etcd-admin` what changed; a full disk is no reason to fail."""
+    def _instruct(self, node: units.Node) -> unit_backups.Problem | None:
+        """Tell the keeper and `etcd-admin` what changed; answers what the operator is to mend."""
         try:
             started = node.ready and node.root.stamp() is not None
             problem = self.backups(node).ensure() if started else None
-            place = admin_command.Place(node.endpoints(), node.settings.quota_bytes, node.member)
-            admin_command.ensure(node.charm_dir, place)
+            launcher.ensure(node.charm_dir, launcher.Place.of(node))
         except OSError as error:
             log.warning("the keeper and etcd-admin go on with what they had: %s", error)
-            return backups.Problem.untold(error)
+            return unit_backups.Problem.untold(error)
+        if untaken := node.settings.problem:
+            return unit_backups.Problem(untaken, reason="configuration")
         return problem
 
     def _on_collect_unit_status(self, event: ops.CollectStatusEvent) -> None:
-        if (own := self._status) is not None:
-            event.add_status(own.from_name(own.name, outside.printable(own.message)))
+        if (own := self._shown) is not None:
+            event.add_status(ops.StatusBase.from_name(own.status, own.printable))
+            own.tell()
 
     # Parts
 
-    def node(self) -> node_.Node:
+    def node(self) -> units.Node:
         """This unit's parts, as they are now.
 
         Raises:
             owner.ForeignError: the etcd of this machine is another's.
-            settings.SettingsError: the configuration cannot be used.
+            configs.SettingsError: the configuration cannot be used.
             peers.PeerError: the peer relation cannot be read.
         """
         owner.check(self._me(), lambda: self.peers.told)
         attached = [storage.location for storage in self.model.storages["data"]]
-        root, storage = data.place(host.DATA_ROOT, attached[0] if attached else None)
-        node = node_.Node(
+        root, storage = data.place(service.DATA_ROOT, attached[0] if attached else None)
+        node = units.Node(
             unit=self.unit.name,
             root=data.Root(root),
             storage=storage,
             peers=self.peers,
-            settings=settings.Settings.parse(self.config),
+            settings=options.read(self.config, self.peers, self.app.name),
             certificates=store.Store(),
             charm_dir=self.charm_dir,
             me=self.peers.me(),
         )
         node.outside = self.certificates.related
         node.say = lambda text: setattr(self.unit, "status", ops.MaintenanceStatus(text))
+        node.reread = lambda own: options.read(self.config, self.peers, self.app.name, own)
         node.remote = lambda: self.backups(node).remote()
         node.origin = lambda: self.backups(node).origin()
         return node
 
-    def backups(self, node: node_.Node) -> backups.Backups:
+    def backups(self, node: units.Node) -> unit_backups.Backups:
         """Where this application's backups go."""
         s3 = self.s3.choice(node.settings.s3_encryption, node.settings.s3_kms_key)
-        return backups.Backups.of(self, node, s3)
+        return unit_backups.Backups.of(self, node, s3)
 
     def _me(self) -> owner.Owner:
         return owner.Owner(self.model.uuid, self.model.name, self.app.name, self.unit.name)
@@ -224,26 +225,11 @@ def _only_told(event: ops.EventBase | None) -> bool:
     )
 
 
-def _status(
-    verdict: policy.Plan,
-    trusted: trust.Trust,
-    problem: backups.Problem | None,
-    aftermath: str,
-) -> ops.StatusBase:
-    if not trusted.ready or trusted.wrong:
-        return (ops.BlockedStatus if trusted.wrong else ops.WaitingStatus)(trusted.message)
-    if problem and verdict.status == "active":
-        kind = ops.WaitingStatus if problem.waiting else ops.BlockedStatus
-        return kind(problem.sentence)
-    words = "; ".join(filter(None, [verdict.message, aftermath]))
-    return ops.StatusBase.from_name(verdict.status, words)
-
-
 if __name__ == "__main__":
     startup.ready()
     # Nothing is kept between hooks: with a full disk, a database there would fail every one.
     name = f"{os.environ['JUJU_UNIT_NAME'].replace('/', '-')}.db"
-    host.keep_in_memory(pathlib.Path(".unit-state.db"), name)
+    files.keep_in_memory(pathlib.Path(".unit-state.db"), name)
     ops.main(EtcdCharm)
     if os.environ.get("JUJU_DISPATCH_PATH") == "hooks/remove":
-        host.forget_in_memory(name)
+        files.forget_in_memory(name)

@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 # `import module` looks into it at once: only a package's modules can be put off.
 LATER = (
     "backup.catalog",
-    "backup.choice",
-    "backup.manual",
-    "backup.remote",
+    "backup.operations",
+    "backup.rclone",
+    "backup.remote_choice",
     "backup.schedule",
     "cluster.generation",
-    "cluster.reading",
+    "cluster.queries",
     "cluster.status",
     "cluster.steps",
     "tls.authority",
     "tls.certificate",
-    "tls.request",
+    "tls.csr",
     "tls.store",
 )
 

@@ -9,7 +9,7 @@ import os
 
 import hypothesis
 
-import processes
+from machine import processes
 
 # The tools of the tests are not among the system's.
 processes.PATH = os.environ["PATH"]

@@ -12,15 +12,17 @@ import tempfile
 import time
 from typing import TYPE_CHECKING
 
-from backup import aside, packing
+import errors
 from backup import catalog as catalogs
-from etcd import answers, bolt, errors
+from backup import compression, worker
+from backup import manifest as manifests
+from etcd import bolt, responses
 from etcd import snapshot as snapshots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from cluster import view
+    from cluster import view as views
     from etcd import client as clients
 
 LOCK = pathlib.Path("/run/etcd-charm/member.lock")
@@ -71,7 +73,7 @@ def member_alone(path: pathlib.Path = LOCK, wait: float = 0.0) -> Generator[bool
 
 def alone_on(
     name: str, path: pathlib.Path = LOCK
-) -> Callable[[view.Member], contextlib.AbstractContextManager[bool]]:
+) -> Callable[[views.Member], contextlib.AbstractContextManager[bool]]:
     """`member_alone` for the member of this unit; others are not locked from here.
 
     Args:
@@ -79,7 +81,7 @@ def alone_on(
         path: the lock's file.
     """
 
-    def alone(member: view.Member) -> contextlib.AbstractContextManager[bool]:
+    def alone(member: views.Member) -> contextlib.AbstractContextManager[bool]:
         return member_alone(path) if member.name == name else contextlib.nullcontext(True)
 
     return alone
@@ -95,7 +97,7 @@ def _locked(file: int) -> bool:
 
 def create_backup(
     client: clients.Client,
-    cluster: aside.Cluster,
+    cluster: worker.Cluster,
     catalog: catalogs.Catalog,
     workdir: pathlib.Path,
     about: About,
@@ -103,7 +105,7 @@ def create_backup(
     say: Callable[[str], None] | None = None,
     lock: pathlib.Path = LOCK,
     patience: float = 600.0,
-) -> catalogs.Manifest:
+) -> manifests.Manifest:
     """Take a snapshot of one member and store it, packed where that pays.
 
     Args:
@@ -112,14 +114,14 @@ def create_backup(
         catalog: where it goes.
         workdir: on a disk with room for the snapshot, and for it packed; left as it was.
         about: what the manifest tells.
-        pace: as for `aside.snapshot`.
+        pace: as for `worker.snapshot`.
         say: told in words how far it is, every few seconds.
         lock: keeps it apart from a defragmentation of the same member.
         patience: seconds to wait for the end of one.
 
     Raises:
         errors.EtcdError: no snapshot could be had.
-        refusals.RemoteError: it could not be stored; nothing is listed that was not before.
+        rclone_errors.RemoteError: it could not be stored; nothing is listed that was not before.
     """
     taken_at = time.time()
     with scratch(workdir) as folder:
@@ -133,17 +135,17 @@ def create_backup(
                 )
             told = _Told(say, "taken from etcd").plain
             path = folder / "snapshot.db"
-            snapshot, facts = _snapshot(client, lambda: aside.snapshot(cluster, path, told, pace))
-        stored, compression = snapshot.path, packing.choose(snapshot.path)
-        found = packing.Digest(snapshot.size, snapshot.sha256)
-        if compression:
+            snapshot, facts = _snapshot(client, lambda: worker.snapshot(cluster, path, told, pace))
+        stored, method = snapshot.path, compression.choose(snapshot.path)
+        found = compression.Digest(snapshot.size, snapshot.sha256)
+        if method:
             stored = folder / "packed"
-            found = packing.pack(snapshot.path, stored, compression)
+            found = compression.pack(snapshot.path, stored, method)
             snapshot.path.unlink()
-        name = catalogs.new_id(taken_at, about.generation, facts.revision)
-        manifest = catalogs.Manifest(
+        name = manifests.new_id(taken_at, about.generation, facts.revision)
+        manifest = manifests.Manifest(
             id=name,
-            file=name + catalogs.SUFFIXES[compression],
+            file=name + manifests.SUFFIXES[method],
             cluster_id=status.cluster_id,
             generation=about.generation,
             token=about.token,
@@ -155,7 +157,7 @@ def create_backup(
             sha256=snapshot.sha256,
             stored_size=found.size,
             stored_sha256=found.sha256,
-            compression=compression,
+            compression=method,
             keys=0,
             members=tuple(member.name for member in members),
             taken_by=about.unit,
@@ -226,8 +228,8 @@ class _Told:
 
 
 def _snapshot(
-    client: clients.Client, take: Callable[[], answers.Download]
-) -> tuple[answers.Download, _Facts]:
+    client: clients.Client, take: Callable[[], responses.Download]
+) -> tuple[responses.Download, _Facts]:
     """A snapshot that holds at least all that was committed when it was asked for."""
     floor = client.revision()
     for _ in range(_TRIES):

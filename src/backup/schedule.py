@@ -185,6 +185,8 @@ class Retention:
     def parse(cls, text: str) -> Retention:
         """Read `last=24 hourly=24 daily=7 weekly=4 monthly=12 age=90d`, in any order.
 
+        `count` is another word for `last`, and an age without a unit is one in days.
+
         Raises:
             ScheduleError: it is not of this form.
         """
@@ -193,7 +195,8 @@ class Retention:
             if not word:
                 continue
             name, _, value = word.partition("=")
-            pattern = r"([0-9]{1,9})([hdw])" if name == "age" else r"([0-9]{1,9})()"
+            name = {"count": "last"}.get(name, name)
+            pattern = r"([0-9]{1,9})([hdw]?)" if name == "age" else r"([0-9]{1,9})()"
             match = re.fullmatch(pattern, value)
             known = name in {field.name for field in dataclasses.fields(cls)}
             if not known or not match or name in values:
@@ -202,7 +205,7 @@ class Retention:
                     "monthly a number at most once, and age a time such as 36h, 90d or 12w"
                 )
             if name == "age":
-                values[name] = float(int(match[1]) * _UNITS[match[2]])
+                values[name] = float(int(match[1]) * _UNITS[match[2] or "d"])
             else:
                 values[name] = int(match[1])
         return cls(

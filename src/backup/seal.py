@@ -14,7 +14,7 @@ import json
 import secrets
 from typing import TYPE_CHECKING, Any, cast
 
-import outside
+from machine import outside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

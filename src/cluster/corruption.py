@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cluster import reading
-from cluster import steps as steps_
+from cluster import queries, steps
 from cluster import view as views
 
 if TYPE_CHECKING:
-    Steps = tuple[steps_.Step, ...]
+    Steps = tuple[steps.Step, ...]
 
 
 def compare(view: views.View) -> Steps | None:
     """Leader: members hold different keys: find out whose are wrong, where a majority can tell."""
-    voters = reading.voters(view)
+    voters = queries.voters(view)
     able = sum(member.healthy for member in voters)
-    if views.UNNAMED not in view.etcd.alarms or able < reading.quorum(len(voters)):
+    if views.UNNAMED not in view.etcd.alarms or able < queries.quorum(len(voters)):
         return None
-    return (steps_.Compare(),)
+    return (steps.Compare(),)
 
 
 def disarm(view: views.View) -> Steps | None:
@@ -30,7 +29,7 @@ def disarm(view: views.View) -> Steps | None:
         return None
     there = {views.UNNAMED.member_id, *(member.id for member in view.etcd.members)}
     gone = (alarm for alarm in view.etcd.alarms if alarm.member_id not in there)
-    return tuple(steps_.Disarm(alarm) for alarm in gone) or None
+    return tuple(steps.Disarm(alarm) for alarm in gone) or None
 
 
 def tell(view: views.View) -> Steps:
@@ -38,7 +37,7 @@ def tell(view: views.View) -> Steps:
 
     It need not be the one that is wrong. Nobody writes until that is known.
     """
-    arm, start = steps_.Arm(views.UNNAMED), steps_.Start(compare=False)
+    arm, start = steps.Arm(views.UNNAMED), steps.Start(compare=False)
     return (start, arm) if view.etcd.members is None else (arm, start)
 
 
@@ -48,8 +47,8 @@ def proven(view: views.View, member: views.Member) -> str:
     A CORRUPT alarm is believed when a majority of voters is without it, and a difference when
     it is one from a majority.
     """
-    voters = reading.voters(view)
-    needed = reading.quorum(len(voters))
+    voters = queries.voters(view)
+    needed = queries.quorum(len(voters))
     if member.corrupt and sum(not m.corrupt for m in voters) >= needed:
         return "etcd reports its data corrupt"
     if view.disk.differs >= needed:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cluster import generation as generations
-from cluster import reading, revisions
-from cluster import steps as steps_
+from cluster import losses, queries, revisions, steps
 from cluster import view as views
 
 if TYPE_CHECKING:
-    Steps = tuple[steps_.Step, ...]
+    Steps = tuple[steps.Step, ...]
 
 
 RETRY = "retry"
@@ -21,24 +20,31 @@ def found(view: views.View) -> Steps | None:
     """Leader: commit the first generation when all planned units are there, or at the bound."""
     if view.generation is not None or view.proposal is not None or data_without_record(view):
         return None
-    founders = reading.published(view)
-    complete = len(founders) >= max(view.planned, len(reading.alive(view)))
+    founders = queries.published(view)
+    complete = len(founders) >= max(view.planned, len(queries.alive(view)))
     patient = view.waited("founding") <= view.policy.founding_wait
     if not founders or (not complete and patient):
         return None
     if view.policy.recover_total_loss and view.newest_backup is not None:
-        return (steps_.Propose(_from_backup(view, view.newest_backup)),)
+        return (steps.Propose(_from_backup(view, view.newest_backup)),)
     if view.held:
         return None
-    return (steps_.Commit(_new(view, founders)),)
+    return (steps.Commit(_new(view, founders)),)
 
 
 def found_again(view: views.View) -> Steps | None:
-    """Leader: replace a first generation that can never start: too few of its founders are left.
+    """Leader: replace a first generation that can never start.
 
-    Nobody has data of it, by the word of every unit, and it was never seen healthy, so nothing is
-    lost.
+    It was never seen healthy, so nothing is lost; a unit that has yet to tell may have its data.
     """
+    founders = queries.published(view)
+    if not never_starts(view) or queries.untold(view) or not founders:
+        return None
+    return (steps.Commit(_new(view, founders)),)
+
+
+def never_starts(view: views.View) -> bool:
+    """Whether a first generation has too few founders left, and no unit that told has its data."""
     generation = view.generation
     if (
         generation is None
@@ -46,20 +52,16 @@ def found_again(view: views.View) -> Steps | None:
         or generation.source is not generations.Source.NEW
         or generation.confirmed
         or view.etcd.members is not None
-        or any(reading.committed(view, u) for u in view.units)
-        or reading.untold(view)
+        or any(queries.committed(view, u) for u in view.units)
     ):
-        return None
+        return False
     able = [
         u
-        for u in reading.alive(view)
+        for u in queries.alive(view)
         if u.begun < generation.number
         and generations.Founder(u.name, u.peer_url or "") in generation.founders
     ]
-    founders = reading.published(view)
-    if not founders or len(able) >= reading.quorum(len(generation.founders)):
-        return None
-    return (steps_.Commit(_new(view, founders)),)
+    return len(able) < queries.quorum(len(generation.founders))
 
 
 def survive(view: views.View) -> Steps | None:
@@ -72,12 +74,12 @@ def survive(view: views.View) -> Steps | None:
         return None
     if view.recover is not None:
         chosen = view.unit(view.recover)
-        if chosen is None or not chosen.alive or reading.token_of(view, chosen) is None:
+        if chosen is None or not chosen.alive or queries.token_of(view, chosen) is None:
             return None
         return _propose_survivor(view, chosen)
     if view.generation is None:
         return _reattached(view)
-    if not reading.frozen(view) or awaited(view):
+    if not losses.frozen(view) or awaited(view):
         return None
     return _from_best(view)
 
@@ -86,15 +88,15 @@ def recover_all(view: views.View) -> Steps | None:
     """Leader: no disk is left: propose the newest proven backup when the operator allows it."""
     if not view.policy.recover_total_loss or view.newest_backup is None:
         return None
-    if not reading.all_lost(view) or not reading.published(view):
+    if not losses.all_lost(view) or not queries.published(view):
         return None
-    return (steps_.Propose(_from_backup(view, view.newest_backup)),)
+    return (steps.Propose(_from_backup(view, view.newest_backup)),)
 
 
 def data_without_record(view: views.View) -> bool:
     """Whether some unit holds data although this application never committed a generation."""
     return view.generation is None and any(
-        reading.token_of(view, u) is not None for u in view.units
+        queries.token_of(view, u) is not None for u in view.units
     )
 
 
@@ -103,7 +105,7 @@ def awaited(view: views.View) -> tuple[str, ...]:
 
     One that comes may bring a disk, and one that leaves may still serve the recorded generation.
     """
-    coming = [f"{u.name} to be installed" for u in reading.alive(view) if u.peer_url is None]
+    coming = [f"{u.name} to be installed" for u in queries.alive(view) if u.peer_url is None]
     leaving = [f"{u.name} to leave" for u in view.units if not u.alive and view.generation]
     silent = [f"{u.name} to tell what it holds" for u in _silent(view)]
     return (*coming, *leaving, *silent)
@@ -111,7 +113,7 @@ def awaited(view: views.View) -> tuple[str, ...]:
 
 def best(view: views.View) -> views.Unit | None:
     """The unit whose disk holds most of the cluster's data, None until all of them have told."""
-    facts = {u: reading.facts_of(view, u) for u in _holders(view)}
+    facts = {u: queries.facts_of(view, u) for u in _holders(view)}
     known = {u: held for u, held in facts.items() if held is not None}
     return max(known, key=lambda u: known[u]) if known and len(known) == len(facts) else None
 
@@ -120,19 +122,19 @@ def _holders(view: views.View) -> list[views.Unit]:
     """Units with data of the committed generation; without a record, with any data."""
     return [
         u
-        for u in reading.alive(view)
-        if reading.token_of(view, u) and (view.generation is None or reading.committed(view, u))
+        for u in queries.alive(view)
+        if queries.token_of(view, u) and (view.generation is None or queries.committed(view, u))
     ]
 
 
 def _silent(view: views.View) -> list[views.Unit]:
-    return [u for u in _holders(view) if reading.facts_of(view, u) is None]
+    return [u for u in _holders(view) if queries.facts_of(view, u) is None]
 
 
 def _reattached(view: views.View) -> Steps | None:
     """Storage of an earlier deployment: one cluster's data founds, two clusters' is a conflict."""
-    tokens = {reading.token_of(view, u) for u in view.units} - {None}
-    complete = len(reading.published(view)) >= max(view.planned, len(reading.alive(view)))
+    tokens = {queries.token_of(view, u) for u in view.units} - {None}
+    complete = len(queries.published(view)) >= max(view.planned, len(queries.alive(view)))
     if len(tokens) != 1 or (not complete and view.waited("founding") <= view.policy.founding_wait):
         return None
     return _from_best(view)
@@ -149,14 +151,14 @@ def _from_best(view: views.View) -> Steps | None:
 def _propose_survivor(view: views.View, unit: views.Unit) -> Steps | None:
     if unit.peer_url is None:
         return None
-    facts = reading.facts_of(view, unit)
+    facts = queries.facts_of(view, unit)
     detail = {"unit": unit.name, "high": str(revisions.of_view(view))}
     if facts is not None:
         detail["revision"] = str(facts.revision)
     return (
-        steps_.Propose(
+        steps.Propose(
             generations.Generation(
-                number=reading.next_number(view),
+                number=queries.next_number(view),
                 token=view.fresh_token,
                 source=generations.Source.SURVIVOR,
                 founders=(generations.Founder(unit.name, unit.peer_url),),
@@ -168,17 +170,17 @@ def _propose_survivor(view: views.View, unit: views.Unit) -> Steps | None:
 
 def _new(view: views.View, founders: tuple[generations.Founder, ...]) -> generations.Generation:
     return generations.Generation(
-        reading.next_number(view), view.fresh_token, generations.Source.NEW, founders
+        queries.next_number(view), view.fresh_token, generations.Source.NEW, founders
     )
 
 
 def _from_backup(view: views.View, detail: tuple[tuple[str, str], ...]) -> generations.Generation:
     founded = generations.Generation(
-        reading.next_number(view),
+        queries.next_number(view),
         view.fresh_token,
         generations.Source.BACKUP,
-        reading.published(view),
+        queries.published(view),
         detail,
     )
     known = revisions.high(founded)  # by the backup and by all that lie beside it
-    return reading.with_detail(founded, high=str(revisions.of_view(view, backups=known)))
+    return queries.with_detail(founded, high=str(revisions.of_view(view, backups=known)))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cluster import reading, running
-from cluster import steps as steps_
+from cluster import local, queries, steps
 from cluster import view as views
 
 if TYPE_CHECKING:
     from cluster import generation as generations
 
-    Steps = tuple[steps_.Step, ...]
+    Steps = tuple[steps.Step, ...]
 
 IN_SYNC = 0.9
 """A learner may be promoted at this share of the leader's index (etcd, readyPercentThreshold)."""
@@ -30,26 +29,26 @@ def may_join(view: views.View) -> bool:
         and view.etcd.members is not None
         and view.disk.token is None
         and not view.said_unanswered
-        and reading.me(view).peer_url is not None
-        and not reading.restoring(view)
-        and not running.founds(view, generation)
+        and queries.me(view).peer_url is not None
+        and not queries.restoring(view)
+        and not local.founds(view, generation)
     )
 
 
 def make_room(view: views.View) -> Steps | None:
     """Remove the member that this unit was before it lost its data."""
-    member = reading.mine(view)
+    member = queries.mine(view)
     if (
         not may_join(view)
         or member is None
-        or (member.learner and not reading.has_started(member))
+        or (member.learner and not queries.has_started(member))
     ):
         return None
-    if exhausted(view) or not reading.may_remove(view, member):
+    if exhausted(view) or not queries.may_remove(view, member):
         return None
-    if reading.heir(view, member) is not None:
+    if queries.heir(view, member) is not None:
         return None  # its storage went to another unit, which is this member now
-    return (steps_.RemoveMember(member.id),)
+    return (steps.RemoveMember(member.id),)
 
 
 def join(view: views.View) -> Steps | None:
@@ -60,24 +59,24 @@ def join(view: views.View) -> Steps | None:
     """
     if not may_join(view) or view.generation is None:
         return None
-    own, member = reading.me(view), reading.mine(view)
+    own, member = queries.me(view), queries.mine(view)
     if member is not None:
-        if reading.has_started(member) or not member.learner:
+        if queries.has_started(member) or not member.learner:
             return None
         return _start(view, view.generation, own)
-    if reading.learner(view) is not None or exhausted(view) or own.peer_url is None:
+    if queries.learner(view) is not None or exhausted(view) or own.peer_url is None:
         return None
     ahead = queue(view).index(own.name)
     if view.waited(queue_key(view)) < ahead * view.policy.turn_wait:
         return None
-    return (steps_.AddLearner(own.peer_url), *_start(view, view.generation, own))
+    return (steps.AddLearner(own.peer_url), *_start(view, view.generation, own))
 
 
 def _start(view: views.View, generation: generations.Generation, own: views.Unit) -> Steps:
-    join = steps_.Join(generation, initial_cluster(view, own))
-    if own.peer_url is None or reading.turn_of_another(view):
+    join = steps.Join(generation, initial_cluster(view, own))
+    if own.peer_url is None or queries.turn_of_another(view):
         return (join,)
-    return (join, steps_.CatchUp(own.peer_url))
+    return (join, steps.CatchUp(own.peer_url))
 
 
 def initial_cluster(view: views.View, own: views.Unit) -> str:
@@ -92,10 +91,10 @@ def queue(view: views.View) -> tuple[str, ...]:
     """Units that wait to be added, this one always among them, lowest number first."""
     waiting = {
         u.name
-        for u in reading.alive(view)
-        if u.peer_url and not reading.committed(view, u) and reading.member_of(view, u) is None
+        for u in queries.alive(view)
+        if u.peer_url and not queries.committed(view, u) and queries.member_of(view, u) is None
     }
-    return tuple(sorted(waiting | {view.me}, key=reading.number))
+    return tuple(sorted(waiting | {view.me}, key=queries.number))
 
 
 def queue_key(view: views.View) -> str:
@@ -105,29 +104,29 @@ def queue_key(view: views.View) -> str:
 
 def exhausted(view: views.View) -> bool:
     """Whether this unit was added so often within the hour that it may harm the cluster."""
-    return reading.me(view).joins >= view.policy.join_limit
+    return queries.me(view).joins >= view.policy.join_limit
 
 
 def promote(view: views.View) -> Steps | None:
     """Make this unit's learner a voter once it is in sync; the leader helps a silent charm."""
-    member = reading.learner(view)
-    if member is None or not in_sync(view, member) or reading.turn_of_another(view):
+    member = queries.learner(view)
+    if member is None or not in_sync(view, member) or queries.turn_of_another(view):
         return None
-    if reading.restoring(view):
+    if queries.restoring(view):
         return None
-    unit = reading.unit_of(view, member)
+    unit = queries.unit_of(view, member)
     if unit is None:
         return None
     helping = view.leader and view.waited(sync_key(member)) > view.policy.turn_wait
     if unit.name != view.me and not helping:
         return None
-    return (steps_.Promote(member.id),)
+    return (steps.Promote(member.id),)
 
 
 def in_sync(view: views.View, member: views.Member) -> bool:
     """Whether etcd is likely to promote `member`: it refuses by itself when it is too early."""
     leader = next((m for m in view.etcd.members or () if m.id == view.etcd.leader), None)
-    if leader is None or not member.healthy or not reading.has_started(member):
+    if leader is None or not member.healthy or not queries.has_started(member):
         return False
     return member.learner and member.raft_index >= IN_SYNC * leader.raft_index
 
@@ -144,7 +143,7 @@ def stuck_key(member: views.Member) -> str:
 
 def remove_stuck(view: views.View) -> Steps | None:
     """Leader: a learner without progress blocks everybody's joining: take it out."""
-    member = reading.learner(view)
+    member = queries.learner(view)
     if member is None or view.waited(stuck_key(member)) <= view.policy.learner_deadline:
         return None
-    return (steps_.RemoveMember(member.id),)
+    return (steps.RemoveMember(member.id),)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cluster import reading, running
-from cluster import steps as steps_
+from cluster import local, queries, steps
 from cluster import view as views
 
 if TYPE_CHECKING:
-    Steps = tuple[steps_.Step, ...]
+    Steps = tuple[steps.Step, ...]
 
-_WAIT = steps_.Wake(1.0)
+_WAIT = steps.Wake(1.0)
 
 
 def leave(view: views.View) -> Steps | None:
@@ -20,19 +19,19 @@ def leave(view: views.View) -> Steps | None:
     Until then it stays, whatever that takes: what it acknowledged may lie on no disk that stays.
     Where nobody stays, membership and data are kept as they are: storage may bring them back.
     """
-    stop: Steps = (steps_.Stop(),) if view.etcd.service is views.Service.RUNNING else ()
-    if not reading.alive(view):
+    stop: Steps = (steps.Stop(),) if view.etcd.service is views.Service.RUNNING else ()
+    if not queries.alive(view):
         return stop
     if view.etcd.members is None:
-        return (_WAIT,) if reading.is_needed(view) else stop
-    member = reading.mine(view)
+        return (_WAIT,) if queries.is_needed(view) else stop
+    member = queries.mine(view)
     if member is None:
         return stop
-    if reading.turn_of_another(view):
+    if queries.turn_of_another(view):
         return (_WAIT,)
-    if not reading.may_remove(view, member):
+    if not queries.may_remove(view, member):
         return _remove(view) or (_WAIT,)
-    return (*running.hand_over(view, member), steps_.RemoveMember(member.id))
+    return (*local.hand_over(view, member), steps.RemoveMember(member.id))
 
 
 def remove_gone(view: views.View) -> Steps | None:
@@ -42,25 +41,25 @@ def remove_gone(view: views.View) -> Steps | None:
 
 def waits_for(view: views.View) -> str:
     """What a dying unit waits for, in words, "" when nothing keeps it."""
-    member = reading.mine(view)
-    if not reading.alive(view):
+    member = queries.mine(view)
+    if not queries.alive(view):
         return ""
     if view.etcd.members is None:
-        if not reading.is_needed(view):
+        if not queries.is_needed(view):
             return ""
         silent = ", ".join(u.name for u in view.units if u.name != view.me and not u.started)
         return (
             "no quorum of members answers, and one may need the data of this unit: start the "
             f"machines of {silent or 'the other units'}"
         )
-    if member is None or reading.may_remove(view, member):
+    if member is None or queries.may_remove(view, member):
         return ""
-    others = [m for m in reading.voters(view) if m.id != member.id]
-    sick = sorted(m.name for m in others if not reading.sound(m))
+    others = [m for m in queries.voters(view) if m.id != member.id]
+    sick = sorted(m.name for m in others if not queries.sound(m))
     if not sick:
         application = view.me.rpartition("/")[0]
         return f"the other members are no quorum yet: `juju add-unit {application}` adds one"
-    missing = reading.quorum(len(others)) - sum(map(reading.sound, others))
+    missing = queries.quorum(len(others)) - sum(map(queries.sound, others))
     return (
         f"the other members are no quorum without it: {missing} of {', '.join(sick)} must be "
         "healthy again: start its machine; one that is gone for good has to leave Juju first"
@@ -69,8 +68,8 @@ def waits_for(view: views.View) -> str:
 
 def _remove(view: views.View) -> Steps | None:
     for member in view.etcd.members or ():
-        if not member.name or not reading.ours(view, member):
+        if not member.name or not queries.ours(view, member):
             continue
-        if reading.is_gone(view, member) and reading.may_remove(view, member):
-            return (steps_.RemoveMember(member.id),)
+        if queries.is_gone(view, member) and queries.may_remove(view, member):
+            return (steps.RemoveMember(member.id),)
     return None

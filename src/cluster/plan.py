@@ -14,19 +14,19 @@ from cluster import (
     founding,
     joining,
     leaving,
-    reading,
-    replacing,
-    running,
+    local,
+    queries,
+    restarting,
+    restoring,
     status,
-    upkeep,
+    steps,
 )
-from cluster import steps as steps_
 from cluster import view as views
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Steps = tuple[steps_.Step, ...]
+    Steps = tuple[steps.Step, ...]
     Rule = Callable[[views.View], Steps | None]
 
 State = status.State
@@ -80,29 +80,29 @@ class Plan:
 
 # Decisions of the Juju leader about the record: they end the hook.
 RECORD: tuple[Rule, ...] = (
-    replacing.withdraw,
-    replacing.commit,
-    replacing.roll_back,
-    replacing.confirm,
+    restoring.withdraw,
+    restoring.commit,
+    restoring.roll_back,
+    restoring.confirm,
     founding.found,
     founding.found_again,
     founding.survive,
     founding.recover_all,
-    upkeep.grant,
+    restarting.grant,
 )
 # This unit's own data and service.
 LOCAL: tuple[Rule, ...] = (
-    running.halt,
-    running.replace,
-    replacing.open_,
-    replacing.prepare,
-    replacing.give_up,
-    running.freeze,
-    running.mend,
-    running.begin,
-    running.start,
-    replacing.discard,
-    replacing.finish,
+    local.halt,
+    local.replace,
+    restoring.open_,
+    restoring.prepare,
+    restoring.give_up,
+    local.freeze,
+    local.mend,
+    local.begin,
+    local.start,
+    restoring.discard,
+    restoring.finish,
 )
 # The Juju leader's part in etcd's membership.
 MEMBERSHIP: tuple[Rule, ...] = (
@@ -116,8 +116,8 @@ OWN: tuple[Rule, ...] = (
     joining.promote,
     joining.make_room,
     joining.join,
-    upkeep.restart,
-    running.start_again,
+    restarting.restart,
+    local.start_again,
 )
 
 
@@ -127,7 +127,7 @@ def plan(view: views.View) -> Plan:
     state, message = status.describe(view)
     waiting_on = keys[0] if keys and state is not State.HEALTHY else ""
     waits = state is not State.HEALTHY and not (state is State.DEGRADED and told_of_it(view))
-    if not steps and waits and not view.dying:
+    if not steps and (waits or restarting.awaited(view)) and not view.dying:
         steps = _look_again(view, state)
     return Plan(steps, state, message, waiting_on, keys)
 
@@ -138,8 +138,8 @@ def _look_again(view: views.View, state: State) -> Steps:
     Before the first record, databags hold all that counts, and only the leader has a bound.
     """
     if view.generation is None and view.proposal is None:
-        return (steps_.Wake(SLOW),) if view.leader else ()
-    return (steps_.Wake(SLOW if state in _SLOW else QUICK),)
+        return (steps.Wake(SLOW),) if view.leader else ()
+    return (steps.Wake(SLOW if state in _SLOW else QUICK),)
 
 
 def told_of_it(view: views.View) -> bool:
@@ -147,11 +147,13 @@ def told_of_it(view: views.View) -> bool:
 
     Juju's leader looks after them meanwhile.
     """
-    members, own = view.etcd.members, reading.mine(view)
+    members, own = view.etcd.members, queries.mine(view)
     if view.leader or members is None or own is None or own.id != view.etcd.local_id:
         return False
+    if queries.me(view).cut_off:
+        return False
     settled = all(
-        m.learner or (reading.sound(m) and reading.unit_of(view, m) is not None) for m in members
+        m.learner or (queries.sound(m) and queries.unit_of(view, m) is not None) for m in members
     )
     return settled and not own.learner and not view.etcd.alarms and bool(view.etcd.leader)
 
@@ -160,7 +162,7 @@ def decide(view: views.View) -> Steps:
     """The steps of the first rule that has any and keeps quorum, () when none has."""
     for rule in _rules(view):
         steps = rule(view)
-        if steps and reading.keeps_quorum(view, steps):
+        if steps and queries.keeps_quorum(view, steps):
             return steps
     return ()
 
@@ -177,19 +179,19 @@ def clocks(view: views.View) -> tuple[str, ...]:
     """Keys of the situations that hold now and have a bound, see `Plan.clocks`."""
     keys: list[str] = []
     generation = view.generation
-    if generation is None and reading.published(view):
+    if generation is None and queries.published(view):
         keys.append("founding")
     if view.proposal is not None:
-        keys.append(replacing.proposal_key(view.proposal))
-        if replacing.some_ready(view):
-            keys.append(replacing.ready_key(view.proposal))
+        keys.append(restoring.proposal_key(view.proposal))
+        if restoring.some_ready(view):
+            keys.append(restoring.ready_key(view.proposal))
     if generation is not None and not generation.confirmed:
-        keys.append(reading.confirm_key(generation))
+        keys.append(queries.confirm_key(generation))
     if generation is not None and view.etcd.members is None:
-        keys.append(reading.silent_key(generation))
+        keys.append(queries.silent_key(generation))
     if view.proposal is None and any(u.failure for u in view.units):
         keys.append(founding.RETRY)
-    learner = reading.learner(view)
+    learner = queries.learner(view)
     if learner is not None:
         keys.append(joining.stuck_key(learner))
         if joining.in_sync(view, learner):
@@ -197,5 +199,5 @@ def clocks(view: views.View) -> tuple[str, ...]:
     elif joining.may_join(view):
         keys.append(joining.queue_key(view))
     if view.turn[0]:
-        keys.append(upkeep.turn_key(view))
+        keys.append(restarting.turn_key(view))
     return tuple(keys)

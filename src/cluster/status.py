@@ -5,13 +5,13 @@ from __future__ import annotations
 import datetime
 import enum
 
-from cluster import founding, joining, leaving, reading, replacing
+from cluster import founding, joining, leaving, losses, queries, reasons, restoring
 from cluster import generation as generations
 from cluster import view as views
 
 
 class State(enum.Enum):
-    """A name for each situation that an operator can meet in `juju status`."""
+    """A name for each situation of the cluster that `juju status` shows: a key of `reasons`."""
 
     INSTALLING = "installing"
     FOUNDING = "founding"
@@ -37,55 +37,8 @@ class State(enum.Enum):
     @property
     def status(self) -> str:
         """Juju's word for it: active, waiting, maintenance or blocked."""
-        return _STATUS[self]
+        return reasons.REASONS[self.value].status
 
-
-_STATUS = {
-    State.INSTALLING: "maintenance",
-    State.FOUNDING: "waiting",
-    State.HELD: "blocked",
-    State.JOINING: "waiting",
-    State.HEALTHY: "active",
-    State.DEGRADED: "waiting",
-    State.RESTORING: "maintenance",
-    State.ROLLED_BACK: "maintenance",
-    State.QUORUM_LOST: "blocked",
-    State.RECOVERING: "maintenance",
-    State.NOT_RECOVERED: "blocked",
-    State.LEAVING: "maintenance",
-    State.CORRUPT: "blocked",
-    State.DIFFERENT: "blocked",
-    State.CLOCK: "blocked",
-    State.DOWN: "blocked",
-    State.FENCED: "waiting",
-    State.STUCK: "blocked",
-    State.CONFLICT: "blocked",
-    State.DATA_LOST: "blocked",
-}
-
-MEANING = {
-    State.INSTALLING: "etcd, its certificates or its configuration are not on the machine yet.",
-    State.FOUNDING: "The planned units are awaited, or start the first generation together.",
-    State.HELD: "The cluster shall continue from backups, and these need a decision or a remote.",
-    State.JOINING: "The unit waits for its turn, or catches up as a learner.",
-    State.HEALTHY: "Units, members and voters are the same, all of them healthy, no alarm.",
-    State.DEGRADED: "The cluster serves, or will again by itself, but something is missing.",
-    State.RESTORING: "A new generation is being prepared or started from a backup.",
-    State.ROLLED_BACK: "A restore failed and the data it replaced is being started again.",
-    State.QUORUM_LOST: "A majority of the voters is gone and writes are impossible.",
-    State.RECOVERING: "A new generation is being founded from a surviving disk.",
-    State.NOT_RECOVERED: "The disk that holds most could not found one: it is tried each minute.",
-    State.LEAVING: "The unit is being removed and takes its member out of the cluster.",
-    State.CORRUPT: "The unit's data is unusable and cannot be replaced without costing quorum.",
-    State.DIFFERENT: "Members hold different keys, and nobody can write until it is known whose.",
-    State.CLOCK: "The others' certificates are not valid by the machine's clock: one is wrong.",
-    State.DOWN: "Etcd cannot run on the unit: it is started again until the cause is gone.",
-    State.FENCED: "A later generation is served: etcd stopped, and Juju is yet to tell of that.",
-    State.STUCK: "The unit was added as a learner too often and is left alone for an hour.",
-    State.CONFLICT: "Attached disks hold data of several clusters.",
-    State.DATA_LOST: "No unit has the cluster's data any more.",
-}
-"""One sentence for each state, for the table in the documentation."""
 
 Status = tuple[State, str]
 
@@ -104,7 +57,7 @@ def aftermath(state: State, withdrawn: str, committed: generations.Generation | 
         return f"the last restore or recovery was given up, nothing was changed: {withdrawn}"
     if committed is None or committed.source is not generations.Source.PREVIOUS:
         return ""
-    return f"the last restore failed and was undone: {reading.detail_of(committed, 'reason')}"
+    return f"the last restore failed and was undone: {queries.detail_of(committed, 'reason')}"
 
 
 def describe(view: views.View) -> Status:
@@ -139,12 +92,12 @@ def _basics(view: views.View) -> Status | None:
         return _unrecorded(view)
     if view.held:
         return State.HELD, f"not founded: {view.held}"
-    there, planned = len(reading.published(view)), max(view.planned, len(reading.alive(view)))
+    there, planned = len(queries.published(view)), max(view.planned, len(queries.alive(view)))
     return State.FOUNDING, f"waiting for units to found the cluster: {there} of {planned} ready"
 
 
 def _clock(view: views.View) -> Status | None:
-    if not view.etcd.undated or not reading.unanswered(view):
+    if not view.etcd.undated or not queries.unanswered(view):
         return None
     now = datetime.datetime.fromtimestamp(view.now, datetime.timezone.utc)
     return State.CLOCK, (
@@ -154,7 +107,7 @@ def _clock(view: views.View) -> Status | None:
 
 
 def _unrecorded(view: views.View) -> Status:
-    tokens = {reading.token_of(view, u) for u in view.units} - {None}
+    tokens = {queries.token_of(view, u) for u in view.units} - {None}
     if len(tokens) > 1:
         return State.CONFLICT, (
             "attached disks hold data of different clusters, nothing was started: "
@@ -181,12 +134,12 @@ def _choosing(view: views.View, words: str) -> Status:
 
 
 def _broken(view: views.View) -> Status | None:
-    member = reading.mine(view)
+    member = queries.mine(view)
     reason = view.disk.broken or ("etcd reports it" if member and member.corrupt else "")
-    if not reason or not reading.committed(view, reading.me(view)):
+    if not reason or not queries.committed(view, queries.me(view)):
         return None
     if view.etcd.members is None:
-        way = f"run {_run(view, 'recover')}" if reading.hopeless(view) else _look(view)
+        way = f"run {_run(view, 'recover')}" if losses.hopeless(view) else _look(view)
         return State.CORRUPT, f"data unusable ({reason}) and no quorum answers: {way}"
     return State.CORRUPT, (
         f"data unusable ({reason}), kept until the other members can spare this one: "
@@ -198,7 +151,7 @@ def _fenced(view: views.View) -> Status | None:
     number, where = view.disk.fenced
     if view.generation is None or number < view.generation.number:
         return None
-    if not reading.committed(view, reading.me(view)):
+    if not queries.committed(view, queries.me(view)):
         return None
     served = f" is served at {where}" if where else " is served"
     return State.FENCED, (
@@ -208,7 +161,7 @@ def _fenced(view: views.View) -> Status | None:
 
 
 def _down(view: views.View) -> Status | None:
-    if not view.etcd.failure or not reading.committed(view, reading.me(view)):
+    if not view.etcd.failure or not queries.committed(view, queries.me(view)):
         return None
     return State.DOWN, (
         f"etcd cannot run: {view.etcd.failure}; its data is as it was, "
@@ -221,12 +174,12 @@ def _replacing(view: views.View) -> Status | None:
     if proposal is not None and proposal.source is generations.Source.SURVIVOR:
         return State.RECOVERING, _preparing(view, proposal)
     if proposal is not None:
-        count = sum(replacing.prepared(view, f.unit) for f in proposal.founders)
+        count = sum(restoring.prepared(view, f.unit) for f in proposal.founders)
         total = len(proposal.founders)
         return State.RESTORING, f"preparing the restore: {count} of {total} units ready"
     if generation is not None and not generation.closed and view.disk.closed:
         return State.RESTORING, "letting clients reach the restored cluster"
-    if generation is None or generation.confirmed or reading.overdue(view):
+    if generation is None or generation.confirmed or queries.overdue(view):
         return None
     stops = f", waiting for {', '.join(view.beside)} to stop" if view.beside else ""
     if generation.source is generations.Source.BACKUP:
@@ -235,7 +188,7 @@ def _replacing(view: views.View) -> Status | None:
         unit = generation.founders[0].unit
         return State.RECOVERING, f"starting the cluster from the data of {unit}{stops}"
     if generation.source is generations.Source.PREVIOUS:
-        reason = reading.detail_of(generation, "reason")
+        reason = queries.detail_of(generation, "reason")
         return State.ROLLED_BACK, f"the restore failed, returning to the old data: {reason}"
     return None
 
@@ -244,7 +197,7 @@ def _preparing(view: views.View, proposal: generations.Generation) -> str:
     """Of a survivor: only its disk will do, and only the operator can say that it is gone."""
     name = proposal.founders[0].unit
     words = f"preparing the data of {name}"
-    if view.waited(replacing.proposal_key(proposal)) <= view.policy.prepare_lag:
+    if view.waited(restoring.proposal_key(proposal)) <= view.policy.prepare_lag:
         return words
     return (
         f"{words}, whose disk holds most: start its machine, or run "
@@ -252,8 +205,19 @@ def _preparing(view: views.View, proposal: generations.Generation) -> str:
     )
 
 
+def _never_started(view: views.View) -> Status:
+    """There is no disk to recover from, and the leader founds anew when it knows that."""
+    coming = [u.name for u in queries.untold(view)]
+    if not coming:
+        return State.FOUNDING, "founding the cluster anew: its first founders are gone"
+    return State.FOUNDING, (
+        "too few of the units that were to found the cluster are left, and "
+        f"{_listed(coming)} may have the disk of one and has yet to tell: {_without(coming)}"
+    )
+
+
 def _recovering(view: views.View) -> Status | None:
-    if reading.all_lost(view):
+    if losses.all_lost(view):
         if view.policy.recover_total_loss and view.newest_backup is not None:
             return State.RECOVERING, "no unit has data left: restoring the newest proven backup"
         why = f", and {view.held}" if view.held else ""
@@ -261,12 +225,14 @@ def _recovering(view: views.View) -> Status | None:
             f"no unit has the cluster's data any more{why}: "
             f"run {_run(view, 'restore backup-id=latest')}"
         )
-    if not reading.lost_by_juju(view):
+    if founding.never_starts(view):
+        return _never_started(view)
+    if not losses.lost_by_juju(view):
         return None
     words = "a majority of members was removed"
-    if reading.may_recover(view):
+    if losses.may_recover(view):
         return _choosing(view, words)
-    coming = [u.name for u in reading.untold(view)]
+    coming = [u.name for u in queries.untold(view)]
     if coming:
         return State.QUORUM_LOST, (
             f"{words}, and {', '.join(coming)} may have the disk of one and has yet to tell: "
@@ -296,14 +262,14 @@ def _no_quorum(view: views.View) -> Status | None:
     if (
         generation.source is generations.Source.NEW
         and not generation.confirmed
-        and not reading.overdue(view)
+        and not queries.overdue(view)
     ):
         return State.FOUNDING, "founding the cluster"
-    newcomer = reading.me(view).begun < generation.number and view.disk.token is None
-    if newcomer or not reading.unanswered(view):  # to a newcomer the others may be unknown yet
+    newcomer = queries.me(view).begun < generation.number and view.disk.token is None
+    if newcomer or not queries.unanswered(view):  # to a newcomer the others may be unknown yet
         state = State.JOINING if newcomer else State.DEGRADED
         return state, "waiting for a quorum of members to answer"
-    moved = reading.stranded(view)
+    moved = queries.stranded(view)
     if moved:
         names = ", ".join(u.name for u in moved)
         known = ", ".join(u.listed for u in moved if u.listed)
@@ -312,7 +278,7 @@ def _no_quorum(view: views.View) -> Status | None:
             f"no quorum of members answers, since etcd knows {names} by other addresses: "
             f"{back}run {_run(view, 'recover')}"
         )
-    if reading.hopeless(view):
+    if losses.hopeless(view):
         return State.QUORUM_LOST, (
             "no quorum of members is left: every unit that may have data looks for one in vain; "
             f"run {_run(view, 'recover')}"
@@ -322,7 +288,7 @@ def _no_quorum(view: views.View) -> Status | None:
 
 def _look(view: views.View) -> str:
     """What to do about members that may be well, where nobody here sees them."""
-    coming = [u.name for u in reading.untold(view)]
+    coming = [u.name for u in queries.untold(view)]
     others = [u for u in view.units if u.name != view.me and u.name not in coming]
     names = ", ".join(u.name for u in others if not u.started) or ", ".join(u.name for u in others)
     ways = [f"start the machines of {names}, or mend the network between them and this one"]
@@ -346,18 +312,18 @@ def _different(view: views.View) -> Status | None:
 
 
 def _joining(view: views.View) -> Status | None:
-    member = reading.mine(view)
+    member = queries.mine(view)
     if member is not None and not member.learner and view.disk.token is not None:
         return None
     if member is not None and view.disk.token is not None:
         return State.JOINING, "catching up as a learner"
     if joining.exhausted(view):
         return State.STUCK, (
-            f"this unit was added {reading.me(view).joins} times within an hour and did not catch "
+            f"this unit was added {queries.me(view).joins} times within an hour and did not catch "
             f"up: run `juju remove-unit {view.me}` and `juju add-unit "
             f"{view.me.rpartition('/')[0]}`"
         )
-    busy = reading.learner(view)
+    busy = queries.learner(view)
     if busy is not None and busy is not member:
         return State.JOINING, f"waiting for {busy.name or 'another unit'} to join first"
     return State.JOINING, "joining the cluster"
@@ -389,13 +355,13 @@ def _versions(view: views.View) -> list[str]:
 
 def _serves(view: views.View, unit: views.Unit) -> bool:
     """Whether etcd says it is a healthy member while it has not told of any data yet."""
-    member = reading.member_of(view, unit)
-    return reading.token_of(view, unit) is None and member is not None and member.healthy
+    member = queries.member_of(view, unit)
+    return queries.token_of(view, unit) is None and member is not None and member.healthy
 
 
 def _members(view: views.View) -> list[str]:
     members = view.etcd.members or ()
-    foreign = [m for m in members if m.name and reading.unit_of(view, m) is None]
+    foreign = [m for m in members if m.name and queries.unit_of(view, m) is None]
     known = [m for m in members if m not in foreign]
     return [
         *(_foreign(view, m) for m in foreign),
@@ -406,23 +372,23 @@ def _members(view: views.View) -> list[str]:
 
 
 def _foreign(view: views.View, member: views.Member) -> str:
-    if not reading.ours(view, member):
+    if not queries.ours(view, member):
         order = f"member-remove member={member.id:x}"
         return f"{member.name} is the member of no unit: {_run(view, order)} removes it"
-    coming = [u.name for u in reading.untold(view)]
+    coming = [u.name for u in queries.untold(view)]
     if coming:
         disks = "has told what its disk holds" if len(coming) == 1 else "have told what they hold"
         return (
-            f"{member.name} has no unit any more, and stays until {_listed(coming)} {disks}: "
-            f"{_without(coming)}"
+            f"{member.name} has no unit any more, and stays until {_listed(coming)} {disks}; "
+            f"`juju show-status-log {coming[0]}` says how far {coming[0]} is"
         )
-    if reading.may_remove(view, member):
+    if queries.may_remove(view, member):
         return f"{member.name} has no unit any more: Juju's leader removes it"
     return f"{member.name} has no unit any more, and the others cannot spare it yet"
 
 
 def _silent(view: views.View, member: views.Member) -> str:
-    unit = reading.unit_of(view, member)
+    unit = queries.unit_of(view, member)
     if unit is None or unit.name == view.me:
         return f"{_name(member)} does not answer"
     return (
@@ -440,13 +406,18 @@ def _listed(names: list[str]) -> str:
 
 
 def _units(view: views.View) -> list[str]:
-    missing = [u.name for u in reading.alive(view) if reading.member_of(view, u) is None]
+    missing = [u.name for u in queries.alive(view) if queries.member_of(view, u) is None]
     other = [
         u.name
-        for u in reading.alive(view)
-        if u.name not in missing and not reading.committed(view, u) and not _serves(view, u)
+        for u in queries.alive(view)
+        if u.name not in missing and not queries.committed(view, u) and not _serves(view, u)
     ]
     problems: list[str] = []
+    if cut_off := [u.name for u in queries.alive(view) if u.cut_off]:
+        problems.append(
+            f"etcd on {_listed(cut_off)} cannot dial other members, and no other one restarts "
+            "meanwhile: look for a proxy, or a firewall in front of their peer ports"
+        )
     if missing:
         is_none = "is not a member" if len(missing) == 1 else "are not members"
         problems.append(f"{_listed(missing)} {is_none} yet")

@@ -135,7 +135,17 @@ class Start(Step):
 
 @dataclasses.dataclass(frozen=True)
 class Restart(Step):
-    """Restart etcd for a configuration or trust change, leadership moved away first."""
+    """Restart etcd for a configuration or trust change, leadership moved away first.
+
+    Its turn may have passed to another unit since the round's look.
+    """
+
+    final: ClassVar[bool] = True
+
+
+@dataclasses.dataclass(frozen=True)
+class EndTurn(Step):
+    """This unit has nothing to restart for any more: the next one may have the turn."""
 
 
 @dataclasses.dataclass(frozen=True)

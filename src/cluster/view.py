@@ -60,7 +60,7 @@ class Unit:
         stale: its running etcd lacks a configuration or trust change: it wants a restart.
         begun: number of the newest generation whose data this unit ever started, 0 for none. It
             stays when the data is gone: it is what forbids a second `new` on a wiped disk.
-        voters: unit names of the voters that it last told of (see `reading.account`).
+        voters: unit names of the voters that it last told of (see `queries.account`).
         voters_of: token of the cluster that has these voters.
         joins: how many times it was added as a learner within the last hour.
         member: the member name in the stamp of its data, see `Disk.member`.
@@ -71,6 +71,9 @@ class Unit:
         broken: etcd cannot use the data of its `current/`.
         unanswered: no quorum has answered it for longer than `Policy.answer_wait`. Where it has
             no data, it gets none before it has taken this word back.
+        options: fingerprint of the options that its running etcd was last started with.
+        refused: fingerprint of the options that etcd cannot have there, and why.
+        cut_off: its etcd cannot dial a member that answers others, as far as was looked.
     """
 
     name: str
@@ -94,6 +97,9 @@ class Unit:
     heard: str = ""
     broken: bool = False
     unanswered: bool = False
+    options: str = ""
+    refused: tuple[str, str] | None = None
+    cut_off: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ import mmap
 import struct
 from typing import TYPE_CHECKING, Any
 
-from etcd import files
+from machine import files
 
 if TYPE_CHECKING:
     import pathlib

@@ -5,18 +5,19 @@ from __future__ import annotations
 import collections
 from typing import TYPE_CHECKING
 
-from cluster import view
-from etcd import errors
+import errors
+from cluster import view as views
 
 if TYPE_CHECKING:
-    from etcd import answers, client
+    from etcd import client as clients
+    from etcd import responses
 
 
 class UndecidedError(errors.EtcdError):
     """No member was found wrong, and none was changed; the sentence says why."""
 
 
-def compare(online: client.Client) -> tuple[view.Member, ...]:
+def compare(online: clients.Client) -> tuple[views.Member, ...]:
     """Name the members that no majority agrees with: arm the CORRUPT alarm of each of them.
 
     To be called while `view.UNNAMED` is armed, which is disarmed then: nobody writes meanwhile,
@@ -30,7 +31,7 @@ def compare(online: client.Client) -> tuple[view.Member, ...]:
         errors.EtcdError: etcd does not answer.
     """
     voters = [m for m in online.members().members if not m.learner]
-    hashes: dict[int, answers.HashKV] = {}
+    hashes: dict[int, responses.HashKV] = {}
     silent: list[str] = []
     for member in voters:
         try:
@@ -49,6 +50,6 @@ def compare(online: client.Client) -> tuple[view.Member, ...]:
     if silent and not wrong:
         raise UndecidedError(f"{', '.join(silent)} did not tell what it holds")
     for member in wrong:
-        online.arm(view.Alarm(member.id, view.UNNAMED.kind))
-    online.disarm(view.UNNAMED)
+        online.arm(views.Alarm(member.id, views.UNNAMED.kind))
+    online.disarm(views.UNNAMED)
     return wrong

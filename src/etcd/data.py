@@ -19,76 +19,20 @@ import json
 import os
 import pathlib
 import stat
-import struct
 from typing import Any
 
-import outside
-from cluster import view
-from etcd import errors, files
+import errors
+from cluster import view as views
+from etcd import disk_facts
+from etcd import stamp as stamps
+from machine import files, outside
 
-CLOSED = "closed"
-"""Lies beside `etcd/` in data that no client may reach yet: the systemd unit looks for it."""
-_STAMP = "stamp.json"
 _KEPT = "kept.json"
-FENCED = "fenced"
-"""What keeps systemd from starting the data beside it; see `fence`."""
 _PART = ".part"
-_ETCD = "etcd"
 _PASSED = 0o710  # root's, passed through by etcd's group
 _OURS = 0o700
-_WORK = ("fetched", "backup")
+_WORK = ("fetched", "backup", "trial")
 """Folders of the root in which root works: what is in them is made anew."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Stamp:
-    """Which generation some data belongs to.
-
-    Attributes:
-        token: the generation's token.
-        generation: its number.
-        cluster_id: etcd's cluster ID, None until known.
-        member: the member name that the data was made for.
-    """
-
-    token: str
-    generation: int
-    cluster_id: int | None
-    member: str
-
-    def to_json(self) -> str:
-        """The stamp as `stamp.json` holds it."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> Stamp:
-        """Read a stamp; ValueError when it is none."""
-        try:
-            raw = outside.json_object(text)
-            cluster_id = raw.get("cluster_id")
-            return cls(
-                str(raw["token"]),
-                int(raw["generation"]),
-                None if cluster_id is None else int(cluster_id),
-                str(raw.get("member", "")),
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"not a stamp: {error!r}") from error
-
-
-@dataclasses.dataclass(frozen=True)
-class Fence:
-    """Why some data must not run any more.
-
-    Attributes:
-        number: of the generation that replaces it, 0 where the unit is gone from the machine.
-        where: the peer URL that serves that one, "" for none.
-        at: when it was found, UTC, ISO 8601.
-    """
-
-    number: int
-    where: str
-    at: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +40,7 @@ class Kept:
     """Data that was set aside: where, what, when (UTC, ISO 8601) and why."""
 
     path: pathlib.Path
-    stamp: Stamp | None
+    stamp: stamps.Stamp | None
     at: str
     reason: str
 
@@ -128,7 +72,7 @@ class Root:
         self.path = path
         self.owner = owner
         self.current = path / "current"
-        self.etcd_dir = self.current / _ETCD
+        self.etcd_dir = self.current / disk_facts.ETCD
         self._current_part = path / f"current{_PART}"
         self.prepared_dir = path / "prepared"
         self.kept_dir = path / "kept"
@@ -208,7 +152,7 @@ class Root:
                 return False
             for name in os.listdir(descriptor):
                 entry = _lstat(name, descriptor)
-                if name == _ETCD and entry and stat.S_ISDIR(entry.st_mode):
+                if name == disk_facts.ETCD and entry and stat.S_ISDIR(entry.st_mode):
                     continue
                 text = None
                 with contextlib.suppress(OSError, ValueError):
@@ -232,7 +176,7 @@ class Root:
         os.fchmod(descriptor, mode)
         return True
 
-    def stamp(self) -> Stamp | None:
+    def stamp(self) -> stamps.Stamp | None:
         """Stamp of the current data, None without current data.
 
         Raises:
@@ -240,15 +184,9 @@ class Root:
         """
         if not self.current.is_dir():
             return None
-        return _read_stamp(self.current)
+        return stamps.read_stamp(self.current)
 
-    def restamp(self, stamp: Stamp) -> bool:
-        """Replace the current data's stamp; True when it differs."""
-        if not self.current.is_dir():
-            raise errors.DataError(f"there is no current data in {self.path} to stamp")
-        return files.write(self.current / _STAMP, stamp.to_json(), 0o600)
-
-    def fence(self, token: str, fence: Fence) -> bool:
+    def fence(self, token: str, fence: stamps.Fence) -> bool:
         """Keep systemd from starting the current data; False when it is not that of `token`.
 
         What is stamped and what is marked is one directory, wherever it is moved meanwhile.
@@ -258,11 +196,13 @@ class Root:
         """
         folder = os.open(self.current, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
-            with os.fdopen(os.open(_STAMP, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)) as file:
-                if Stamp.from_json(file.read()).token != token:
+            with os.fdopen(
+                os.open(stamps.STAMP, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)
+            ) as file:
+                if stamps.Stamp.from_json(file.read()).token != token:
                     return False
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-            marker = os.open(FENCED, flags, 0o644, dir_fd=folder)
+            marker = os.open(stamps.FENCED, flags, 0o644, dir_fd=folder)
             with contextlib.suppress(OSError):  # on a full disk: that it is there is enough
                 os.write(marker, json.dumps(dataclasses.asdict(fence)).encode())
                 os.fsync(marker)
@@ -272,23 +212,23 @@ class Root:
         finally:
             os.close(folder)
 
-    def fenced(self) -> Fence | None:
+    def fenced(self) -> stamps.Fence | None:
         """What keeps the current data from running, None when nothing does."""
-        path = self.current / FENCED
+        path = self.current / stamps.FENCED
         try:
             raw = outside.json_object(path.read_text())
-            return Fence(int(raw["number"]), str(raw["where"]), str(raw["at"]))
+            return stamps.Fence(int(raw["number"]), str(raw["where"]), str(raw["at"]))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError):
-            stamp = _read_stamp(self.current)
-            return Fence(stamp.generation + 1, "", "")  # any later one may have been met
+            stamp = stamps.read_stamp(self.current)
+            return stamps.Fence(stamp.generation + 1, "", "")  # any later one may have been met
 
     def unfence(self) -> None:
         """Let systemd start the current data: the record, and a later one, says that it may."""
-        (self.current / FENCED).unlink(missing_ok=True)
+        (self.current / stamps.FENCED).unlink(missing_ok=True)
 
-    def new_current(self, stamp: Stamp, *, closed: bool = False) -> pathlib.Path:
+    def new_current(self, stamp: stamps.Stamp, *, closed: bool = False) -> pathlib.Path:
         """An empty, stamped `current/`; answers etcd's directory in it.
 
         One that etcd never began to write in is replaced.
@@ -309,11 +249,11 @@ class Root:
 
     def is_closed(self) -> bool:
         """Whether no client may reach the current data yet."""
-        return (self.current / CLOSED).exists()
+        return (self.current / disk_facts.CLOSED).exists()
 
     def open(self) -> bool:
         """Let clients reach the current data from etcd's next start on; answers what changed."""
-        return _open(self.current)
+        return disk_facts.opened(self.current)
 
     def copy_to(self, other: Root) -> None:
         """Copy the current data to another root, complete or not at all.
@@ -347,14 +287,14 @@ class Root:
         """Tokens of complete prepared data."""
         return tuple(sorted(p.name for p in _folders(self.prepared_dir) if p.suffix != _PART))
 
-    def preparing(self, stamp: Stamp) -> pathlib.Path:
+    def preparing(self, stamp: stamps.Stamp) -> pathlib.Path:
         """A fresh, stamped working folder for `stamp.token`, closed until `open`.
 
         Etcd's directory, `etcd/` in it, does not exist yet, as restoring wants it.
         `prepare_done` completes the folder, `discard` gives it up.
         """
         part = self._fresh(self._part(stamp.token), stamp, closed=True)
-        (part / _ETCD).rmdir()
+        (part / disk_facts.ETCD).rmdir()
         return part
 
     def prepare_done(self, token: str) -> None:
@@ -411,7 +351,7 @@ class Root:
         """
         kept = next((k for k in self.kept() if k.stamp and k.stamp.token == token), None)
         if kept is not None:
-            _open(kept.path)
+            disk_facts.opened(kept.path)
         return self._promote(kept.path if kept else None, token)
 
     def kept(self) -> tuple[Kept, ...]:
@@ -423,7 +363,7 @@ class Root:
                 note = outside.json_object(files.read(path / _KEPT))
             stamp = None
             with contextlib.suppress(errors.DataError):
-                stamp = _read_stamp(path)
+                stamp = stamps.read_stamp(path)
             found.append(Kept(path, stamp, str(note.get("at", "")), str(note.get("reason", ""))))
         return tuple(found)
 
@@ -467,7 +407,7 @@ class Root:
         files.remove(files.through(there) / part)
         files.copy_tree(source, part, target_fd=there)
         with files.folder(part, there) as made:
-            files.give_tree(_ETCD, self.owner, made)
+            files.give_tree(disk_facts.ETCD, self.owner, made)
             files.give_tree(part, None, there)
             os.rename(part, name, src_dir_fd=there, dst_dir_fd=there)
             found = _lstat(name, there)
@@ -489,7 +429,7 @@ class Root:
             if (details := _lstat(name, descriptor))
         )
 
-    def disk(self, broken: str = "", facts: bool = False) -> view.Disk:
+    def disk(self, broken: str = "", facts: bool = False) -> views.Disk:
         """The picture of this root for the planner.
 
         Args:
@@ -507,13 +447,13 @@ class Root:
         read = None
         if facts and token is not None:
             try:
-                read = disk_facts(self.etcd_dir)
+                read = disk_facts.disk_facts(self.etcd_dir)
             except errors.DataError as error:
                 broken = broken or str(error)
-                read = view.DiskFacts(0, 0, 0)
+                read = views.DiskFacts(0, 0, 0)
         kept = tuple(dict.fromkeys(k.stamp.token for k in self.kept() if k.stamp))
         fence = self.fenced() if token else None
-        return view.Disk(
+        return views.Disk(
             token,
             self.prepared(),
             kept,
@@ -535,7 +475,7 @@ class Root:
             for name in names
         ]
         database = self.etcd_dir / "member" / "snap" / "db"
-        return not written or (written == [database] and _is_empty(database))
+        return not written or (written == [database] and disk_facts.is_empty(database))
 
     def _part(self, token: str) -> pathlib.Path:
         return self.prepared_dir / f"{token}{_PART}"
@@ -556,12 +496,14 @@ class Root:
         (self.current / _KEPT).unlink(missing_ok=True)
         return True
 
-    def _fresh(self, part: pathlib.Path, stamp: Stamp, closed: bool = False) -> pathlib.Path:
+    def _fresh(
+        self, part: pathlib.Path, stamp: stamps.Stamp, closed: bool = False
+    ) -> pathlib.Path:
         self.ensure()
-        (part / _ETCD).mkdir(mode=_OURS, parents=True)
+        (part / disk_facts.ETCD).mkdir(mode=_OURS, parents=True)
         if closed:
-            files.write(part / CLOSED, "open: etcd-admin open\n", 0o600)
-        files.write(part / _STAMP, stamp.to_json(), 0o600)
+            files.write(part / disk_facts.CLOSED, "open: etcd-admin open\n", 0o600)
+        files.write(part / stamps.STAMP, stamp.to_json(), 0o600)
         self._give(part)
         return part
 
@@ -569,97 +511,9 @@ class Root:
         """Let etcd pass into data and change what it runs on, and flush all of it."""
         with files.folder(part) as descriptor:
             self._seize(descriptor, _PASSED)
-            if _lstat(_ETCD, descriptor):
-                files.give_tree(_ETCD, self.owner, descriptor)
+            if _lstat(disk_facts.ETCD, descriptor):
+                files.give_tree(disk_facts.ETCD, self.owner, descriptor)
         files.fsync_tree(part)
-
-
-def has_data(data_dir: pathlib.Path) -> bool:
-    """There is a write-ahead log: etcd knows who it is and ignores `initial-*`."""
-    from etcd import wal  # costly, and a hook beside a running etcd reads no log
-
-    return bool(wal.logs(data_dir))
-
-
-def member_ids(data_dir: pathlib.Path) -> tuple[int, int] | None:
-    """(member ID, cluster ID) that the data was written by, None without readable data."""
-    from etcd import wal
-
-    try:
-        return wal.member_ids(data_dir)
-    except ValueError:
-        return None
-
-
-def _is_empty(database: pathlib.Path) -> bool:
-    """Whether a database without a log holds nothing; one that cannot be read may hold all."""
-    from etcd import bolt
-
-    try:
-        if not stat.S_ISREG(database.lstat().st_mode):
-            return False
-        with bolt.File(database) as file:
-            return bolt.revision(file) <= 1
-    except (OSError, ValueError):
-        return database.lstat().st_size == 0
-
-
-def disk_facts(data_dir: pathlib.Path) -> view.DiskFacts | None:
-    """How far a data directory got: last term and index of its log, revision of its store.
-
-    It only reads. Beside a running etcd the answer may be slightly old. A log that ends in the
-    middle of a record is read up to there, as etcd does.
-
-    Args:
-        data_dir: etcd's `--data-dir`.
-
-    Returns:
-        None when there is no data.
-
-    Raises:
-        errors.DataError: the log or the database cannot be read.
-    """
-    from etcd import bolt, wal
-
-    logs = wal.logs(data_dir)
-    database = data_dir / "member" / "snap" / "db"
-    if not logs and not database.exists():
-        return None
-    try:
-        term, index = wal.last_entry(data_dir)
-    except (ValueError, OSError) as error:
-        raise errors.DataError(f"the log of {data_dir} cannot be read: {error}") from error
-    revision = 0
-    for attempt in range(3):  # a running etcd may change pages under our eyes
-        try:
-            with bolt.File(database) as file:
-                revision = bolt.revision(file)
-            break
-        except FileNotFoundError:
-            break
-        except (bolt.FormatError, OSError, struct.error) as error:
-            if attempt == 2:
-                raise errors.DataError(f"the database {database} cannot be read: {error}") from (
-                    error
-                )
-    return view.DiskFacts(term, index, revision)
-
-
-def _open(folder: pathlib.Path) -> bool:
-    """Take the mark of closed data away, for good."""
-    try:
-        (folder / CLOSED).unlink()
-    except FileNotFoundError:
-        return False
-    files.fsync(folder)
-    return True
-
-
-def _read_stamp(folder: pathlib.Path) -> Stamp:
-    try:
-        return Stamp.from_json(files.read(folder / _STAMP))
-    except (OSError, ValueError) as error:
-        raise errors.DataError(f"the data in {folder} has no readable stamp") from error
 
 
 def _folders(path: pathlib.Path) -> list[pathlib.Path]:

@@ -6,12 +6,13 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
-from etcd import errors
+import errors
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from etcd import answers, client
+    from etcd import client as clients
+    from etcd import responses
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ class Election:
         usurper: what stood in the key when it was last taken from somebody who is no candidate.
     """
 
-    def __init__(self, client: client.Client, key: str, name: str, ttl: int = 15) -> None:
+    def __init__(self, client: clients.Client, key: str, name: str, ttl: int = 15) -> None:
         """Be a candidate.
 
         Args:
@@ -71,19 +72,19 @@ class Election:
         if self._client.withdraw(self._key, found.mod_revision):
             self._note(found)
 
-    def _counts(self, found: answers.KeyValue) -> bool:
+    def _counts(self, found: responses.KeyValue) -> bool:
         if self._lease and found.lease == self._lease:
             return _name(found) == self._name
         return bool(found.lease) and _name(found) in self._candidates - {self._name}
 
-    def _note(self, found: answers.KeyValue | None) -> None:
+    def _note(self, found: responses.KeyValue | None) -> None:
         """Tell of a key of somebody who is no candidate; an own one of before is none."""
         if found is None or (found.lease and _name(found) == self._name):
             return
         self.usurper = repr(_name(found)[:40])
         log.warning("a client had written %s to %s", self.usurper, self._key)
 
-    def go_through(self, client: client.Client) -> None:
+    def go_through(self, client: clients.Client) -> None:
         """Use another client from now on; what is held stays held."""
         self._client = client
 
@@ -100,5 +101,5 @@ class Election:
         return _name(found) if found is not None and self._counts(found) else ""
 
 
-def _name(found: answers.KeyValue) -> str:
+def _name(found: responses.KeyValue) -> str:
     return found.value.decode(errors="replace")

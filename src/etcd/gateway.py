@@ -16,7 +16,7 @@ import ssl
 import urllib.parse
 from typing import TYPE_CHECKING, Any
 
-import outside
+from machine import outside
 
 if TYPE_CHECKING:
     import pathlib

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from etcd import errors
+import errors
+from cluster import queries
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from cluster import view
-    from etcd import client
+    from cluster import view as views
+    from etcd import client as clients
 
 
 class OperatorError(errors.EtcdError):
     """What was asked for is not done; the sentence says why, and what to do."""
 
 
-def find(members: Sequence[view.Member], which: str) -> view.Member:
+def find(members: Sequence[views.Member], which: str) -> views.Member:
     """The member with this name or hexadecimal ID.
 
     Raises:
@@ -30,15 +31,26 @@ def find(members: Sequence[view.Member], which: str) -> view.Member:
     raise OperatorError(f"there is no member {which!r}: there are {known}")
 
 
-def remove(online: client.Client, which: str) -> view.Member:
-    """Remove a member, unless what is left would have no quorum.
+def remove(online: clients.Client, which: str, units: Iterable[views.Unit]) -> views.Member:
+    """Remove a member, unless a unit has it or what is left would have no quorum.
+
+    Args:
+        online: a client of the cluster.
+        which: name or hexadecimal ID.
+        units: those that Juju has.
 
     Raises:
-        OperatorError: it would cost the quorum, or there is no such member.
+        OperatorError: it would cost the quorum or join again, or there is no such member.
         errors.EtcdError: etcd refused, or does not answer.
     """
     members = online.observe().members
     member = find(members, which)
+    unit = next((u for u in units if u.alive and queries.is_member_of(member, u)), None)
+    if unit is not None:
+        raise OperatorError(
+            f"{which} was not removed: it is the member of {unit.name}, which would join again; "
+            f"run `juju remove-unit {unit.name}`"
+        )
     left = [m for m in members if not m.learner and m.id != member.id]
     healthy = sum(m.healthy for m in left)
     needed = len(left) // 2 + 1
@@ -51,7 +63,7 @@ def remove(online: client.Client, which: str) -> view.Member:
     return member
 
 
-def move_leader(online: client.Client, which: str = "") -> view.Member:
+def move_leader(online: clients.Client, which: str = "") -> views.Member:
     """Hand raft leadership to a member, by default to the most advanced other voter.
 
     Raises:

@@ -12,7 +12,12 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from etcd import bolt, errors, files, service, snapshot, wal, wire
+import errors
+from etcd import bolt, protowire
+from etcd import failure as failures
+from etcd import snapshot as snapshots
+from etcd import wal as wals
+from machine import files
 
 if TYPE_CHECKING:
     import pathlib
@@ -20,12 +25,13 @@ if TYPE_CHECKING:
 
 _SECONDS = 60.0  # for the checksums of a log
 _SECTOR = 512  # bytes that a disk writes at once or not at all (etcd, wal/decoder.go)
+_LARGEST_ENTRY = 10 << 20  # bytes: etcd 3.4 reads no longer record
 _LOG = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16})\.wal")
 _RAFT_SNAPSHOT = re.compile(r"[0-9a-f]{16}-([0-9a-f]{16})\.snap")
 
 
 def confirms(
-    failure: service.Failure, data_dir: pathlib.Path, listed: Collection[int] | None
+    failure: failures.Failure, data_dir: pathlib.Path, listed: Collection[int] | None
 ) -> bool:
     """Whether the member list or the disk says the same as this failure.
 
@@ -34,32 +40,32 @@ def confirms(
         data_dir: etcd's `--data-dir`; etcd does not run on it.
         listed: IDs of all members, None when no quorum tells.
     """
-    if failure.kind is service.FailureKind.REMOVED:
+    if failure.kind is failures.FailureKind.REMOVED:
         try:
-            written = wal.member_ids(data_dir)
+            written = wals.member_ids(data_dir)
         except (OSError, ValueError):
             return False
         return listed is not None and written is not None and written[0] not in listed
     with contextlib.suppress(OSError):
-        if failure.kind is service.FailureKind.CORRUPT:
+        if failure.kind is failures.FailureKind.CORRUPT:
             return database_broken(data_dir) or log_broken(data_dir)
         return log_broken(data_dir, failure.last_index) or database_broken(data_dir)
     return False
 
 
-def unconfirmed(failure: service.Failure) -> service.Failure:
+def unconfirmed(failure: failures.Failure) -> failures.Failure:
     """The same failure, told as what etcd says and nothing else does."""
     other = "the member list does not say so"
-    if failure.kind is not service.FailureKind.REMOVED:
+    if failure.kind is not failures.FailureKind.REMOVED:
         other = "a check of its data finds nothing wrong"
     sentence = f"etcd says that {failure.sentence}, but {other}"
-    return dataclasses.replace(failure, kind=service.FailureKind.OTHER, sentence=sentence)
+    return dataclasses.replace(failure, kind=failures.FailureKind.OTHER, sentence=sentence)
 
 
 def mark(data_dir: pathlib.Path) -> str:
     """Changes when the database or the log does: what was found holds as long as this."""
     member = data_dir / "member"
-    paths = [member / "snap" / "db", *wal.logs(data_dir)[-1:]]
+    paths = [member / "snap" / "db", *wals.logs(data_dir)[-1:]]
     found: list[str] = []
     for path in paths:
         with contextlib.suppress(OSError):
@@ -76,7 +82,7 @@ def database_broken(data_dir: pathlib.Path) -> bool:
             if len(file) < file.meta.size:
                 return True
             applied = file.get(file.bucket(b"meta"), b"consistent_index") or b""
-        snapshot.examine(path)
+        snapshots.examine(path)
     except (FileNotFoundError, bolt.FormatError, errors.SnapshotError):
         return True
     except errors.ToolError:
@@ -93,13 +99,13 @@ def _newest_snapshot(folder: pathlib.Path) -> int:
 
 
 def log_broken(data_dir: pathlib.Path, said_last: int | None = None) -> bool:
-    """Whether the write-ahead log is missing, has a gap, a bad checksum, or lost its end.
+    """Whether the write-ahead log is missing, has a gap, a bad checksum, or lost its end or owner.
 
     Args:
         data_dir: etcd's `--data-dir`.
         said_last: last index by the words of an etcd that was told of later, committed ones.
     """
-    logs = wal.logs(data_dir)
+    logs = wals.logs(data_dir)
     first = _first_read(logs, _newest_snapshot(data_dir / "member" / "snap"))
     if first is None:
         return True
@@ -107,7 +113,9 @@ def log_broken(data_dir: pathlib.Path, said_last: int | None = None) -> bool:
     try:
         if not all(_is_whole(path, until) for path in logs[first:]):
             return True
-        _, last = wal.last_entry(data_dir)
+        if not (wals.member_ids(data_dir) or (0, 0))[0]:
+            return True
+        _, last = wals.last_entry(data_dir)
         return last < _committed(logs[first:]) or last == said_last
     except ValueError:  # a record is whole, but no entry or state
         return True
@@ -133,15 +141,15 @@ def _is_whole(path: pathlib.Path, until: float) -> bool:
     A record at the end that was written in part is no damage: etcd cuts it off.
     """
     crc, end = 0, 0
-    for record in wal.records(path):
+    for record in wals.records(path):
         if time.monotonic() > until:
             return True
-        if record.kind == wal.CRC:
+        if record.kind == wals.CRC:
             if crc and record.crc != crc:
                 return False
             crc = record.crc
         else:
-            crc = wal.crc32c(record.data, crc)
+            crc = wals.crc32c(record.data, crc)
             if crc != record.crc:
                 return _is_torn(path, end, record.end)
         end = record.end
@@ -149,7 +157,7 @@ def _is_whole(path: pathlib.Path, until: float) -> bool:
         file.seek(end)
         head = file.read(8)
     size = int.from_bytes(head, "little") & ((1 << 56) - 1)
-    fits = end + 8 + size <= path.stat().st_size
+    fits = size <= _LARGEST_ENTRY and end + 8 + size <= path.stat().st_size
     return not head.strip(b"\0") or (fits and _is_torn(path, end + 8, end + 8 + size))
 
 
@@ -168,7 +176,7 @@ def _is_torn(path: pathlib.Path, begin: int, end: int) -> bool:
 def _committed(logs: list[pathlib.Path]) -> int:
     """The last index that the log says is committed, 0 when it does not say."""
     for path in reversed(logs):
-        states = [record.data for record in wal.records(path) if record.kind == wal.STATE]
+        states = [record.data for record in wals.records(path) if record.kind == wals.STATE]
         if states:
-            return wire.number(states[-1], 3)
+            return protowire.number(states[-1], 3)
     return 0

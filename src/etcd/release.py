@@ -12,8 +12,8 @@ import tarfile
 import zlib
 from typing import IO, cast
 
-import processes
-from etcd import errors
+import errors
+from machine import processes
 
 _PROGRAMS = ("etcd", "etcdctl", "etcdutl")
 _REQUIRED = ("etcd", "etcdctl")

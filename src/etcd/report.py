@@ -8,13 +8,14 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from etcd import answers, client, errors
+import errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from cluster import view
-    from etcd import upkeep
+    from cluster import view as views
+    from etcd import client as clients
+    from etcd import responses, upkeep
 
 
 _KEY = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
@@ -49,12 +50,12 @@ class Health:
         extra: further facts to show, flat, in order.
     """
 
-    members: tuple[view.Member, ...]
+    members: tuple[views.Member, ...]
     cluster_id: int | None
     leader: int | None
     endpoints: tuple[EndpointHealth, ...]
-    statuses: tuple[answers.EndpointStatus, ...]
-    alarms: tuple[view.Alarm, ...]
+    statuses: tuple[responses.EndpointStatus, ...]
+    alarms: tuple[views.Alarm, ...]
     quota: int = 0
     certificate_days: Mapping[str, int] = dataclasses.field(default_factory=dict[str, int])
     cluster_version: str = ""
@@ -211,7 +212,7 @@ def labels(names: Sequence[str]) -> list[str]:
 
 
 def health(
-    online: client.Client,
+    online: clients.Client,
     quota: int = 0,
     certificate_days: Mapping[str, int] | None = None,
     extra: Mapping[str, str] | None = None,
@@ -225,7 +226,7 @@ def health(
         extra: further facts to show.
     """
     problem, cluster_id = "", None
-    members: tuple[view.Member, ...] = ()
+    members: tuple[views.Member, ...] = ()
     try:
         membership = online.observe()
         members, cluster_id = membership.members, membership.cluster_id
@@ -238,7 +239,7 @@ def health(
             pass
     urls = tuple(m.client_urls[0] for m in members if m.client_urls) or online.endpoints
     probes = online.statuses(urls)
-    alarms: tuple[view.Alarm, ...] = ()
+    alarms: tuple[views.Alarm, ...] = ()
     try:
         alarms = online.alarms()
     except errors.EtcdError as error:
@@ -266,7 +267,7 @@ def health(
     )
 
 
-def _endpoint_health(online: client.Client, probe: answers.Probe) -> EndpointHealth:
+def _endpoint_health(online: clients.Client, probe: responses.Probe) -> EndpointHealth:
     status = probe.status
     if status is None:
         return EndpointHealth(probe.endpoint, False, 0.0, probe.error)
@@ -295,7 +296,7 @@ _MEMBER_COLUMNS = ("ID", "STATUS", "NAME", "PEER ADDRS", "CLIENT ADDRS", "IS LEA
 class Endpoints:
     """`endpoint status` of all members: who answered what, and the version that all can do."""
 
-    probes: tuple[answers.Probe, ...]
+    probes: tuple[responses.Probe, ...]
     cluster_version: str = ""
 
     def table(self) -> str:
@@ -319,7 +320,7 @@ class Endpoints:
         return records
 
 
-def endpoints(online: client.Client) -> Endpoints:
+def endpoints(online: clients.Client) -> Endpoints:
     """Ask all members for their status.
 
     Raises:
@@ -332,7 +333,7 @@ def endpoints(online: client.Client) -> Endpoints:
     return Endpoints(online.statuses(urls), version)
 
 
-def member_table(members: Sequence[view.Member]) -> str:
+def member_table(members: Sequence[views.Member]) -> str:
     """`member list` as etcdctl's users know it."""
     rows = [
         (
@@ -348,7 +349,7 @@ def member_table(members: Sequence[view.Member]) -> str:
     return table(_MEMBER_COLUMNS, rows)
 
 
-def member_records(members: Sequence[view.Member]) -> list[dict[str, Any]]:
+def member_records(members: Sequence[views.Member]) -> list[dict[str, Any]]:
     """`member list` for programs; IDs are hexadecimal."""
     return [
         {
@@ -365,7 +366,7 @@ def member_records(members: Sequence[view.Member]) -> list[dict[str, Any]]:
     ]
 
 
-def alarm_words(alarms: Sequence[view.Alarm]) -> str:
+def alarm_words(alarms: Sequence[views.Alarm]) -> str:
     """Armed alarms for people, one a line."""
     words = [f"{alarm.kind} on {alarm.member_id:x}" for alarm in alarms]
     return "\n".join(words) or "no alarm is armed"
@@ -437,7 +438,7 @@ def size(count: int) -> str:
     raise AssertionError
 
 
-def _status_row(probe: answers.Probe) -> tuple[str, ...]:
+def _status_row(probe: responses.Probe) -> tuple[str, ...]:
     status = probe.status
     if status is None:
         return (probe.endpoint, *[""] * (len(_STATUS_COLUMNS) - 2), probe.error)

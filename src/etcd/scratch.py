@@ -15,8 +15,13 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
-import processes
-from etcd import client, errors, files, service
+import errors
+from etcd import client as clients
+from etcd import config as etcd_config
+from etcd import failure as failures
+from etcd import service
+from machine import files, processes
+from tls import pem_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +29,7 @@ if TYPE_CHECKING:
 _POLL = 0.1  # seconds between two looks at a member that starts
 _STOP = 30  # seconds for it to end
 _MACHINES = (
-    service.FailureKind.DISK_FULL, service.FailureKind.MEMORY, service.FailureKind.ADDRESS
+    failures.FailureKind.DISK_FULL, failures.FailureKind.MEMORY, failures.FailureKind.ADDRESS
 )  # fmt: skip
 _LACKS = re.compile(
     r"no space left on device|[Dd]isk quota exceeded|out of memory|cannot allocate memory|"
@@ -54,7 +59,7 @@ class Member:
         log: where it writes.
     """
 
-    config: service.Config
+    config: etcd_config.Config
     process: subprocess.Popen[bytes]
     log: pathlib.Path
 
@@ -63,11 +68,11 @@ class Member:
         """Its client URL."""
         return self.config.advertise_client_urls[0]
 
-    def client(self, timeout: float = 5.0) -> client.Client:
+    def client(self, timeout: float = 5.0) -> clients.Client:
         """A client of it; the caller closes it."""
-        return client.Client([self.endpoint], self.config.server_tls, timeout=timeout)
+        return clients.Client([self.endpoint], self.config.server_tls, timeout=timeout)
 
-    def await_healthy(self, online: client.Client, check: Callable[[], object]) -> None:
+    def await_healthy(self, online: clients.Client, check: Callable[[], object]) -> None:
         """Wait until it has a quorum and answers.
 
         Args:
@@ -99,7 +104,7 @@ class Member:
 
     def _failure(self) -> ScratchError:
         code = self.process.returncode
-        found = service.reason(self.log.read_text(errors="replace").splitlines())
+        found = failures.reason(self.log.read_text(errors="replace").splitlines())
         sentence = found.sentence if found else f"etcd ends with {code}"
         machine = found is not None and found.kind in _MACHINES
         return ScratchError(sentence, machine or code == -signal.SIGKILL or lacks(sentence))
@@ -113,10 +118,10 @@ def lacks(said: str) -> bool:
 def config(
     name: str,
     folder: pathlib.Path,
-    tls: client.TLSFiles | None = None,
+    tls: pem_files.TLSFiles | None = None,
     urls: tuple[str, str] | None = None,
     **options: Any,
-) -> service.Config:
+) -> etcd_config.Config:
     """A configuration for `start`, with its data in `folder/data`.
 
     Args:
@@ -126,11 +131,11 @@ def config(
         urls: for clients and for peers, by default ports of loopback that are free now.
         options: further fields of `service.Config`.
     """
-    client_url, peer_url = urls or (service.url("127.0.0.1", port) for port in free_ports(2))
+    client_url, peer_url = urls or (etcd_config.url("127.0.0.1", port) for port in free_ports(2))
     tls = tls or certificate(folder)
-    values: dict[str, Any] = {"quota_bytes": 64 * service.GiB, "log_level": "warn"}
+    values: dict[str, Any] = {"quota_bytes": 64 * etcd_config.GiB, "log_level": "warn"}
     values |= {"gateway": False, **options}
-    return service.Config(
+    return etcd_config.Config(
         name=name,
         data_dir=folder / "data",
         version=service.version(),
@@ -145,7 +150,7 @@ def config(
 
 
 def start(
-    config: service.Config,
+    config: etcd_config.Config,
     *,
     force_new_cluster: bool = False,
     memory: int | None = None,
@@ -163,7 +168,7 @@ def start(
     place = config.data_dir.parent
     seen = place.absolute() if folder is None else pathlib.Path(f"/proc/self/fd/{folder}")
     configuration, log = place / "etcd.conf.yaml", place / "log"
-    configuration.write_text(service.render(_moved(config, place, seen), force_new_cluster))
+    configuration.write_text(etcd_config.render(_moved(config, place, seen), force_new_cluster))
     command = [str(service.binary("etcd")), "--config-file", str(seen / configuration.name)]
     if folder is not None:
         for path in (configuration, *dataclasses.astuple(config.server_tls)):
@@ -186,11 +191,15 @@ def start(
     return Member(config, process, log)
 
 
-def _moved(config: service.Config, place: pathlib.Path, seen: pathlib.Path) -> service.Config:
+def _moved(
+    config: etcd_config.Config, place: pathlib.Path, seen: pathlib.Path
+) -> etcd_config.Config:
     """The same, as a process writes its paths to which the folder has another name."""
     if seen == place.absolute():
         return config
-    tls = client.TLSFiles(*(seen / path.name for path in dataclasses.astuple(config.server_tls)))
+    tls = pem_files.TLSFiles(
+        *(seen / path.name for path in dataclasses.astuple(config.server_tls))
+    )
     data_dir = seen / config.data_dir.name
     return dataclasses.replace(config, data_dir=data_dir, server_tls=tls, peer_tls=tls)
 
@@ -204,13 +213,13 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def certificate(folder: pathlib.Path) -> client.TLSFiles:
+def certificate(folder: pathlib.Path) -> pem_files.TLSFiles:
     """A key and a certificate for loopback and CN=root, good for two days, and who signed it."""
     from tls import authority  # costly, and few hooks need it
 
     signer = authority.Authority.create("scratch", days=2)
     pair = signer.sign("root", ["127.0.0.1"], days=2)
-    paths = client.TLSFiles(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
+    paths = pem_files.TLSFiles(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
     files.write(paths.ca, signer.ca, 0o600)
     files.write(paths.cert, pair.cert, 0o600)
     files.write(paths.key, pair.key, 0o600)

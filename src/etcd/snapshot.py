@@ -12,19 +12,18 @@ import hashlib
 import os
 import shutil
 import subprocess
-import time
 from typing import TYPE_CHECKING, Any
 
-import outside
-import processes
-from etcd import bolt, client, data, errors, files, scratch, service, wal
+import errors
+from etcd import bolt, service, snapshot_stream
+from machine import files, outside, processes
 
 if TYPE_CHECKING:
     import pathlib
     from collections.abc import Generator
 
 _CHUNK = 1024 * 1024
-_SLOW_DISK = 20e6  # bytes per second that a timeout allows for
+SLOW_DISK = 20e6  # bytes per second that a timeout allows for
 _ETCD_BUCKETS = (b"key", b"meta")
 _TORN = (
     "{path} has no hash at its end and is no whole database of etcd: it is damaged, or was copied "
@@ -106,8 +105,8 @@ def verify(
             raise errors.TruncatedError(
                 f"{path} is truncated: it has {details.st_size} bytes of at least {pages}"
             )
-        hashed = details.st_size % client.SNAPSHOT_BLOCK == client.SNAPSHOT_HASH
-        if not hashed and details.st_size % client.SNAPSHOT_BLOCK:
+        hashed = details.st_size % snapshot_stream.SNAPSHOT_BLOCK == snapshot_stream.SNAPSHOT_HASH
+        if not hashed and details.st_size % snapshot_stream.SNAPSHOT_BLOCK:
             raise errors.TruncatedError(f"{path} is truncated: it ends within its hash")
         sha256 = sha256 or _hash(path, details.st_size, hashed)
         facts = _facts_of(path, file) if hashed else _unproven_facts(path, file)
@@ -191,7 +190,7 @@ def restore(
     part = directory.with_name(directory.name + ".part")
     if part.exists():
         shutil.rmtree(part)
-    _refuse_full(directory.parent, size)
+    refuse_full(directory.parent, size)
     command = [
         *_tool(), "snapshot", "restore", str(snapshot.absolute()),
         f"--data-dir={part.absolute()}",
@@ -242,7 +241,7 @@ def restore_outside(
         errors.ToolError: the tool failed.
     """
     size = _stat(snapshot).st_size
-    _refuse_full(files.through(folder), size)
+    refuse_full(files.through(folder), size)
     with snapshot.open("rb") as file:
         os.fchmod(file.fileno(), 0o644)  # its folder is ours alone
         command = [
@@ -261,64 +260,6 @@ def _can_bump() -> bool:
     """The installed tool can raise revisions on restore (3.4.27, 3.5.10, 3.6)."""
     version = service.version()
     return version >= (3, 5, 10) or (3, 4, 27) <= version < (3, 5, 0)
-
-
-def salvage(data_dir: pathlib.Path, workdir: pathlib.Path, timeout: float = 600.0) -> SnapshotInfo:
-    """Make a snapshot of a stopped member's data, its log included; the original is only read.
-
-    A copy is started as a cluster of one on loopback, over TLS with certificates that live as
-    long as it, and asked for a snapshot. Nothing that the survivor acknowledged, or knew from
-    the leader, is left out (`wal.commit_tail`).
-
-    Args:
-        data_dir: a survivor's `--data-dir`; no etcd runs on it.
-        workdir: where to work; the snapshot is `salvage.db` in it. Needs room for two copies.
-        timeout: seconds for the copy to come up.
-
-    Raises:
-        errors.EtcdError: the data cannot be started from.
-    """
-    if not data.has_data(data_dir):
-        raise errors.DataError(f"there is no etcd data in {data_dir} to recover from")
-    workdir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder = workdir / "scratch"
-    if folder.exists():
-        shutil.rmtree(folder)
-    size = sum(p.stat().st_size for p in data_dir.rglob("*") if p.is_file())
-    _refuse_full(workdir, 2 * size)
-    target = workdir / "salvage.db"
-    try:
-        folder.mkdir(mode=0o700)
-        files.copy_tree(data_dir, folder / "data")
-        try:
-            wal.commit_tail(folder / "data")
-        except ValueError as error:
-            raise errors.DataError(f"{data_dir} cannot be recovered from: {error}") from error
-        with _alone(folder, timeout) as online:
-            online.snapshot(target, timeout=max(timeout, size / _SLOW_DISK))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    return verify(target)
-
-
-@contextlib.contextmanager
-def _alone(folder: pathlib.Path, timeout: float) -> Generator[client.Client]:
-    """A running etcd on `folder/data`, forced to be a cluster of one, and a client of it."""
-    until = time.monotonic() + timeout
-
-    def in_time() -> None:
-        if time.monotonic() > until:
-            raise errors.DataError(f"the copied data did not come up within {timeout:.0f} s")
-
-    member = scratch.start(scratch.config("salvage", folder), force_new_cluster=True)
-    try:
-        with member.client() as online:
-            member.await_healthy(online, in_time)
-            yield online
-    except scratch.ScratchError as error:
-        raise errors.DataError(f"the data cannot be recovered from: {error}") from error
-    finally:
-        member.stop()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -420,13 +361,13 @@ def _kind(path: pathlib.Path) -> str:
 
 def _hash(path: pathlib.Path, size: int, hashed: bool) -> str:
     """The sha256 of the whole file; the one at its end is compared when it has one."""
-    left = size - client.SNAPSHOT_HASH if hashed else size
+    left = size - snapshot_stream.SNAPSHOT_HASH if hashed else size
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while left > 0 and (block := file.read(min(_CHUNK, left))):
             digest.update(block)
             left -= len(block)
-        tail = file.read(client.SNAPSHOT_HASH) if hashed else b""
+        tail = file.read(snapshot_stream.SNAPSHOT_HASH) if hashed else b""
     if left > 0:
         raise errors.TruncatedError(f"{path} became shorter while it was read")
     if hashed and digest.digest() != tail:
@@ -450,7 +391,12 @@ def _status(path: pathlib.Path) -> dict[str, Any]:
         raise errors.ToolError(f"{path} could not be examined", completed.stdout) from error
 
 
-def _refuse_full(folder: pathlib.Path, needed: int) -> None:
+def refuse_full(folder: pathlib.Path, needed: int) -> None:
+    """Refuse what does not fit.
+
+    Raises:
+        errors.TargetError: the folder cannot be used, or has less than `needed` bytes free.
+    """
     try:
         details = os.statvfs(folder)
     except OSError as error:
@@ -479,7 +425,7 @@ def _run(
     outside: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Run the tool; the timeout allows for a slow disk."""
-    timeout = 120 + size / _SLOW_DISK
+    timeout = 120 + size / SLOW_DISK
     try:
         completed = processes.run(
             command,

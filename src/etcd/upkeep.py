@@ -7,14 +7,15 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from etcd import errors, membership
+import errors
+from etcd import membership
 
 if TYPE_CHECKING:
     import contextlib
     from collections.abc import Callable, Sequence
 
-    from cluster import view
-    from etcd import client
+    from cluster import view as views
+    from etcd import client as clients
 
 # Raft entries behind which etcd sends a member a snapshot (SnapshotCatchUpEntries).
 CATCH_UP = 5000
@@ -30,7 +31,7 @@ _STREAMS = re.compile(
 class Defragmented:
     """One member's database file before and after, bytes, and the seconds it took."""
 
-    member: view.Member
+    member: views.Member
     before: int
     after: int
     seconds: float
@@ -41,7 +42,7 @@ class Defragmented:
         return max(self.before - self.after, 0)
 
 
-def compact(online: client.Client, revision: int = 0, physical: bool = True) -> int:
+def compact(online: clients.Client, revision: int = 0, physical: bool = True) -> int:
     """Forget the history before a revision; answers with that revision.
 
     Args:
@@ -69,9 +70,9 @@ def compact(online: client.Client, revision: int = 0, physical: bool = True) -> 
 
 
 def defragment(
-    online: client.Client,
+    online: clients.Client,
     which: str = "",
-    alone: Callable[[view.Member], contextlib.AbstractContextManager[bool]] | None = None,
+    alone: Callable[[views.Member], contextlib.AbstractContextManager[bool]] | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> tuple[Defragmented, ...]:
     """Defragment one member after another, the raft leader last; each answers nobody meanwhile.
@@ -107,7 +108,9 @@ def defragment(
     return tuple(done)
 
 
-def _one(online: client.Client, member: view.Member, done: Sequence[Defragmented]) -> Defragmented:
+def _one(
+    online: clients.Client, member: views.Member, done: Sequence[Defragmented]
+) -> Defragmented:
     url = member.client_urls[0]
     if _streaming(online.metrics(url)):
         # etcd freezes until the stream's end when it is defragmented under an open snapshot.
@@ -126,7 +129,7 @@ def _one(online: client.Client, member: view.Member, done: Sequence[Defragmented
             time.sleep(0.2)
 
 
-def _well(online: client.Client, done: Sequence[Defragmented]) -> tuple[view.Member, ...]:
+def _well(online: clients.Client, done: Sequence[Defragmented]) -> tuple[views.Member, ...]:
     """The members, when each one is a voter that works and follows; an alarm is no hindrance."""
     members = online.observe().members
     for member in members:

@@ -14,7 +14,8 @@ import os
 import struct
 from typing import TYPE_CHECKING
 
-from etcd import files, wire
+from etcd import protowire
+from machine import files
 
 if TYPE_CHECKING:
     import pathlib
@@ -70,7 +71,7 @@ def records(log: pathlib.Path) -> Iterator[Record]:
 
 def _record(raw: memoryview, end: int) -> Record:
     kind, crc, data = 0, 0, memoryview(b"")
-    for number, value in wire.walk(raw):
+    for number, value in protowire.walk(raw):
         if isinstance(value, int):
             if number == 1:
                 kind = value
@@ -86,7 +87,7 @@ def member_ids(data_dir: pathlib.Path) -> tuple[int, int] | None:
     for log in logs(data_dir):
         for record in records(log):
             if record.kind == METADATA:
-                return wire.number(record.data, 1), wire.number(record.data, 2)
+                return protowire.number(record.data, 1), protowire.number(record.data, 2)
     return None
 
 
@@ -99,9 +100,11 @@ def last_entry(data_dir: pathlib.Path) -> tuple[int, int]:
         entry = mark = (0, 0)
         for record in records(log):
             if record.kind == ENTRY:
-                entry = (wire.number(record.data, 2), wire.number(record.data, 3))
+                entry = (protowire.number(record.data, 2), protowire.number(record.data, 3))
             elif record.kind == SNAPSHOT:
-                mark = max(mark, (wire.number(record.data, 2), wire.number(record.data, 1)))
+                mark = max(
+                    mark, (protowire.number(record.data, 2), protowire.number(record.data, 1))
+                )
         if entry[1] or mark[1]:
             return entry if entry[1] >= mark[1] else mark
     return (0, 0)
@@ -124,7 +127,7 @@ def commit_tail(data_dir: pathlib.Path) -> int:
     for log in reversed(found):
         for record in records(log):
             if record.kind == STATE:
-                state = State(*(wire.number(record.data, field) for field in (1, 2, 3)))
+                state = State(*(protowire.number(record.data, field) for field in (1, 2, 3)))
             if log == found[-1]:
                 tail = record
         if state is not None:
@@ -135,9 +138,9 @@ def commit_tail(data_dir: pathlib.Path) -> int:
     if index <= state.commit:
         return 0
     vote = state.vote if state.term >= term else 0
-    data = wire.fields(max(state.term, term), vote, index)
+    data = protowire.fields(max(state.term, term), vote, index)
     crc = crc32c(data, tail.crc)
-    raw = wire.fields(STATE, crc) + b"\x1a" + wire.encoded(len(data)) + data
+    raw = protowire.fields(STATE, crc) + b"\x1a" + protowire.encoded(len(data)) + data
     padding = -len(raw) % 8
     frame = len(raw) | ((0x80 | padding) << 56 if padding else 0)
     with found[-1].open("r+b") as file:

@@ -17,7 +17,7 @@ import enum
 import json
 from typing import TYPE_CHECKING, Any, cast
 
-import outside
+from machine import outside
 from tls import certificate
 
 if TYPE_CHECKING:
@@ -25,10 +25,13 @@ if TYPE_CHECKING:
 
     import ops
 
-    from tls import request as requests
+    from tls import csr
 
 _CN_LONGEST = 64
 _ANSWERS = 1000  # of one authority to all units of this application
+_NOT_AVAILABLE = 201
+"""The code of an error that passes: the authority's own server does not answer it."""
+_LONGEST_REASON = 200  # characters of what an authority says against a request
 _LARGEST = 4 << 20  # bytes of them
 
 
@@ -48,6 +51,8 @@ class Answer:
     Attributes:
         state: how far it is.
         message: one sentence for `juju status` when it waits or is wrong.
+        mend: what to do about it, "" where that is to wait.
+        leave: the command that does without the authority, where there is such an answer.
         cert: PEM certificate, from the BEGIN line on; empty unless ready.
         key: PEM private key.
         ca: PEM of the authority.
@@ -55,6 +60,8 @@ class Answer:
 
     state: State
     message: str = ""
+    mend: str = ""
+    leave: str = ""
     cert: bytes = b""
     key: bytes = dataclasses.field(default=b"", repr=False)
     ca: bytes = b""
@@ -94,7 +101,7 @@ class Certificates:
         return self._relation is not None
 
     def request(
-        self, common_name: str, sans: Iterable[str], request: requests.Request | None = None
+        self, common_name: str, sans: Iterable[str], request: csr.Request | None = None
     ) -> bool:
         """Ask for a server certificate; answers whether the request changed.
 
@@ -124,7 +131,7 @@ class Certificates:
         return bool(changed)
 
     def answer(
-        self, common_name: str, sans: Iterable[str], request: requests.Request | None = None
+        self, common_name: str, sans: Iterable[str], request: csr.Request | None = None
     ) -> Answer:
         """What the authority has answered to the request for this name; nothing is parsed here.
 
@@ -149,35 +156,70 @@ class Certificates:
             found = self._read(relation.data[unit])
             if found is not None and found.state is State.READY:
                 return found
+        if request is not None and (found is None or found.state is State.WAITING):
+            errors = relation.data[relation.app].get("request_errors", "")
+            found = self._denied(errors, request, sans) or found
         return found or Answer(
             State.WAITING, f"Waiting for a certificate from {relation.app.name}"
         )
 
     def client_ca(self) -> bytes:
-        """PEM of the authority, whether or not it has answered us; b"" without one."""
+        """PEM of all authorities that it answers any of our units with; b"" without one."""
         relation = self._relation
         if relation is None:
             return b""
-        units = sorted(relation.units, key=lambda unit: unit.name)
-        for unit in units:
+        found: list[bytes] = []
+        for unit in relation.units:
             with contextlib.suppress(certificate.CertificateError):
-                if found := _authorities(relation.data[unit]):
-                    return found
-        for entry in _entries(relation.data[relation.app].get("certificates", "")):
+                found.append(_authorities(relation.data[unit]))
+        entries = _entries(relation.data[relation.app].get("certificates", ""))
+        distinct = {json.dumps([e.get("chain"), e.get("ca")]): e for e in entries}
+        for entry in distinct.values():
             with contextlib.suppress(certificate.CertificateError):
-                if found := _chain(entry)[1]:
-                    return found
-        return b""
+                found.append(_chain(entry)[1])
+        return certificate.union(b"", *found)
 
     def refuse(self, error: certificate.CertificateError) -> Answer:
-        """The answer as one that cannot be used, with the command that ends it."""
+        """The answer as one that cannot be used, with the commands that end it."""
         relation = self._relation
         remote = relation.app.name if relation else self._endpoint
-        ours = self._charm.app.name
         return Answer(
             State.WRONG,
-            f"{remote} answered with a certificate that cannot be used: {error};"
-            f" mend {remote}, or `juju remove-relation {ours} {remote}`",
+            f"{remote} answered with a certificate that cannot be used: {error}",
+            mend=f"mend {remote}",
+            leave=f"`juju remove-relation {self._charm.app.name} {remote}`",
+        )
+
+    def await_another(self) -> Answer:
+        """The authority took back what it answered: another certificate follows by itself."""
+        relation = self._relation
+        remote = relation.app.name if relation else self._endpoint
+        return Answer(
+            State.WAITING,
+            f"Waiting for another certificate from {remote}, which revoked the one of before",
+        )
+
+    def _denied(self, text: str, request: csr.Request, sans: Iterable[str]) -> Answer | None:
+        """What the authority says against our signing request, None when it says nothing."""
+        csr = request.csr.decode().split()
+        error = next(
+            (each.get("error") for each in _entries(text) if str(each.get("csr")).split() == csr),
+            None,
+        )
+        if not isinstance(error, dict):
+            return None
+        said = cast("dict[str, Any]", error)
+        relation = self._relation
+        remote = relation.app.name if relation else self._endpoint
+        parts = [str(said[key]) for key in ("message", "reason") if said.get(key)]
+        told = ": ".join(parts) or str(said.get("name") or "it does not say why")
+        words = outside.printable(told, _LONGEST_REASON)
+        if said.get("code") == _NOT_AVAILABLE:
+            return Answer(State.WAITING, f"Waiting for {remote}, which cannot sign now: {words}")
+        return Answer(
+            State.WRONG,
+            f"{remote} denied this unit's request for a certificate: {words}",
+            mend=f"configure {remote} to sign for {', '.join(certificate.normal_sans(sans))}",
         )
 
     def _read(self, bag: Mapping[str, str]) -> Answer | None:
@@ -205,14 +247,16 @@ class Certificates:
             ca=ca,
         )
 
-    def _signed(self, text: str, request: requests.Request) -> Answer | None:
+    def _signed(self, text: str, request: csr.Request) -> Answer | None:
         """The answer to our signing request, None when there is none yet."""
         csr = request.csr.decode().split()
+        revoked = False
         for entry in _entries(text):
             if str(entry.get("certificate_signing_request", "")).split() != csr:
                 continue
             if entry.get("revoked"):
-                return self.refuse(certificate.CertificateError("it was revoked"))
+                revoked = True
+                continue
             try:
                 cert, ca = _chain(entry)
             except certificate.CertificateError as error:
@@ -221,7 +265,7 @@ class Certificates:
                 what = "certificate" if not cert else "certificate authority"
                 return self.refuse(certificate.CertificateError(f"the {what} is not PEM"))
             return Answer(State.READY, cert=cert, key=request.key, ca=ca)
-        return None
+        return self.await_another() if revoked else None
 
 
 def _entries(text: str) -> list[dict[str, Any]]:

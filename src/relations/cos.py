@@ -13,7 +13,7 @@ import lzma
 import pathlib
 from typing import TYPE_CHECKING, Any
 
-from backup import orders
+from backup import keeper_files
 
 if TYPE_CHECKING:
     import ops
@@ -76,10 +76,10 @@ def scrape_job(name: str, port: int, ca: str) -> dict[str, Any]:
     """
     return {
         "job_name": name,
-        "metrics_path": orders.METRICS_PATH,
+        "metrics_path": keeper_files.METRICS_PATH,
         "scheme": "https",
         "tls_config": {"ca": ca},
-        "static_configs": [{"targets": [f"{orders.METRICS_HOST}:{port}"]}],
+        "static_configs": [{"targets": [f"{keeper_files.METRICS_HOST}:{port}"]}],
     }
 
 

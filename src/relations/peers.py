@@ -10,37 +10,29 @@ import dataclasses
 import ipaddress
 import json
 import logging
-import re
-import subprocess
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import ops
-from ops import hookcmds
 
-import outside
-import processes
 from backup import seal
 from cluster import generation as generations
 from cluster import view as views
+from machine import outside
+from relations import databag, juju_units
 from tls import authority
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 log = logging.getLogger(__name__)
-
 AUTHORITIES = "authorities"
 """Label of the secret with the cluster's certificate authorities."""
 _MARK = "authorities-mark"
 _CERTIFICATES = "certificates"
+_HANDED_OUT = "handed-out"
+_CHAIN = "serves-with"
 _KEYS_MARK = "backup-keys-mark"
-_GOAL_STATE_TIMEOUT = 60.0
-_GOALS = 4 << 20  # bytes: of some ten thousand units
-
-
-class PeerError(Exception):
-    """What another unit or the leader wrote cannot be read; the text is one sentence."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,51 +71,6 @@ def _is_address(host: str) -> bool:
         return False
 
 
-def goal_state() -> dict[str, str]:
-    """Every unit of the application that Juju still has, with its goal status.
-
-    A unit that Juju is removing has the status `dying`; a removed one is not there.
-
-    Raises:
-        PeerError: Juju did not answer.
-    """
-    try:
-        answer = processes.hook_tool(["goal-state", "--format=json"], _GOAL_STATE_TIMEOUT)
-        if answer.returncode:
-            reason = " ".join(answer.stderr.split())
-            raise PeerError(f"Juju does not say which units there are: {reason}")
-        found = outside.json_object(answer.stdout, _GOALS)
-        goals = cast("dict[str, dict[str, str]]", found.get("units") or {})
-        return {name: str(goal["status"]) for name, goal in goals.items()}
-    except (
-        OSError,
-        subprocess.SubprocessError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-    ) as error:
-        raise PeerError(f"Juju does not say which units there are: {error!r}") from error
-
-
-def told_ahead(relation: int, unit: str) -> dict[str, str]:
-    """The databag of a unit that is in scope and whose `joined` hook is still to run here.
-
-    Juju reads it afresh for each hook, for as long as the unit is not in `relation-list`.
-
-    Args:
-        relation: its number.
-        unit: a unit that the goal state names.
-
-    Returns:
-        Its databag, {} while it has not entered the relation.
-    """
-    try:
-        return hookcmds.relation_get(relation, unit=unit)
-    except hookcmds.Error:
-        return {}
-
-
 class Peers:
     """Typed access to the peer relation; one instance lives for one hook.
 
@@ -137,6 +84,17 @@ class Peers:
         self._endpoint = endpoint
         self._goals: dict[str, str] | None = None
         self._ahead: dict[str, dict[str, str]] = {}
+        self._led: bool | None = None
+
+    def leads(self) -> bool:
+        """Whether this unit is Juju's leader, and was before this hook read the leader's records.
+
+        One that came to lead since then may have read records that another has replaced.
+        """
+        leads = self._charm.unit.is_leader()
+        if self._led is None:
+            self._led = leads
+        return self._led and leads
 
     @property
     def _relation(self) -> ops.Relation | None:
@@ -194,7 +152,7 @@ class Peers:
             return "", 0
         unit, _, number = text.partition(" ")
         if not number.isdigit():
-            raise PeerError(f"the turn {text!r} in the peer relation cannot be read")
+            raise databag.PeerError(f"the turn {text!r} in the peer relation cannot be read")
         return unit, int(number)
 
     def set_turn(self, unit: str, number: int) -> bool:
@@ -208,7 +166,7 @@ class Peers:
             PeerError: they cannot be read.
         """
         text = self._app_bag().get("state", "")
-        return _strings(text, "the application's state") if text else {}
+        return databag.strings(text, "the application's state") if text else {}
 
     def set_state(self, key: str, value: str) -> bool:
         """Set a free key of the application, "" removes it; leader only."""
@@ -233,12 +191,14 @@ class Peers:
             bags[self.name] = relation.data[self._charm.unit]
             bags |= self._told_ahead(relation, goals.keys() - bags.keys())
         names = {*goals, self.name}  # `relation-list` may keep one that is gone (juju#23326)
-        return tuple(self._told(name, bags.get(name, {})) for name in sorted(names, key=_number))
+        return tuple(
+            self._told(name, bags.get(name, {})) for name in sorted(names, key=databag.number)
+        )
 
     def _told(self, name: str, bag: Mapping[str, str]) -> views.Unit:
         try:
             return self._unit(name, bag)
-        except PeerError as error:
+        except databag.PeerError as error:
             if name == self.name:
                 raise
             log.warning("%s: it counts as a unit that told nothing yet", error)
@@ -254,7 +214,7 @@ class Peers:
     ) -> dict[str, dict[str, str]]:
         for name in coming:
             if name not in self._ahead and _alive(self._goal_state().get(name)):
-                self._ahead[name] = told_ahead(relation.id, name)
+                self._ahead[name] = juju_units.told_ahead(relation.id, name)
         return self._ahead
 
     def me(self) -> views.Unit:
@@ -270,10 +230,10 @@ class Peers:
 
         `unit.name` and `unit.alive` are Juju's to tell and are not written.
         """
-        return self._set_unit("unit", _to_json(unit))
+        return self._set_unit("unit", databag.to_json(unit))
 
     def extras(self, unit: str) -> dict[str, str]:
-        """The free keys of a unit, {} when it is not (or no longer) in the relation.
+        """The free keys of a unit, {} when Juju does not have it (any more).
 
         Raises:
             PeerError: they cannot be read.
@@ -282,10 +242,13 @@ class Peers:
         if relation is None:
             return {}
         known = {each.name: each for each in (*relation.units, self._charm.unit)}
-        if unit not in known:
-            return {}
-        text = relation.data[known[unit]].get("extras", "")
-        return _strings(text, f"the databag of {unit}") if text else {}
+        bag: Mapping[str, str] = {}
+        if unit in known:
+            bag = relation.data[known[unit]]
+        else:
+            bag = self._told_ahead(relation, [unit]).get(unit, {})
+        text = bag.get("extras", "")
+        return databag.strings(text, f"the databag of {unit}") if text else {}
 
     def set_extra(self, key: str, value: str) -> bool:
         """Set a free key of this unit, "" removes it; answers whether that changed anything."""
@@ -295,18 +258,45 @@ class Peers:
 
     def certificates(self) -> dict[str, str]:
         """What each unit says of its certificates, as `tls.revocation` reads it."""
-        return {name: self._certificates_of(name) for name in self._goal_state()}
-
-    def _certificates_of(self, unit: str) -> str:
-        try:
-            return self.extras(unit).get(_CERTIFICATES, "")
-        except PeerError as error:
-            log.warning("%s: its certificates are not known", error)
-            return ""
+        return {name: self._extra_of(name, _CERTIFICATES) for name in self._goal_state()}
 
     def tell_certificates(self, text: str) -> bool:
         """Say which certificates this unit has."""
         return self.set_extra(_CERTIFICATES, text)
+
+    def handed_out(self) -> tuple[str, ...]:
+        """Client certificates that people were handed, as `tls.handed_out` reads them.
+
+        What the application remembers, then what each unit tells of.
+        """
+        told = (self._extra_of(name, _HANDED_OUT) for name in self._goal_state())
+        return tuple(filter(None, (self._app_bag().get("handed-out", ""), *told)))
+
+    def tell_handed_out(self, text: str) -> bool:
+        """Say which ones this unit made."""
+        return self.set_extra(_HANDED_OUT, text)
+
+    def remember_handed_out(self, text: str) -> bool:
+        """Keep them for when their units are gone; leader only."""
+        return self._set_app("handed-out", text)
+
+    def chains(self) -> dict[str, str]:
+        """PEM of the authorities that each unit's server certificate hangs on.
+
+        "" where that is the cluster's own, or the unit has not told.
+        """
+        return {name: self._extra_of(name, _CHAIN) for name in self._goal_state()}
+
+    def tell_chain(self, pem: str) -> bool:
+        """Say which authorities this unit's server certificate hangs on, "" for our own."""
+        return self.set_extra(_CHAIN, pem)
+
+    def _extra_of(self, unit: str, key: str) -> str:
+        try:
+            return self.extras(unit).get(key, "")
+        except databag.PeerError as error:
+            log.warning("%s: its %s are not known", error, key)
+            return ""
 
     def issued(self) -> dict[str, str]:
         """What the leader remembers of each unit's certificates.
@@ -315,7 +305,7 @@ class Peers:
             PeerError: it cannot be read.
         """
         text = self._app_bag().get("issued", "")
-        return _strings(text, "the record of certificates") if text else {}
+        return databag.strings(text, "the record of certificates") if text else {}
 
     def set_issued(self, issued: Mapping[str, str]) -> bool:
         """Remember them; leader only."""
@@ -380,12 +370,13 @@ class Peers:
         try:
             return authority.Authorities.from_secret(content)
         except ValueError as error:
-            raise PeerError(str(error)) from error
+            raise databag.PeerError(str(error)) from error
 
     def ensure_authorities(self) -> authority.Authorities | None:
         """The authorities; the leader makes them where there are none, and announces them."""
+        leads = self.leads()
         present = self.authorities()
-        if not self._charm.unit.is_leader():
+        if not leads:
             return present
         if present is None:
             present = authority.Authorities.create(self._charm.app.name)
@@ -403,7 +394,7 @@ class Peers:
             PeerError: the secret does not hold keys.
         """
         mark, keys = self.state().get(_KEYS_MARK, ""), known
-        leader = self._charm.unit.is_leader()
+        leader = self.leads()
         if not mark and not leader:
             return seal.Keys()  # there are none yet
         if not mark or known.mark != mark:
@@ -411,7 +402,7 @@ class Peers:
             try:
                 keys = seal.Keys.from_json(content.get("keys", "[]"))
             except ValueError as error:
-                raise PeerError(str(error)) from error
+                raise databag.PeerError(str(error)) from error
         if leader:
             before, keys = keys, keys.renewed(time.time())
             if keys is not before:
@@ -458,12 +449,12 @@ class Peers:
 
     def _unit(self, name: str, bag: Mapping[str, str]) -> views.Unit:
         try:
-            unit = _read_unit(name, bag)
-        except PeerError as error:
+            unit = databag.read_unit(name, bag)
+        except databag.PeerError as error:
             relation = self._relation
             at = f"{self._endpoint}:{relation.id}" if relation else self._endpoint
             clear = f"juju exec --unit {name} -- relation-set -r {at} unit="
-            raise PeerError(f"{error}; `{clear}` clears it") from error
+            raise databag.PeerError(f"{error}; `{clear}` clears it") from error
         return dataclasses.replace(unit, alive=_alive(self._goal_state().get(name)))
 
     def _record(self, key: str) -> generations.Generation | None:
@@ -473,17 +464,21 @@ class Peers:
         try:
             outside.json_object(text)
             record = generations.Generation.from_json(text)
-            _refuse_record(record)
+            databag.refuse_record(record)
             return record
         except (ValueError, AttributeError) as error:
-            raise PeerError(
+            raise databag.PeerError(
                 f"the {key} record in the databag of relation {self._endpoint} cannot be read"
                 f" ({str(error).rpartition(': ')[2]}); nothing was changed"
             ) from error
 
     def _app_bag(self) -> Mapping[str, str]:
         relation = self._relation
-        return relation.data[self._charm.app] if relation else {}
+        if relation is None:
+            return {}
+        if self._led is None:
+            self.leads()  # before it is read
+        return relation.data[self._charm.app]
 
     def _unit_bag(self) -> Mapping[str, str]:
         relation = self._relation
@@ -499,7 +494,7 @@ class Peers:
 
     def _goal_state(self) -> dict[str, str]:
         if self._goals is None:
-            self._goals = goal_state()
+            self._goals = juju_units.goal_state()
         return self._goals
 
     def _binding(self, endpoint: str) -> tuple[str, str, set[str]]:
@@ -511,35 +506,21 @@ class Peers:
             [str(each.address) for each in network.interfaces if each.address] if network else []
         )
         if not ingress and not bound:
-            raise PeerError(f"Juju has no address for this unit on endpoint {endpoint} yet")
+            raise databag.PeerError(
+                f"Juju has no address for this unit on endpoint {endpoint} yet"
+            )
         reached = (ingress or bound)[0]
         own = [each for each in bound or ingress if _is_address(each)]
         if not own:
-            raise PeerError(
+            raise databag.PeerError(
                 f"Juju names {reached} for endpoint {endpoint}, and no address of this unit that "
                 "etcd could listen on: nothing was changed; see `juju show-machine`"
             )
         return reached, reached if reached in own else own[0], {*ingress, *bound}
 
 
-def _refuse_record(record: generations.Generation) -> None:
-    """Refuse a record with what is no name, no URL or no text: it becomes paths and options."""
-    _matching(_TOKEN, record.token)
-    for founder in record.founders:
-        _matching(_UNIT, founder.unit)
-        _matching(_URL, founder.peer_url)
-    for text in (record.keep, *(text for pair in record.detail for text in pair)):
-        if not text.isprintable():
-            raise ValueError(f"unexpected {outside.printable(repr(text), 60)}")
-
-
 def _alive(status: str | None) -> bool:
     return status is not None and status not in ("dying", "dead")
-
-
-def _number(unit: str) -> tuple[str, int]:
-    application, _, number = unit.partition("/")
-    return application, int(number or 0)
 
 
 def _set(bag: ops.RelationDataContent, key: str, value: str) -> bool:
@@ -554,110 +535,3 @@ def _updated(present: dict[str, str], key: str, value: str) -> str:
     if not value:
         del new[key]
     return json.dumps(new, sort_keys=True) if new else ""
-
-
-def _strings(text: str, where: str) -> dict[str, str]:
-    try:
-        raw = outside.json_object(text)
-    except outside.OutsideError as error:
-        raise PeerError(f"{where} cannot be read ({error}); nothing was changed") from error
-    return {key: str(value) for key, value in raw.items()}
-
-
-def _to_json(unit: views.Unit) -> str:
-    """What a unit says of itself, without what it has nothing to say about."""
-    raw = dataclasses.asdict(unit)
-    del raw["name"], raw["alive"]
-    if unit.member_id is not None:
-        raw["member_id"] = f"{unit.member_id:x}"
-    nothing = dataclasses.asdict(views.Unit(unit.name))
-    said = {key: value for key, value in raw.items() if value != nothing[key]}
-    return json.dumps(said, sort_keys=True)
-
-
-def _read_unit(name: str, bag: Mapping[str, str]) -> views.Unit:
-    text = bag.get("unit", "")
-    if not text:
-        return views.Unit(name)
-    try:
-        raw = outside.json_object(text, _LARGEST, depth=4)
-        return views.Unit(
-            name=name,
-            peer_url=_matching(_URL, raw.get("peer_url")),
-            client_url=_matching(_URL, raw.get("client_url")),
-            token=_matching(_TOKEN, raw.get("token")),
-            member_id=_member_id(raw.get("member_id")),
-            started=_flag(raw.get("started", False)),
-            prepared=_matching(_TOKEN, raw.get("prepared")),
-            failure=_failure(raw.get("failure")),
-            facts=_facts(raw.get("facts")),
-            stale=_flag(raw.get("stale", False)),
-            begun=_count(raw.get("begun", 0)),
-            voters=tuple(_matching(_UNIT, each) or "" for each in _few(raw.get("voters", []))),
-            voters_of=_matching(_TOKEN, raw.get("voters_of") or None) or "",
-            joins=_count(raw.get("joins", 0)),
-            member=_matching(_MEMBER, raw.get("member") or None) or "",
-            turn_done=_count(raw.get("turn_done", 0)),
-            listed=_matching(_URL, raw.get("listed") or None) or "",
-            heard=_matching(_TOKEN, raw.get("heard") or None) or "",
-            broken=_flag(raw.get("broken", False)),
-            unanswered=_flag(raw.get("unanswered", False)),
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise PeerError(
-            f"the databag of {name} in the peer relation cannot be read ({error}), nothing was"
-            " changed"
-        ) from error
-
-
-_LARGEST = 64 * 1024  # characters of what a unit says of itself
-_MOST = 100  # entries of a list in it: etcd has seven voters
-_URL = re.compile(r"https://(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253}):[0-9]{1,5}")
-_TOKEN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_UNIT = re.compile(r"[a-z0-9-]{1,100}/[0-9]{1,9}")
-_MEMBER = re.compile(r"[A-Za-z0-9._-]{1,110}")
-
-
-def _matching(form: re.Pattern[str], value: Any) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, str) or not form.fullmatch(value):
-        raise ValueError(f"unexpected {outside.printable(repr(value), 60)}")
-    return value
-
-
-def _count(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 64:
-        raise ValueError(f"expected a number, not {outside.printable(repr(value), 60)}")
-    return value
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"expected true or false, not {outside.printable(repr(value), 60)}")
-    return value
-
-
-def _few(value: Any) -> list[Any]:
-    entries = cast("list[Any]", value) if isinstance(value, list) else None
-    if entries is None or len(entries) > _MOST:
-        raise ValueError("expected a short list")
-    return entries
-
-
-def _member_id(value: Any) -> int | None:
-    found = _matching(re.compile(r"[0-9a-f]{1,16}"), value)
-    return None if found is None else int(found, 16)
-
-
-def _failure(value: Any) -> tuple[str, str] | None:
-    if value is None:
-        return None
-    token, sentence = _few(value)
-    return _matching(_TOKEN, token) or "", outside.printable(str(sentence))
-
-
-def _facts(value: Any) -> views.DiskFacts | None:
-    if value is None:
-        return None
-    return views.DiskFacts(*(_count(value[key]) for key in ("term", "index", "revision")))

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import ops
 
-import outside
-from backup import choice, destination, refusals
+from backup import rclone_errors, remote_choice, remote_settings
+from machine import outside
 from tls import certificate
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class S3:
 
         return object_storage.S3Requirer(self._charm, self._endpoint)
 
-    def choice(self, encryption: str = "", kms_key: str = "") -> choice.Choice:
+    def choice(self, encryption: str = "", kms_key: str = "") -> remote_choice.Choice:
         """What the relation offers: nothing, not yet, a bucket, or something unusable.
 
         Args:
@@ -58,34 +58,36 @@ class S3:
         offered = self._offered()
         if not encryption or offered.settings is None:
             return offered
-        wanted = destination.encrypted(offered.settings, encryption, kms_key)
+        wanted = remote_settings.encrypted(offered.settings, encryption, kms_key)
         return dataclasses.replace(offered, settings=wanted)
 
-    def _offered(self) -> choice.Choice:
+    def _offered(self) -> remote_choice.Choice:
         self._ensure()
         relations = self._charm.model.relations[self._endpoint]
         if self._requirer is None or not relations:
-            return choice.OFF
+            return remote_choice.OFF
         if len(relations) > 1:
-            return choice.Choice(
-                choice.State.WRONG,
+            return remote_choice.Choice(
+                remote_choice.State.WRONG,
                 sentence="Two s3-credentials relations: remove one, backups go to one place",
             )
         relation = relations[0]
         try:
             given = self._requirer.fetch_relation_data([relation.id])[relation.id]
         except (ops.SecretNotFoundError, ops.ModelError):
-            return choice.Choice(
-                choice.State.WAITING, sentence="Waiting for the S3 credentials to be granted"
+            return remote_choice.Choice(
+                remote_choice.State.WAITING,
+                sentence="Waiting for the S3 credentials to be granted",
             )
         except ValueError:
-            return choice.Choice(
-                choice.State.WRONG, sentence="The s3-credentials relation holds no readable data"
+            return remote_choice.Choice(
+                remote_choice.State.WRONG,
+                sentence="The s3-credentials relation holds no readable data",
             )
         return read(given, relation.app.name if relation.app else "the provider")
 
 
-def read(given: dict[str, str], provider: str) -> choice.Choice:
+def read(given: dict[str, str], provider: str) -> remote_choice.Choice:
     """Judge a provider's answer, all values as raw strings.
 
     Args:
@@ -93,17 +95,18 @@ def read(given: dict[str, str], provider: str) -> choice.Choice:
         provider: its application's name.
     """
     if not given.get("access-key") or not given.get("secret-key"):
-        return choice.Choice(
-            choice.State.WAITING, sentence=f"Waiting for {provider} to give S3 credentials"
+        return remote_choice.Choice(
+            remote_choice.State.WAITING, sentence=f"Waiting for {provider} to give S3 credentials"
         )
     if not given.get("bucket"):
-        return choice.Choice(
-            choice.State.WRONG, sentence=f"{provider} names no bucket: set its bucket option"
+        return remote_choice.Choice(
+            remote_choice.State.WRONG,
+            sentence=f"{provider} names no bucket: set its bucket option",
         )
     try:
         headers = _headers(given.get("attributes", ""))
-        made = destination.from_s3(
-            destination.S3(
+        made = remote_settings.from_s3(
+            remote_settings.S3(
                 bucket=given["bucket"],
                 access_key=given["access-key"],
                 secret_key=given["secret-key"],
@@ -117,11 +120,11 @@ def read(given: dict[str, str], provider: str) -> choice.Choice:
                 ca_chain=_chain(given.get("tls-ca-chain", "")),
             )
         )
-    except (refusals.RemoteError, ValueError) as error:
-        return choice.Choice(
-            choice.State.WRONG, sentence=f"What {provider} gives cannot be used: {error}"
+    except (rclone_errors.RemoteError, ValueError) as error:
+        return remote_choice.Choice(
+            remote_choice.State.WRONG, sentence=f"What {provider} gives cannot be used: {error}"
         )
-    return choice.Choice(choice.State.READY, made)
+    return remote_choice.Choice(remote_choice.State.READY, made)
 
 
 def _headers(text: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import hashlib
 import ipaddress
+import math
 import re
 import time
 from typing import TYPE_CHECKING
@@ -130,6 +131,27 @@ def _refuse_unusable(cert: x509.Certificate) -> None:
         raise ValueError("its key is of no kind or size in use")
     if cert.serial_number <= 0:
         raise ValueError("its serial number is not positive")
+
+
+def union(first: bytes, *pems: bytes) -> bytes:
+    """`first`, then the distinct other certificates of all `pems`, the same in whatever order.
+
+    What cannot be read or used is left out, and so is what is more than `LARGEST` bytes.
+    """
+    others: set[bytes] = set()
+    for pem in pems:
+        with contextlib.suppress(CertificateError):
+            others |= set(split(authorities(pem)))
+    joined = bundle(first)
+    for each in sorted(others - set(split(first))):
+        joined += each if len(joined) + len(each) <= LARGEST else b""
+    return joined
+
+
+def without(pem: bytes, known: bytes) -> bytes:
+    """The certificates in `pem` that are not in `known`."""
+    given = split(known)
+    return b"".join(each for each in split(pem) if each not in given)
 
 
 def bundle(*pems: bytes) -> bytes:
@@ -304,7 +326,17 @@ def needs_renewal(
 
 def ends_soon(facts: Facts, now: float) -> bool:
     """Whether less than `RENEW_FRACTION` of its lifetime is left; `now` in Unix seconds."""
-    return facts.not_after - now < (facts.not_after - facts.not_before) * RENEW_FRACTION
+    return now > due_at(facts)
+
+
+def due_at(facts: Facts) -> float:
+    """When less than `RENEW_FRACTION` of its lifetime is left, in Unix seconds."""
+    return facts.not_after - (facts.not_after - facts.not_before) * RENEW_FRACTION
+
+
+def next_due(many: Iterable[Facts], since: float) -> float:
+    """When the first of these is due that was not at `since`; Unix seconds, infinite for none."""
+    return min((due for due in map(due_at, many) if due >= since), default=math.inf)
 
 
 @contextlib.contextmanager

@@ -5,15 +5,16 @@ A process that comes to that boundary dies of it once, or writes it to `/run/etc
 for as long as the line does.
 """
 
-import builtins
+import importlib.machinery
 import os
 import pathlib
 import signal
+import sys
 import time
 
 ORDERS = pathlib.Path("/run/etcd-boundaries")
 HELD = pathlib.Path("/run/etcd-held")
-_import = builtins.__import__
+LOOP = "hook.reconcile"
 
 
 def _orders() -> list[str]:
@@ -23,7 +24,11 @@ def _orders() -> list[str]:
         return []
 
 
-def _boundary(name: str) -> None:
+def _boundary(moment: str, step) -> None:
+    """`hook.reconcile.boundary`, which comes before and after each step."""
+    confirmed = getattr(getattr(step, "generation", None), "confirmed", False)
+    kind = type(step).__name__
+    name = f"{moment} {kind} confirmed" if kind == "Commit" and confirmed else f"{moment} {kind}"
     if f"kill {name}" in (left := _orders()):
         left.remove(f"kill {name}")
         ORDERS.write_text("\n".join(left))
@@ -33,25 +38,22 @@ def _boundary(name: str) -> None:
         time.sleep(0.05)
 
 
-def _name(step) -> str:
-    confirmed = getattr(getattr(step, "generation", None), "confirmed", False)
-    kind = type(step).__name__
-    return f"{kind} confirmed" if kind == "Commit" and confirmed else kind
+class _Seam:
+    """Puts the boundary in place as soon as the loop is imported, if it is in this process."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name != LOOP:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        load = spec.loader.exec_module
+
+        def loaded(module) -> None:
+            load(module)
+            module.boundary = _boundary
+
+        spec.loader.exec_module = loaded
+        return spec
 
 
-def _patched(name, *arguments, **options):
-    module = _import(name, *arguments, **options)
-    step = getattr(module, "_do_one", None) if name == "act" else None
-    if step is not None and not hasattr(step, "bounded"):
-
-        def bounded(node, wanted):
-            _boundary(f"before {_name(wanted)}")
-            step(node, wanted)
-            _boundary(f"after {_name(wanted)}")
-
-        bounded.bounded = True
-        module._do_one = bounded
-    return module
-
-
-builtins.__import__ = _patched
+sys.meta_path.insert(0, _Seam)

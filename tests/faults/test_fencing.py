@@ -14,7 +14,9 @@ import jubilant
 import pytest
 from cluster_under_test import Cluster, chaos, eventually
 
-from etcd import client, errors
+import errors
+from etcd import client as clients
+from tls import pem_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,7 +53,7 @@ class Pinned:
 
     def __init__(self, address: str, folder: pathlib.Path) -> None:
         where = next(folder.rglob("ca.crt")).parent
-        self.tls = client.TLSFiles(where / "ca.crt", where / "client.crt", where / "client.key")
+        self.tls = pem_files.TLSFiles(where / "ca.crt", where / "client.crt", where / "client.key")
         self.url = f"https://{address}:2379"
         self.times: list[float] = []
         self.stop = threading.Event()
@@ -60,7 +62,7 @@ class Pinned:
 
     def run(self) -> None:
         while not self.stop.is_set():
-            online = client.Client([self.url], self.tls, timeout=3)
+            online = clients.Client([self.url], self.tls, timeout=3)
             with contextlib.suppress(errors.EtcdError), online:
                 while not self.stop.wait(0.1):
                     online.put("contended", self.url)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from etcd import client
-from tls import authority
+from tls import authority, pem_files
 
 if TYPE_CHECKING:
     import pathlib
@@ -23,10 +22,10 @@ class Authority:
         self.pem = folder / f"{name}-ca.pem"
         self.pem.write_bytes(self._own.ca)
 
-    def issue(self, common_name: str, *names: str) -> client.TLSFiles:
+    def issue(self, common_name: str, *names: str) -> pem_files.TLSFiles:
         pair = self._own.sign(common_name, (*_SANS, *names), days=1)
         base = self.folder / common_name
-        files = client.TLSFiles(self.pem, base.with_suffix(".pem"), base.with_suffix(".key"))
+        files = pem_files.TLSFiles(self.pem, base.with_suffix(".pem"), base.with_suffix(".key"))
         files.cert.write_bytes(pair.cert)
         files.key.write_bytes(pair.key)
         return files

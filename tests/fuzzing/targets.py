@@ -15,12 +15,20 @@ import tempfile
 import types
 from typing import TYPE_CHECKING
 
-import outside
-import processes
-from backup import catalog, destination, orders, owner, packing, refusals, seal
-from backup import remote as remotes
-from etcd import bolt, data, errors, offline, release, service, snapshot, upkeep, wal
-from relations import certificates, peers, s3
+import errors
+from backup import claimant as claimants
+from backup import compression, keeper_files, rclone, rclone_errors, remote_settings, seal
+from backup import listing as listings
+from backup import manifest as manifests
+from backup import owner as owners
+from etcd import bolt, data, disk_facts, offline, service, upkeep
+from etcd import failure as failures
+from etcd import release as releases
+from etcd import snapshot as snapshots
+from etcd import stamp as stamps
+from etcd import wal as wals
+from machine import outside, processes
+from relations import certificates, databag, juju_units, peers, s3
 from tls import authority, certificate, served
 
 if TYPE_CHECKING:
@@ -49,12 +57,12 @@ def _text(raw: bytes) -> str:
 
 
 def _owners() -> list[bytes]:
-    made = owner.Claimant("etcd", "prod", "01234567-89ab", "token").owner(0xABC)
+    made = claimants.Claimant("etcd", "prod", "01234567-89ab", "token").owner(0xABC)
     return [made.to_json().encode()]
 
 
 def _read_owner(raw: bytes, _: pathlib.Path) -> None:
-    owner.Owner.from_json(_text(raw))
+    owners.Owner.from_json(_text(raw))
 
 
 def _keys() -> list[bytes]:
@@ -67,7 +75,7 @@ def _read_keys(raw: bytes, _: pathlib.Path) -> None:
 
 
 def _manifests() -> list[bytes]:
-    found = catalog.Manifest(
+    found = manifests.Manifest(
         id="20261121T020849Z-g1-r7-abcdef",
         file="20261121T020849Z-g1-r7-abcdef.db.zst",
         cluster_id=7, generation=1, token="t", revision=7, raft_index=9, etcd_version="3.5.16",
@@ -79,12 +87,12 @@ def _manifests() -> list[bytes]:
 
 
 def _read_manifest(raw: bytes, _: pathlib.Path) -> None:
-    found = catalog.Manifest.from_json(_text(raw))
+    found = manifests.Manifest.from_json(_text(raw))
     # What list-backups and the keeper do with it.
-    catalog.stamp(found.taken_at)
-    catalog.stamp(found.proven_at or 0)
+    manifests.stamp(found.taken_at)
+    manifests.stamp(found.proven_at or 0)
     assert all(part.isprintable() for part in (found.id, found.taken_by, found.etcd_version))
-    assert catalog.Manifest.from_json(found.to_json()) == found
+    assert manifests.Manifest.from_json(found.to_json()) == found
 
 
 def _listings() -> list[bytes]:
@@ -96,9 +104,9 @@ def _listings() -> list[bytes]:
     return [json.dumps(objects).encode(), b"[]"]
 
 
-class _Said(remotes.Remote):
+class _Said(rclone.Remote):
     def __init__(self, said: bytes) -> None:
-        super().__init__(destination.Settings(config="[x]\ntype = local\n", path="x:y"))
+        super().__init__(remote_settings.Settings(config="[x]\ntype = local\n", path="x:y"))
         self._said = said
 
     def _run(self, *_: object, **__: object) -> bytes:
@@ -106,7 +114,7 @@ class _Said(remotes.Remote):
 
 
 def _read_listing(raw: bytes, _: pathlib.Path) -> None:
-    found = catalog.judge(_Said(raw).list(), {}, 1_795_000_000.0)
+    found = listings.judge(_Said(raw).list(), {}, 1_795_000_000.0)
     assert all(problem.isprintable() for problem in found.problems)
 
 
@@ -123,7 +131,7 @@ def _bags() -> list[bytes]:
 
 
 def _read_bag(raw: bytes, _: pathlib.Path) -> None:
-    found = peers._read_unit("etcd/1", {"unit": _text(raw)})
+    found = databag.read_unit("etcd/1", {"unit": _text(raw)})
     told = (found.peer_url, found.client_url, found.token, found.listed, found.member)
     assert all(text is None or text.isprintable() for text in told)
 
@@ -152,7 +160,7 @@ def _read_goals(raw: bytes, _: pathlib.Path) -> None:
     answer = subprocess.CompletedProcess([], 0, _text(raw), "")
     before, processes.hook_tool = processes.hook_tool, lambda *_, **__: answer
     try:
-        peers.goal_state()
+        juju_units.goal_state()
     finally:
         processes.hook_tool = before
 
@@ -234,7 +242,7 @@ def _configs() -> list[bytes]:
 
 
 def _read_config(raw: bytes, _: pathlib.Path) -> None:
-    destination.from_config("s3:bucket", _text(raw), "10M")
+    remote_settings.from_config("s3:bucket", _text(raw), "10M")
 
 
 def _databases() -> list[bytes]:
@@ -252,7 +260,7 @@ def _read_database(raw: bytes, folder: pathlib.Path) -> None:
             for _ in file.items(bucket):
                 pass
         bolt.revision(file)
-        snapshot.carries(file)
+        snapshots.carries(file)
 
 
 def _write_database(raw: bytes, folder: pathlib.Path) -> None:
@@ -270,7 +278,7 @@ def _read_snapshot(raw: bytes, folder: pathlib.Path) -> None:
     path.write_bytes(raw)
     before, service.version = service.version, lambda *_: (3, 5, 16)
     try:
-        snapshot.refuse_newer(path)
+        snapshots.refuse_newer(path)
     finally:
         service.version = before
 
@@ -284,9 +292,9 @@ def _read_log(raw: bytes, folder: pathlib.Path) -> None:
     place.mkdir(parents=True, exist_ok=True)
     (place / f"{0:016x}-{0:016x}.wal").write_bytes(raw)
     offline.log_broken(folder)
-    data.member_ids(folder)
-    data.disk_facts(folder)
-    wal.commit_tail(folder)
+    disk_facts.member_ids(folder)
+    disk_facts.disk_facts(folder)
+    wals.commit_tail(folder)
 
 
 def _releases() -> list[bytes]:
@@ -310,7 +318,7 @@ def _releases() -> list[bytes]:
 def _read_release(raw: bytes, folder: pathlib.Path) -> None:
     path = folder / "release"
     path.write_bytes(raw)
-    release.unpack(path, folder)
+    releases.unpack(path, folder)
 
 
 def _packed() -> list[bytes]:
@@ -319,7 +327,7 @@ def _packed() -> list[bytes]:
 
 def _read_packed(raw: bytes, folder: pathlib.Path) -> None:
     (folder / "p").write_bytes(raw)
-    packing.unpack(folder / "p", folder / "u", "gzip", 45_000)
+    compression.unpack(folder / "p", folder / "u", "gzip", 45_000)
 
 
 def _words() -> list[bytes]:
@@ -328,7 +336,7 @@ def _words() -> list[bytes]:
 
 
 def _read_words(raw: bytes, _: pathlib.Path) -> None:
-    error = refusals.refusal("s3:b", 1, _text(raw), "key = secret-value\n")
+    error = rclone_errors.refusal("s3:b", 1, _text(raw), "key = secret-value\n")
     assert str(error).isprintable()
 
 
@@ -344,12 +352,12 @@ def _etcd_log() -> list[bytes]:
 
 
 def _read_etcd_log(raw: bytes, _: pathlib.Path) -> None:
-    found = service.reason(_text(raw).splitlines())
+    found = failures.reason(_text(raw).splitlines())
     assert found is None or found.sentence.isprintable()
 
 
 def _orders() -> list[bytes]:
-    config = orders.Config(
+    config = keeper_files.Config(
         unit="etcd/0", member="etcd-0", endpoints=("https://a:1",), local="https://a:1", ca="c",
         cert="c", key="k", generation=1, token="t", folder="f", interval=60.0, retention="7d",
         workdir="/w", remote="/r",
@@ -358,34 +366,34 @@ def _orders() -> list[bytes]:
 
 
 def _read_orders(raw: bytes, _: pathlib.Path) -> None:
-    orders.Config.from_json(_text(raw))
+    keeper_files.Config.from_json(_text(raw))
 
 
 def _statuses() -> list[bytes]:
-    status = orders.Status(at=1.0, unit="etcd/0", role="holder", problems=("x",), newest="n")
+    status = keeper_files.Status(at=1.0, unit="etcd/0", role="holder", problems=("x",), newest="n")
     return [status.to_json().encode()]
 
 
 def _read_status(raw: bytes, folder: pathlib.Path) -> None:
     (folder / "s").write_bytes(raw)
-    status = orders.Status.read(folder / "s")
+    status = keeper_files.Status.read(folder / "s")
     status.trouble(1e9)
     status.words(1e9)
 
 
 def _settings() -> list[bytes]:
-    made = destination.Settings(
+    made = remote_settings.Settings(
         config="[x]\ntype = local\n", path="x:y", environment=(("AWS_X", "b"),)
     )
     return [made.to_json().encode()]
 
 
 def _read_settings(raw: bytes, _: pathlib.Path) -> None:
-    destination.Settings.from_json(_text(raw))
+    remote_settings.Settings.from_json(_text(raw))
 
 
 def _stamps() -> list[bytes]:
-    return [data.Stamp("token", 3, 7, "etcd-0").to_json().encode()]
+    return [stamps.Stamp("token", 3, 7, "etcd-0").to_json().encode()]
 
 
 def _read_stamp(raw: bytes, folder: pathlib.Path) -> None:
@@ -395,7 +403,7 @@ def _read_stamp(raw: bytes, folder: pathlib.Path) -> None:
     (kept / "kept.json").write_bytes(raw)
     (kept / "stamp.json").write_bytes(raw)
     root.kept()
-    data.Stamp.from_json(_text(raw))
+    stamps.Stamp.from_json(_text(raw))
 
 
 def _pages() -> list[bytes]:
@@ -411,19 +419,19 @@ TARGETS = {
     "manifest": Target(_read_manifest, _manifests, (ValueError,)),
     "owner": Target(_read_owner, _owners, (ValueError,)),
     "keys": Target(_read_keys, _keys, (ValueError,)),
-    "listing": Target(_read_listing, _listings, (refusals.RemoteError,)),
+    "listing": Target(_read_listing, _listings, (rclone_errors.RemoteError,)),
     "rclone's words": Target(_read_words, _words),
-    "packed backup": Target(_read_packed, _packed, (refusals.RemoteError,)),
-    "peer databag": Target(_read_bag, _bags, (peers.PeerError,)),
-    "generation record": Target(_read_record, _records, (peers.PeerError,)),
-    "goal state": Target(_read_goals, _goals, (peers.PeerError,)),
+    "packed backup": Target(_read_packed, _packed, (rclone_errors.RemoteError,)),
+    "peer databag": Target(_read_bag, _bags, (databag.PeerError,)),
+    "generation record": Target(_read_record, _records, (databag.PeerError,)),
+    "goal state": Target(_read_goals, _goals, (databag.PeerError,)),
     "authorities": Target(_read_authorities, _certificates, (certificate.CertificateError,)),
     "certificate": Target(_read_pair, _certificates),
     "certificate's URIs": Target(_read_uris, _uris),
     "signed answers": Target(_read_answers, _answers, (certificate.CertificateError,)),
     "s3 relation": Target(_read_bucket, _buckets, (outside.OutsideError,)),
     "tls-ca-chain": Target(_read_chain, _certificates),
-    "rclone-config": Target(_read_config, _configs, (refusals.RemoteError,)),
+    "rclone-config": Target(_read_config, _configs, (rclone_errors.RemoteError,)),
     "bolt": Target(_read_database, _databases, (bolt.FormatError,)),
     "bolt written": Target(_write_database, _databases, (bolt.FormatError,)),
     "snapshot": Target(_read_snapshot, _databases, (errors.SnapshotError,)),
@@ -432,7 +440,7 @@ TARGETS = {
     "etcd's journal": Target(_read_etcd_log, _etcd_log),
     "keeper's orders": Target(_read_orders, _orders, (ValueError,)),
     "keeper's status": Target(_read_status, _statuses),
-    "remote's settings": Target(_read_settings, _settings, (refusals.RemoteError,)),
+    "remote's settings": Target(_read_settings, _settings, (rclone_errors.RemoteError,)),
     "stamp": Target(_read_stamp, _stamps, (ValueError,)),
     "metrics page": Target(_read_page, _pages),
 }

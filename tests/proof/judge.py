@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 
 from proof import (
     judge_accounts,
@@ -35,7 +36,8 @@ class Figures:
             seconds.
         longest_write_gap: the same of acknowledged writes.
         healthy_after: from the first fault or command to the last unit's becoming active for
-            good, seconds; None when one is not active at the end, or nothing was done.
+            good, seconds; infinite when one is not active at the end, None when the traffic began
+            after all that was done.
     """
 
     requests: int
@@ -150,6 +152,8 @@ def _gap(history: records.History, done: list[records.Operation]) -> float:
 
 
 def _healthy_after(history: records.History) -> float | None:
+    if not history.faults:
+        return None
     removed = {m.unit for m in history.machines if m.removed}
     latest: dict[str, records.Status] = {}
     active: dict[str, float] = {}
@@ -161,9 +165,7 @@ def _healthy_after(history: records.History) -> float | None:
         ):
             active[status.unit] = status.at
         latest[status.unit] = status
-    if not history.faults or not latest:
-        return None
-    if any(status.status != "active" for status in latest.values()):
-        return None
+    if not latest or any(status.status != "active" for status in latest.values()):
+        return math.inf
     begun = min(fault.at for fault in history.faults)
     return max(0.0, max(active.values()) - begun)

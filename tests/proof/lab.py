@@ -482,9 +482,9 @@ class Lab:
             library = f"{folder}/clock.so"
             source = str(TESTS / "faults" / "clock.c")
             subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
-            self.juju.scp(library, f"{unit}:/tmp/clock.so")
+            self.juju.scp(library, f"{unit}:clock.so")
         with self.acting("clock off by an hour", unit):
-            install = f"install -m 755 /tmp/clock.so {test_clock.LIBRARY}"
+            install = f"install -m 755 ~ubuntu/clock.so {test_clock.LIBRARY}"
             self.cluster.shell(unit, install)
             test_clock.shift(self.cluster, unit, 1 / 24)
         self.after(lambda: test_clock.mend(self.cluster, unit))

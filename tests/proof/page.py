@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import html
+import math
 import re
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,7 @@ class Row:
             self.label.fault or "as it says",
             self.label.moment,
             self.verdict,
-            "never" if healthy is None else f"{healthy:.0f} s",
+            "" if healthy is None else "never" if healthy == math.inf else f"{healthy:.0f} s",
             f"{figures.failed} of {figures.requests}",
             f"{figures.longest_write_gap:.1f} s",
         )
@@ -75,10 +76,8 @@ class Row:
     def words(self) -> str:
         """The figures in a sentence."""
         _, _, _, _, healthy, failed, gap = self.cells
-        return (
-            f"healthy after {healthy}, {failed} requests failed, longest gap {gap}, "
-            f"took {self.seconds:.0f} s"
-        )
+        begun = f"healthy after {healthy}, " if healthy else ""
+        return f"{begun}{failed} requests failed, longest gap {gap}, took {self.seconds:.0f} s"
 
 
 def table(rows: Iterable[Row]) -> str:

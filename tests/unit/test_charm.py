@@ -12,31 +12,34 @@ import charm_context
 import pytest
 from ops import testing
 
-import actions
-import admin
-import admin_command
-import host
-import node
-import settled
-import snapshots
-import trust
-from backup import create, orders
+import errors
+from backup import create, keeper_files
 from cluster import generation as generations
-from cluster import view
-from etcd import data, errors, upkeep
-from relations import peers
+from cluster import reasons
+from cluster import view as views
+from commands import actions, etcd_admin
+from etcd import data, install, service, upkeep
+from etcd import stamp as stamps
+from hook import certificates as unit_certificates
+from hook import idle, launcher
+from hook import restore as restores
+from hook import unit as units
+from machine import juju_exec
+from relations import juju_units
 
 
 @pytest.fixture(autouse=True)
 def juju(monkeypatch: pytest.MonkeyPatch):
     """Juju's goal state: three units, none of them leaving."""
     goals = {f"etcd/{number}": "active" for number in range(3)}
-    monkeypatch.setattr(peers, "goal_state", lambda: goals)
-    monkeypatch.setattr(peers, "told_ahead", lambda *_: {})
-    monkeypatch.setattr(host, "wake", lambda *_: None)
-    monkeypatch.setattr(admin_command, "ensure", lambda *_: False)
+    monkeypatch.setattr(juju_units, "goal_state", lambda: goals)
+    monkeypatch.setattr(juju_units, "told_ahead", lambda *_: {})
+    monkeypatch.setattr(juju_exec, "wake", lambda *_: None)
+    monkeypatch.setattr(launcher, "ensure", lambda *_: False)
     monkeypatch.setattr(
-        trust.Keyring, "ensure", lambda _: trust.Trust(ready=False, message="no certificates")
+        unit_certificates.Keyring,
+        "ensure",
+        lambda _: unit_certificates.Trust(ready=False, message="no certificates"),
     )
     return goals
 
@@ -77,13 +80,14 @@ def test_given_a_corrupt_databag_of_our_own_when_any_event_comes_then_blocked_na
     after = run(context, testing.State(relations={relation}))
     assert isinstance(after.unit_status, testing.BlockedStatus)
     assert "etcd/0" in after.unit_status.message
+    assert keeper_files.reason() == "relation"
 
 
 def test_given_a_providers_text_when_it_reaches_a_status_then_it_steers_no_terminal(
     context: testing.Context, monkeypatch: pytest.MonkeyPatch
 ):
-    evil = trust.Trust(ready=False, message="the issuer is \x1b[2J\u202e\r\nHealthy")
-    monkeypatch.setattr(trust.Keyring, "ensure", lambda _: evil)
+    evil = unit_certificates.Trust(ready=False, message="the issuer is \x1b[2J\u202e\r\nHealthy")
+    monkeypatch.setattr(unit_certificates.Keyring, "ensure", lambda _: evil)
     after = run(context, state())
     assert after.unit_status.message.startswith("the issuer is ")
     assert after.unit_status.message.isprintable()
@@ -108,6 +112,8 @@ def test_given_timings_that_exclude_each_other_when_any_event_comes_then_blocked
     after = run(context, state(config={"election-timeout": 100}))
     assert isinstance(after.unit_status, testing.BlockedStatus)
     assert "five heartbeats" in after.unit_status.message
+    assert keeper_files.reason() == "configuration"
+    assert keeper_files.reason() in reasons.REASONS
 
 
 def test_given_no_certificates_when_any_event_comes_then_waiting_for_them(
@@ -115,17 +121,18 @@ def test_given_no_certificates_when_any_event_comes_then_waiting_for_them(
 ):
     after = run(context, state())
     assert after.unit_status == testing.WaitingStatus("no certificates")
+    assert keeper_files.reason() == "certificates"
 
 
 def test_given_a_full_disk_when_the_configuration_changes_then_the_hook_goes_on(
     context: testing.Context, monkeypatch: pytest.MonkeyPatch
 ):
-    def full(_: node.Node) -> None:
+    def full(_: units.Node) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(node.Node, "configure", full)
-    monkeypatch.setattr(host, "await_install", lambda: None)
-    monkeypatch.setattr(data.Root, "stamp", lambda _: data.Stamp("one", 1, None, "etcd-0"))
+    monkeypatch.setattr(units.Node, "configure", full)
+    monkeypatch.setattr(install, "await_install", lambda: None)
+    monkeypatch.setattr(data.Root, "stamp", lambda _: stamps.Stamp("one", 1, None, "etcd-0"))
     after = context.run(context.on.config_changed(), state())
     assert after.unit_status == testing.WaitingStatus("no certificates")
 
@@ -154,15 +161,15 @@ def test_given_a_restore_when_it_answers_then_the_status_is_not_active_any_more(
     context: testing.Context, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
 ):
     """A script that waits for active after it must not go on too early, whatever comes next."""
-    monkeypatch.setattr(host, "DATA_ROOT", tmp_path)
-    monkeypatch.setattr(settled, "FILE", tmp_path / "settled.json")
-    settled.FILE.write_text("what was seen while all was well")
+    monkeypatch.setattr(service, "DATA_ROOT", tmp_path)
+    monkeypatch.setattr(idle, "FILE", tmp_path / "settled.json")
+    idle.FILE.write_text("what was seen while all was well")
     detail = (("carries", ""), ("high", "9"), ("revision", "5"))
     founders = (generations.Founder("etcd/0", "https://198.18.0.10:2380"),)
     proposal = generations.Generation(2, "two", generations.Source.BACKUP, founders, detail)
     monkeypatch.setattr(actions.Actions, "_source", lambda *_: dict(detail))
-    monkeypatch.setattr(snapshots, "propose", lambda *_, **__: proposal)
-    monkeypatch.setattr(snapshots, "serve", lambda *_: None)
+    monkeypatch.setattr(restores, "propose", lambda *_, **__: proposal)
+    monkeypatch.setattr(restores, "serve", lambda *_: None)
     before = state(leader=True, unit_status=testing.ActiveStatus("Healthy with 1 known peers"))
     params = {"backup-id": "b", "target": "", "skip-backup": False}
     after = context.run(context.on.action("restore", params=params), before)
@@ -170,11 +177,11 @@ def test_given_a_restore_when_it_answers_then_the_status_is_not_active_any_more(
     assert after.unit_status == testing.MaintenanceStatus(
         "preparing the restore: 0 of 1 units ready"
     )
-    assert not settled.FILE.exists()
+    assert not idle.FILE.exists()
 
 
 def test_given_units_that_did_not_tell_when_a_recovery_is_weighed_then_they_are_named():
-    disks = {"etcd/0": view.DiskFacts(2, 90, 40), "etcd/1": view.DiskFacts(2, 95, 45)}
+    disks = {"etcd/0": views.DiskFacts(2, 90, 40), "etcd/1": views.DiskFacts(2, 95, 45)}
     assert actions.loss("etcd/0", disks, []) == (
         "etcd/0 holds up to revision 40, 5 behind the newest disk here; what only the missing "
         "members acknowledged would be lost"
@@ -202,8 +209,8 @@ class Online:
         if revision <= 5:
             raise errors.CompactedError("compacted", "compacted")
 
-    def alarms(self) -> tuple[view.Alarm, ...]:
-        return (view.Alarm(10, "NOSPACE"),)
+    def alarms(self) -> tuple[views.Alarm, ...]:
+        return (views.Alarm(10, "NOSPACE"),)
 
     def disarm(self) -> int:
         return 1
@@ -213,7 +220,7 @@ class Online:
 def online(monkeypatch: pytest.MonkeyPatch) -> Online:
     """What actions find when they ask etcd."""
     made = Online()
-    monkeypatch.setattr(node.Node, "client", lambda _: contextlib.nullcontext(made))
+    monkeypatch.setattr(units.Node, "client", lambda _: contextlib.nullcontext(made))
     return made
 
 
@@ -239,7 +246,7 @@ def test_given_a_revision_that_cannot_be_compacted_when_asked_then_one_sentence(
 def test_given_a_defragmentation_when_asked_then_the_own_member_is_locked_and_a_table_comes(
     context: testing.Context, online: Online, monkeypatch: pytest.MonkeyPatch, tmp_path
 ):
-    member = view.Member(10, "etcd-0", (), ())
+    member = views.Member(10, "etcd-0", (), ())
 
     def defragment(_, which, alone, say):
         with alone(member) as had:
@@ -265,13 +272,13 @@ def test_given_the_keeper_when_told_then_it_knows_the_units_and_where_to_serve_m
         told = manager.charm.backups(manager.charm.node())._config()
     assert told.units == 3
     assert told.metrics_port == 9381
-    assert orders.Config.from_json(told.to_json()) == told
+    assert keeper_files.Config.from_json(told.to_json()) == told
 
 
 def test_given_actions_and_their_twins_when_asked_of_alarms_then_the_words_are_the_same(
     context: testing.Context, online: Online
 ):
     context.run(context.on.action("alarm-list"), state())
-    twin = admin.alarm_list(online, argparse.Namespace(), admin_command.Place(()))
+    twin = etcd_admin.alarm_list(online, argparse.Namespace(), launcher.Place(()))
     assert context.action_results == {"alarms": twin.words}
     assert twin.words == "NOSPACE on a"

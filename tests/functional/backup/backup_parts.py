@@ -15,8 +15,9 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from backup import destination
-from etcd import scratch, service
+from backup import remote_settings
+from etcd import config as etcd_config
+from etcd import scratch
 
 if TYPE_CHECKING:
     from functional import signing
@@ -172,7 +173,7 @@ class FaultProxy:
             self._drop(target)
 
 
-def s3_settings(bucket: str, port: int, ca: str, **changes: str) -> destination.Settings:
+def s3_settings(bucket: str, port: int, ca: str, **changes: str) -> remote_settings.Settings:
     given = {
         "bucket": bucket,
         "access_key": ACCESS,
@@ -181,7 +182,7 @@ def s3_settings(bucket: str, port: int, ca: str, **changes: str) -> destination.
         "path": "etcd",
         **changes,
     }
-    return destination.from_s3(destination.S3(ca_chain=(ca,), **given))
+    return remote_settings.from_s3(remote_settings.S3(ca_chain=(ca,), **given))
 
 
 def cluster(
@@ -203,7 +204,7 @@ def cluster(
         own.mkdir()
         configs.append(scratch.config(f"etcd-{number}", own, tls, token=token, **options))
     founders = ",".join(f"{c.name}={c.advertise_peer_urls[0]}" for c in configs)
-    new = {"initial_cluster": founders, "initial": service.Initial.NEW}
+    new = {"initial_cluster": founders, "initial": etcd_config.Initial.NEW}
     started = [scratch.start(dataclasses.replace(c, **new)) for c in configs]
     deadline = time.monotonic() + 30
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import backup_parts as parts
 import pytest
 
-import processes
-from backup import destination, remote
+from backup import rclone, remote_settings
 from functional import signing
+from machine import processes
 
 if TYPE_CHECKING:
     import pathlib
@@ -60,8 +60,8 @@ def proxy(s3_server: parts.S3Server) -> Iterator[parts.FaultProxy]:
 
 
 @pytest.fixture
-def s3(s3_server: parts.S3Server, bucket: str) -> remote.Remote:
-    return remote.Remote(parts.s3_settings(bucket, s3_server.port, s3_server.ca))
+def s3(s3_server: parts.S3Server, bucket: str) -> rclone.Remote:
+    return rclone.Remote(parts.s3_settings(bucket, s3_server.port, s3_server.ca))
 
 
 @pytest.fixture(scope="session")
@@ -74,8 +74,8 @@ def swift_server(
 
 
 @pytest.fixture
-def swift(swift_server: parts.Swift, bucket_name: str) -> remote.Remote:
-    made = remote.Remote(
+def swift(swift_server: parts.Swift, bucket_name: str) -> rclone.Remote:
+    made = rclone.Remote(
         parts.s3_settings(
             bucket_name,
             swift_server.port,
@@ -89,11 +89,11 @@ def swift(swift_server: parts.Swift, bucket_name: str) -> remote.Remote:
 
 
 @pytest.fixture
-def local(tmp_path: pathlib.Path) -> remote.Remote:
+def local(tmp_path: pathlib.Path) -> rclone.Remote:
     folder = tmp_path / "disk"
     folder.mkdir()
     config = f"[disk]\ntype = alias\nremote = {folder}\n"
-    return remote.Remote(destination.from_config("disk:backups", config))
+    return rclone.Remote(remote_settings.from_config("disk:backups", config))
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def full_disk(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 @pytest.fixture
-def crypt(tmp_path: pathlib.Path) -> remote.Remote:
+def crypt(tmp_path: pathlib.Path) -> rclone.Remote:
     folder = tmp_path / "crypted"
     folder.mkdir()
     obscured = subprocess.run(
@@ -123,11 +123,11 @@ def crypt(tmp_path: pathlib.Path) -> remote.Remote:
         timeout=20,
     ).stdout.strip()
     config = f"[secret]\ntype = crypt\nremote = {folder}\npassword = {obscured}\n"
-    return remote.Remote(destination.from_config("secret:", config))
+    return rclone.Remote(remote_settings.from_config("secret:", config))
 
 
 @pytest.fixture(params=["s3", "swift", "crypt", "local"])
-def any_remote(request: pytest.FixtureRequest) -> remote.Remote:
+def any_remote(request: pytest.FixtureRequest) -> rclone.Remote:
     return request.getfixturevalue(request.param)
 
 

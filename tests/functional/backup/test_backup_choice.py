@@ -8,12 +8,11 @@ import types
 
 import pytest
 
-import backups
-import fence
-import keeper_service
-import settings
-from backup import choice, destination, orders, remote, seal
-from etcd import client
+from backup import keeper_files, rclone, remote_choice, remote_settings, seal
+from hook import backups as unit_backups
+from hook import config as configs
+from keeper import fence, systemd_unit
+from tls import pem_files
 
 
 class Told:
@@ -21,9 +20,9 @@ class Told:
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.endpoints = ("https://198.18.0.1:2379",)
-        self.config: orders.Config | None = None
-        self.remote: destination.Settings | None = None
-        self.chosen: destination.Settings | None = None
+        self.config: keeper_files.Config | None = None
+        self.remote: remote_settings.Settings | None = None
+        self.chosen: remote_settings.Settings | None = None
         paths = (pathlib.Path("ca"), pathlib.Path("cert"), pathlib.Path("key"))
         self.node = types.SimpleNamespace(
             unit="etcd/0",
@@ -31,7 +30,7 @@ class Told:
             charm_dir=folder,
             root=types.SimpleNamespace(path=folder),
             local_url="https://127.0.0.1:2379",
-            settings=settings.Settings(),
+            settings=configs.Settings(),
             peers=types.SimpleNamespace(
                 generation=lambda: None,
                 proposal=lambda: None,
@@ -43,48 +42,52 @@ class Told:
             leads=False,
             peer_url="https://198.18.0.1:2380",
             endpoints=lambda: self.endpoints,
-            tls=lambda: client.TLSFiles(*paths),
+            tls=lambda: pem_files.TLSFiles(*paths),
             certificate_facts=list,
         )
 
     def ensure(
         self,
         _: pathlib.Path,
-        config: orders.Config,
-        told: destination.Settings | None,
-        chosen: destination.Settings | None,
+        config: keeper_files.Config,
+        told: remote_settings.Settings | None,
+        chosen: remote_settings.Settings | None,
         _keys: seal.Keys,
     ) -> bool:
         self.config, self.remote, self.chosen = config, told, chosen
         return True
 
-    def settle(self, chosen: choice.Choice) -> backups.Problem | None:
-        return backups.Backups(self.node, chosen, "here").ensure()
+    def settle(self, chosen: remote_choice.Choice) -> unit_backups.Problem | None:
+        return unit_backups.Backups(self.node, chosen, "here").ensure()
 
 
 @pytest.fixture
 def unit(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Told:
     made = Told(tmp_path)
     monkeypatch.setattr(fence, "FILE", tmp_path / "fence.json")
-    monkeypatch.setattr(backups, "CHECKED", tmp_path / "checked")
-    monkeypatch.setattr(keeper_service, "ensure", made.ensure)
-    monkeypatch.setattr(keeper_service, "remote", lambda: made.remote)
-    monkeypatch.setattr(orders, "STATUS", tmp_path / "status.json")
+    monkeypatch.setattr(unit_backups, "CHECKED", tmp_path / "checked")
+    monkeypatch.setattr(systemd_unit, "ensure", made.ensure)
+    monkeypatch.setattr(systemd_unit, "remote", lambda: made.remote)
+    monkeypatch.setattr(keeper_files, "STATUS", tmp_path / "status.json")
     return made
 
 
 @pytest.fixture
-def works(local: remote.Remote) -> choice.Choice:
-    return choice.Choice(choice.State.READY, local.settings)
+def works(local: rclone.Remote) -> remote_choice.Choice:
+    return remote_choice.Choice(remote_choice.State.READY, local.settings)
 
 
 @pytest.fixture
-def fails(tmp_path: pathlib.Path) -> choice.Choice:
+def fails(tmp_path: pathlib.Path) -> remote_choice.Choice:
     (tmp_path / "file").touch()
-    return choice.Choice(choice.State.READY, destination.from_config(str(tmp_path / "file"), ""))
+    return remote_choice.Choice(
+        remote_choice.State.READY, remote_settings.from_config(str(tmp_path / "file"), "")
+    )
 
 
-WAITING = choice.Choice(choice.State.WAITING, sentence="Waiting for s3 to give S3 credentials")
+WAITING = remote_choice.Choice(
+    remote_choice.State.WAITING, sentence="Waiting for s3 to give S3 credentials"
+)
 
 
 def test_given_a_remote_that_works_when_chosen_then_the_keeper_is_told_of_it(unit, works):
@@ -121,19 +124,19 @@ def test_given_a_remote_in_use_that_fails_after_a_reboot_when_checked_then_it_st
 
 def test_given_credentials_that_have_not_come_when_related_then_waiting_and_told_of_members(unit):
     problem = unit.settle(WAITING)
-    assert problem == backups.Problem(WAITING.sentence, waiting=True)
+    assert problem == unit_backups.Problem(WAITING.sentence, waiting=True)
     assert unit.remote is None and unit.config.endpoints == unit.endpoints
 
 
 def test_given_two_places_when_looked_at_then_neither_is_used(unit, works):
     unit.settle(works)
-    wrong = choice.Choice(choice.State.WRONG, sentence="Two places for backups")
-    assert unit.settle(wrong) == backups.Problem("Two places for backups")
+    wrong = remote_choice.Choice(remote_choice.State.WRONG, sentence="Two places for backups")
+    assert unit.settle(wrong) == unit_backups.Problem("Two places for backups")
     assert unit.remote is None
 
 
 def test_given_another_limit_when_changed_then_the_keeper_is_told(unit, works):
     unit.settle(works)
     limited = dataclasses.replace(works.settings, bandwidth="512K")
-    assert unit.settle(choice.Choice(choice.State.READY, limited)) is None
+    assert unit.settle(remote_choice.Choice(remote_choice.State.READY, limited)) is None
     assert unit.remote == limited

@@ -10,8 +10,11 @@ from unittest.mock import ANY
 
 import pytest
 
-import keeper as keepers
-from backup import aside, catalog, orders, owner, proof, refusals, schedule, seal
+from backup import catalog as catalogs
+from backup import keeper_files, proof, rclone_errors, schedule, seal, worker
+from backup import listing as listings
+from backup import owner as owners
+from keeper import service as keeper_service
 
 if TYPE_CHECKING:
     import pathlib
@@ -28,7 +31,7 @@ class Unit:
         self.folder = folder / f"unit-{number}"
         self.folder.mkdir()
         self.woken, self.closed = 0, False
-        self.config = orders.Config(
+        self.config = keeper_files.Config(
             unit=f"etcd/{number}",
             member=f"etcd-{number}",
             endpoints=(etcd.endpoint,),
@@ -46,7 +49,7 @@ class Unit:
             **changes,
         )
         self.write(self.config)
-        self.keeper = keepers.Keeper(
+        self.keeper = keeper_service.Keeper(
             self.folder / "keeper.json",
             self.folder / "status.json",
             self.folder / "cache",
@@ -58,14 +61,14 @@ class Unit:
     def wake(self) -> None:
         self.woken += 1
 
-    def write(self, config: orders.Config) -> None:
+    def write(self, config: keeper_files.Config) -> None:
         (self.folder / "keeper.json").write_text(config.to_json())
 
-    def step(self) -> orders.Status:
+    def step(self) -> keeper_files.Status:
         self.keeper.step()
-        return orders.Status.read(self.folder / "status.json")
+        return keeper_files.Status.read(self.folder / "status.json")
 
-    def until(self, what, seconds: float = 20.0) -> orders.Status:
+    def until(self, what, seconds: float = 20.0) -> keeper_files.Status:
         deadline = time.monotonic() + seconds
         while not what(status := self.step()):
             assert time.monotonic() < deadline, status
@@ -81,7 +84,7 @@ def remote(local, tmp_path):
 
 @pytest.fixture
 def unit(etcd, remote, tmp_path, monkeypatch):
-    monkeypatch.setattr(keepers, "_LIST", (0.0, 1.0))
+    monkeypatch.setattr(keeper_service, "_LIST", (0.0, 1.0))
     made = Unit(etcd, tmp_path)
     yield made
     made.keeper.close()
@@ -101,7 +104,7 @@ def test_given_a_schedule_when_time_passes_then_backups_are_taken_and_proven(
     unit.write(dataclasses.replace(unit.config, interval=30.0))
     proven = unit.until(lambda s: s.proven)
     assert proven.proven == status.newest and proven.proof_error == ""
-    (manifest,) = catalog.Catalog(remote, "here").read().manifests
+    (manifest,) = catalogs.Catalog(remote, "here").read().manifests
     assert manifest.proven_at and manifest.hash and manifest.keys
     assert manifest.taken_by == "etcd/0"
     assert "newest proven" in proven.words(time.time())
@@ -112,7 +115,7 @@ def test_given_a_ghost_in_the_keepers_key_when_looking_then_backups_go_on_and_it
     unit, etcd
 ):
     with etcd.client() as client:
-        client.put(keepers.KEY, "ghost")
+        client.put(keeper_service.KEY, "ghost")
     status = unit.until(lambda s: s.newest)
     assert status.role == "holder"
     assert "a client wrote 'ghost' to the keeper's key" in status.words(time.time())
@@ -130,7 +133,7 @@ def test_given_nothing_written_when_due_then_skipped_and_said(unit, etcd):
 def test_given_new_connections_when_nothing_is_written_then_no_revision_is_spent(
     unit, etcd, monkeypatch
 ):
-    monkeypatch.setattr(keepers, "_RECONNECT", 0.0)
+    monkeypatch.setattr(keeper_service, "_RECONNECT", 0.0)
     before = unit.until(lambda s: s.newest)
     assert before.role == "holder"
     for _ in range(5):
@@ -146,7 +149,7 @@ def test_given_retention_when_backups_are_taken_then_old_ones_go(unit, etcd, rem
     for number in range(4):
         write(etcd, str(number))
         seen.add(unit.until(lambda s: s.newest and s.newest not in seen).newest)
-    listing = catalog.Catalog(remote, "here").read()
+    listing = catalogs.Catalog(remote, "here").read()
     assert len(listing.manifests) == 2 and listing.problems == ()
     assert listing.newest.id == max(seen)
 
@@ -173,7 +176,7 @@ def test_given_a_proof_that_fails_when_due_then_said_and_not_proven(unit, monkey
     def fail(*_: object, **__: object) -> None:
         raise proof.ProofError("it holds something else")
 
-    monkeypatch.setattr(aside, "prove", fail)
+    monkeypatch.setattr(worker, "prove", fail)
     unit.until(lambda s: s.newest)
     unit.write(dataclasses.replace(unit.config, interval=30.0))
     status = unit.until(lambda s: s.proof_error)
@@ -184,7 +187,7 @@ def test_given_no_room_for_a_proof_when_due_then_the_backup_is_not_blamed(unit, 
     def fail(*_: object, **__: object) -> None:
         raise proof.HinderedError("the disk is full")
 
-    monkeypatch.setattr(aside, "prove", fail)
+    monkeypatch.setattr(worker, "prove", fail)
     unit.until(lambda s: s.newest)
     unit.write(dataclasses.replace(unit.config, interval=30.0))
     status = unit.until(lambda s: s.hindered)
@@ -196,7 +199,7 @@ def test_given_a_backup_from_the_future_when_looking_then_backups_go_on_and_it_i
     unit, etcd, remote
 ):
     first = unit.until(lambda s: s.newest)
-    backups = catalog.Catalog(remote, "here")
+    backups = catalogs.Catalog(remote, "here")
     (manifest,) = backups.read().manifests
     late = time.time() + 30 * 86400
     ahead = dataclasses.replace(manifest, taken_at=late, taken_by="etcd/7")
@@ -214,7 +217,7 @@ def test_given_nothing_written_since_one_from_the_future_when_due_then_its_true_
     unit, remote
 ):
     unit.until(lambda s: s.newest)
-    backups = catalog.Catalog(remote, "here")
+    backups = catalogs.Catalog(remote, "here")
     (manifest,) = backups.read().manifests
     backups.describe(dataclasses.replace(manifest, taken_at=time.time() + 30 * 86400))
     unit.keeper._listed = 0.0
@@ -239,8 +242,8 @@ def test_given_a_clock_that_is_set_back_when_looking_then_nothing_waits_for_the_
 def test_given_a_folder_of_another_application_when_looking_then_it_is_only_read(
     unit, etcd, remote
 ):
-    theirs = owner.Owner("etcd", "stage", "7654", "abc", "theirs")
-    backups = catalog.Catalog(remote, "here")
+    theirs = owners.Owner("etcd", "stage", "7654", "abc", "theirs")
+    backups = catalogs.Catalog(remote, "here")
     backups.claim(theirs)
     mine = {"application": "etcd", "model": "prod", "model_uuid": "0123"}
     told = dataclasses.replace(unit.config, **mine)
@@ -251,7 +254,7 @@ def test_given_a_folder_of_another_application_when_looking_then_it_is_only_read
         assert unit.step().newest == ""
     assert "belongs to application etcd of model stage" in status.trouble(time.time())
     assert "create-backup take-over=true" in status.trouble(time.time())
-    assert backups.read() == catalog.Listing((), owner=theirs, claimed=True, clock=ANY)
+    assert backups.read() == listings.Listing((), owner=theirs, claimed=True, clock=ANY)
     backups.claim(told.claimant.owner(0))  # as `take-over` does
     unit.keeper._listed = 0.0
     taken = unit.until(lambda s: s.newest)
@@ -272,31 +275,31 @@ def test_given_keys_when_a_backup_is_taken_and_proven_then_its_manifest_is_authe
     )
     status = unit.until(lambda s: s.proven)
     assert status.unsealed == 0
-    before = catalog.Catalog(remote, "here").read().manifests[0]
-    catalog.Catalog(remote, "here").describe(before)  # as an earlier charm wrote it
+    before = catalogs.Catalog(remote, "here").read().manifests[0]
+    catalogs.Catalog(remote, "here").describe(before)  # as an earlier charm wrote it
     unit.keeper._listed, unit.keeper._proof_tried = 0.0, ""
     unit.keeper._proof_after = math.inf  # a look may prove at once what it has found
     assert unit.until(lambda s: s.unsealed).proven == ""
     unit.keeper._proof_after = 0.0
     assert unit.until(lambda s: s.proven).unsealed == 0, "proven once more, by this application"
-    listing = catalog.Catalog(remote, "here", keys=keys).read()
+    listing = catalogs.Catalog(remote, "here", keys=keys).read()
     assert listing.proven is not None and listing.authentic == {status.proven}
-    other = catalog.Catalog(remote, "here", keys=seal.Keys().renewed(time.time())).read()
+    other = catalogs.Catalog(remote, "here", keys=seal.Keys().renewed(time.time())).read()
     assert other.proven is None and other.manifests == listing.manifests
 
 
 @pytest.mark.parametrize(
     ("kind", "told"),
-    [(refusals.Kind.LOCKED, ""), (refusals.Kind.READ_ONLY, "Old backups stay: no")],
+    [(rclone_errors.Kind.LOCKED, ""), (rclone_errors.Kind.READ_ONLY, "Old backups stay: no")],
 )
 def test_given_a_store_that_lets_nothing_be_deleted_when_thinned_then_told_and_backups_go_on(
     unit, etcd, monkeypatch, kind, told
 ):
     def refuse(*_: object) -> None:
-        raise refusals.RemoteError(kind, "no")
+        raise rclone_errors.RemoteError(kind, "no")
 
-    monkeypatch.setattr(catalog.Catalog, "delete", refuse)
-    monkeypatch.setattr(orders, "_OVERDUE", -1.0)
+    monkeypatch.setattr(catalogs.Catalog, "delete", refuse)
+    monkeypatch.setattr(keeper_files, "_OVERDUE", -1.0)
     unit.write(dataclasses.replace(unit.config, retention="last=1", interval=0.2, prove_every=0))
     for number in range(3):
         write(etcd, str(number))
@@ -346,8 +349,8 @@ def test_given_no_etcd_when_looking_then_blind_and_no_exception(unit):
 def test_given_three_members_when_looking_then_one_follower_holds_and_a_dead_holder_is_replaced(
     three, remote, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(keepers, "TTL", 2)
-    monkeypatch.setattr(keepers, "_LIST", (0.0, 1.0))
+    monkeypatch.setattr(keeper_service, "TTL", 2)
+    monkeypatch.setattr(keeper_service, "_LIST", (0.0, 1.0))
     units = [Unit(each, tmp_path, number, prove_every=0) for number, each in enumerate(three)]
     try:
         with three[0].client() as client:

@@ -13,12 +13,15 @@ import time
 
 import pytest
 
-import keeper as keepers
-from backup import aside, catalog, create, orders, remote
+from backup import catalog as catalogs
+from backup import create, keeper_files, rclone, worker
+from backup import listing as listings
+from keeper import service as keeper_service
 
 _LOOP = """\
 import os, pathlib, sys, time
-import keeper, processes
+from keeper import service as keeper
+from machine import processes
 processes.PATH = os.environ["PATH"]
 keeper.TTL = 2
 folder = pathlib.Path(sys.argv[1])
@@ -28,13 +31,13 @@ while True:
 """
 
 
-def stored(settings: orders.Config) -> catalog.Catalog:
-    return catalog.Catalog(settings.root(), settings.folder)
+def stored(settings: keeper_files.Config) -> catalogs.Catalog:
+    return catalogs.Catalog(settings.root(), settings.folder)
 
 
-def config(etcd, folder: pathlib.Path, **changes) -> orders.Config:
+def config(etcd, folder: pathlib.Path, **changes) -> keeper_files.Config:
     tls = etcd.config.server_tls
-    return orders.Config(
+    return keeper_files.Config(
         unit="etcd/0",
         member="etcd-0",
         endpoints=(etcd.endpoint,),
@@ -79,7 +82,7 @@ def kill_when(process: subprocess.Popen, words: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "moment"),
     [
-        ("local", "backup.aside"),
+        ("local", "backup.worker"),
         ("local", "copyto"),
         ("s3", "copyto"),
         ("local", "rcat"),
@@ -90,7 +93,7 @@ def kill_when(process: subprocess.Popen, words: str) -> None:
 def test_given_a_keeper_killed_at_work_when_another_works_then_nothing_is_left(
     request, etcd, tmp_path, monkeypatch, kind, moment
 ):
-    store: remote.Remote = request.getfixturevalue(kind)
+    store: rclone.Remote = request.getfixturevalue(kind)
     slow = dataclasses.replace(store.settings, bandwidth="2M" if moment == "copyto" else "")
     (tmp_path / "remote.json").write_text(slow.to_json())
     settings = config(etcd, tmp_path, retention="last=1")
@@ -99,7 +102,7 @@ def test_given_a_keeper_killed_at_work_when_another_works_then_nothing_is_left(
         for number in range(8):
             client.put(f"/large/{number}", os.urandom(1 << 20))
         if moment == "deletefile":
-            cluster = aside.reach(settings)
+            cluster = worker.reach(settings)
             create.create_backup(
                 cluster.client(),
                 cluster,
@@ -123,13 +126,13 @@ def test_given_a_keeper_killed_at_work_when_another_works_then_nothing_is_left(
     (tmp_path / "remote.json").write_text(store.settings.to_json())
     settings = dataclasses.replace(settings, interval=2.0, mark="new")
     (tmp_path / "keeper.json").write_text(settings.to_json())
-    monkeypatch.setattr(catalog, "LEFTOVER", -5.0)
-    monkeypatch.setattr(keepers, "_SWEEP", 0.0)
-    monkeypatch.setattr(keepers, "_LIST", (0.0, 0.0))
+    monkeypatch.setattr(listings, "LEFTOVER", -5.0)
+    monkeypatch.setattr(keeper_service, "_SWEEP", 0.0)
+    monkeypatch.setattr(keeper_service, "_LIST", (0.0, 0.0))
     with etcd.client() as client:
         client.put("/after", os.urandom(64))
     names = ("keeper.json", "status.json", "cache", "lock")
-    keeper = keepers.Keeper(*(tmp_path / name for name in names), wake=lambda: None)
+    keeper = keeper_service.Keeper(*(tmp_path / name for name in names), wake=lambda: None)
     deadline = time.monotonic() + 60
     try:
         while not keeper.status.proven or keeper.status.problems:

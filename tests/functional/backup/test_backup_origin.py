@@ -10,19 +10,21 @@ import types
 
 import pytest
 
-import backups
-import settings
-from backup import catalog, choice, destination, manual, remote, seal
+from backup import catalog as catalogs
+from backup import manifest as manifests
+from backup import operations, rclone, remote_choice, remote_settings, seal
+from hook import backups as unit_backups
+from hook import config as configs
 
 KEYS = seal.Keys().renewed(time.time())
 PEERS = types.SimpleNamespace(ensure_backup_keys=lambda _: KEYS)
 
 
-def manifest(*, proven: bool) -> catalog.Manifest:
+def manifest(*, proven: bool) -> manifests.Manifest:
     now = time.time()
-    name = catalog.new_id(now, 1, 7)
+    name = manifests.new_id(now, 1, 7)
     digest = hashlib.sha256(b"snapshot").hexdigest()
-    return catalog.Manifest(
+    return manifests.Manifest(
         id=name,
         file=f"{name}.db",
         cluster_id=1,
@@ -46,30 +48,32 @@ def manifest(*, proven: bool) -> catalog.Manifest:
     )
 
 
-def origin(chosen: choice.Choice, *, recover: bool, named: str = "old"):
-    wanted = settings.Settings(recover_total_loss=recover, cluster_name=named)
+def origin(chosen: remote_choice.Choice, *, recover: bool, named: str = "old"):
+    wanted = configs.Settings(recover_total_loss=recover, cluster_name=named)
     node = types.SimpleNamespace(settings=wanted, unit="etcd/0", peers=PEERS)
-    return backups.Backups(node, chosen, named or "model-1234/etcd").origin()
+    return unit_backups.Backups(node, chosen, named or "model-1234/etcd").origin()
 
 
 @pytest.fixture
-def ready(tmp_path: pathlib.Path) -> choice.Choice:
+def ready(tmp_path: pathlib.Path) -> remote_choice.Choice:
     (tmp_path / "remote").mkdir()
-    return choice.Choice(choice.State.READY, destination.from_config(str(tmp_path / "remote"), ""))
+    return remote_choice.Choice(
+        remote_choice.State.READY, remote_settings.from_config(str(tmp_path / "remote"), "")
+    )
 
 
 def publish(
-    ready: choice.Choice,
+    ready: remote_choice.Choice,
     tmp_path: pathlib.Path,
     *,
     proven: bool,
     folder: str = "old",
     keys: seal.Keys = KEYS,
     **changes,
-) -> catalog.Manifest:
+) -> manifests.Manifest:
     (tmp_path / "snapshot").write_bytes(b"snapshot")
     made = dataclasses.replace(manifest(proven=proven), **changes)
-    return catalog.Catalog(remote.Remote(ready.settings), folder, keys=keys).publish(
+    return catalogs.Catalog(rclone.Remote(ready.settings), folder, keys=keys).publish(
         made, tmp_path / "snapshot"
     )
 
@@ -90,9 +94,9 @@ def test_given_a_proof_that_others_wrote_when_recovery_is_allowed_then_it_asks(
     detail, held = origin(ready, recover=True)
     assert detail is None
     assert "none of them proven by this one" in held and "restore backup-id=latest" in held
-    monkeypatch.setattr(backups.service, "version", lambda: (3, 5, 16))
-    node = types.SimpleNamespace(settings=settings.Settings(), unit="etcd/0", peers=PEERS)
-    chosen, by_hand = backups.Backups(node, ready, "old").chosen("proven")
+    monkeypatch.setattr(unit_backups.service, "version", lambda: (3, 5, 16))
+    node = types.SimpleNamespace(settings=configs.Settings(), unit="etcd/0", peers=PEERS)
+    chosen, by_hand = unit_backups.Backups(node, ready, "old").chosen("proven")
     assert (chosen.id, by_hand["authentic"]) == (made.id, "no")
 
 
@@ -108,13 +112,13 @@ def test_given_backups_that_know_of_more_when_one_is_restored_then_the_highest_c
         "7",
         "9000",
     )
-    monkeypatch.setattr(backups.service, "version", lambda: (3, 5, 16))
-    node = types.SimpleNamespace(settings=settings.Settings(), unit="etcd/0", peers=PEERS)
-    own = backups.Backups(node, ready, "own")
+    monkeypatch.setattr(unit_backups.service, "version", lambda: (3, 5, 16))
+    node = types.SimpleNamespace(settings=configs.Settings(), unit="etcd/0", peers=PEERS)
+    own = unit_backups.Backups(node, ready, "own")
     _, detail = own.chosen(old.id, "old")
     assert detail["high"] == "9500", "clients remember what this application told them"
     assert own.high() == 9500
-    assert backups.Backups(node, choice.OFF, "own").high() == 0
+    assert unit_backups.Backups(node, remote_choice.OFF, "own").high() == 0
 
 
 def test_given_backups_when_recovery_is_not_allowed_then_the_action_is_named(ready, tmp_path):
@@ -139,10 +143,10 @@ def test_given_an_empty_folder_when_asked_then_an_empty_cluster_is_founded(ready
 @pytest.mark.parametrize(
     ("chosen", "named", "held"),
     [
-        (choice.OFF, "", False),
-        (choice.OFF, "old", True),
-        (choice.Choice(choice.State.WAITING, sentence="Waiting for s3"), "", True),
-        (choice.Choice(choice.State.WRONG, sentence="Two places"), "old", True),
+        (remote_choice.OFF, "", False),
+        (remote_choice.OFF, "old", True),
+        (remote_choice.Choice(remote_choice.State.WAITING, sentence="Waiting for s3"), "", True),
+        (remote_choice.Choice(remote_choice.State.WRONG, sentence="Two places"), "old", True),
     ],
 )
 def test_given_no_remote_to_look_at_when_recovery_is_allowed_then_only_a_stranger_founds(
@@ -154,8 +158,8 @@ def test_given_no_remote_to_look_at_when_recovery_is_allowed_then_only_a_strange
 
 
 def test_given_a_remote_that_fails_when_recovery_is_allowed_then_nothing_is_founded():
-    lost = choice.Choice(
-        choice.State.READY, destination.from_config("gone:x", "[gone]\ntype = ftp\n")
+    lost = remote_choice.Choice(
+        remote_choice.State.READY, remote_settings.from_config("gone:x", "[gone]\ntype = ftp\n")
     )
     detail, held = origin(lost, recover=True)
     assert detail is None
@@ -166,11 +170,13 @@ def test_given_a_backup_of_a_newer_etcd_when_chosen_then_it_is_refused(
     ready, tmp_path, monkeypatch
 ):
     made = publish(ready, tmp_path, proven=True)
-    monkeypatch.setattr(backups.service, "version", lambda: (3, 4, 23))
-    wanted = settings.Settings(cluster_name="old")
+    monkeypatch.setattr(unit_backups.service, "version", lambda: (3, 4, 23))
+    wanted = configs.Settings(cluster_name="old")
     node = types.SimpleNamespace(settings=wanted, unit="etcd/0", peers=PEERS)
-    asked = backups.Backups(node, ready, "old")
-    with pytest.raises(manual.BackupError, match=r"of etcd 3\.5\.16, and 3\.4\.23 is installed"):
+    asked = unit_backups.Backups(node, ready, "old")
+    with pytest.raises(
+        operations.BackupError, match=r"of etcd 3\.5\.16, and 3\.4\.23 is installed"
+    ):
         asked.chosen("latest")
-    monkeypatch.setattr(backups.service, "version", lambda: (3, 5, 0))
+    monkeypatch.setattr(unit_backups.service, "version", lambda: (3, 5, 0))
     assert asked.chosen("latest")[0].id == made.id

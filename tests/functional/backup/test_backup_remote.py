@@ -17,9 +17,9 @@ import urllib.request
 import backup_parts as parts
 import pytest
 
-import processes
-from backup import destination, refusals, remote, share
+from backup import peer_transfer, rclone, rclone_errors, rclone_process, remote_settings
 from functional import signing
+from machine import processes
 
 
 def blob(path: pathlib.Path, size: int) -> bytes:
@@ -53,12 +53,12 @@ def test_given_an_object_when_put_again_then_the_new_content_stands(any_remote):
 
 
 def test_given_nothing_when_asked_for_then_not_found_and_no_harm(any_remote, tmp_path):
-    with pytest.raises(refusals.RemoteError) as caught:
+    with pytest.raises(rclone_errors.RemoteError) as caught:
         any_remote.get_bytes("none")
-    assert caught.value.kind is refusals.Kind.NOT_FOUND
-    with pytest.raises(refusals.RemoteError) as caught:
+    assert caught.value.kind is rclone_errors.Kind.NOT_FOUND
+    with pytest.raises(rclone_errors.RemoteError) as caught:
         any_remote.get("none", tmp_path / "none")
-    assert caught.value.kind is refusals.Kind.NOT_FOUND
+    assert caught.value.kind is rclone_errors.Kind.NOT_FOUND
     assert any_remote.delete("none") is False
     assert any_remote.list("nowhere") == ()
 
@@ -81,14 +81,14 @@ def test_given_an_earlier_part_when_got_then_it_goes_on_from_there(any_remote, t
 
 def test_given_a_longer_object_than_said_when_got_then_it_is_refused(any_remote, tmp_path):
     any_remote.put_bytes("file", b"x" * 1000)
-    with pytest.raises(refusals.RemoteError) as caught:
+    with pytest.raises(rclone_errors.RemoteError) as caught:
         any_remote.get("file", tmp_path / "down", size=999)
-    assert caught.value.kind is refusals.Kind.CORRUPT
+    assert caught.value.kind is rclone_errors.Kind.CORRUPT
     assert not (tmp_path / "down").exists()
 
 
 def test_given_no_bucket_when_checked_then_it_is_made(s3_server):
-    missing = remote.Remote(parts.s3_settings("made-by-check", s3_server.port, s3_server.ca))
+    missing = rclone.Remote(parts.s3_settings("made-by-check", s3_server.port, s3_server.ca))
     missing.check()
     missing.put_bytes("a", b"b")
 
@@ -96,16 +96,16 @@ def test_given_no_bucket_when_checked_then_it_is_made(s3_server):
 @pytest.mark.parametrize(
     ("changes", "kind"),
     [
-        ({"secret_key": "x" * 40}, refusals.Kind.CREDENTIALS),
-        ({"access_key": "AKIDNOBODY0000"}, refusals.Kind.CREDENTIALS),
-        ({"endpoint": "https://127.0.0.1:9"}, refusals.Kind.UNREACHABLE),
-        ({"endpoint": "https://nowhere.invalid"}, refusals.Kind.UNREACHABLE),
+        ({"secret_key": "x" * 40}, rclone_errors.Kind.CREDENTIALS),
+        ({"access_key": "AKIDNOBODY0000"}, rclone_errors.Kind.CREDENTIALS),
+        ({"endpoint": "https://127.0.0.1:9"}, rclone_errors.Kind.UNREACHABLE),
+        ({"endpoint": "https://nowhere.invalid"}, rclone_errors.Kind.UNREACHABLE),
     ],
 )
 def test_given_wrong_settings_when_checked_then_one_sentence(s3_server, bucket, changes, kind):
-    wrong = remote.Remote(parts.s3_settings(bucket, s3_server.port, s3_server.ca, **changes))
+    wrong = rclone.Remote(parts.s3_settings(bucket, s3_server.port, s3_server.ca, **changes))
     started = time.monotonic()
-    with pytest.raises(refusals.RemoteError) as caught:
+    with pytest.raises(rclone_errors.RemoteError) as caught:
         wrong.check()
     assert time.monotonic() - started < 60
     assert caught.value.kind is kind, str(caught.value)
@@ -116,27 +116,29 @@ def test_given_wrong_settings_when_checked_then_one_sentence(s3_server, bucket, 
 
 def test_given_another_authority_when_checked_then_it_says_so(s3_server, bucket, tmp_path):
     foreign = signing.Authority(tmp_path, "foreign").pem.read_text()
-    with pytest.raises(refusals.RemoteError) as caught:
-        remote.Remote(parts.s3_settings(bucket, s3_server.port, foreign)).check()
-    assert caught.value.kind is refusals.Kind.CA
+    with pytest.raises(rclone_errors.RemoteError) as caught:
+        rclone.Remote(parts.s3_settings(bucket, s3_server.port, foreign)).check()
+    assert caught.value.kind is rclone_errors.Kind.CA
 
 
 def test_given_a_read_only_disk_when_checked_then_it_says_so(tmp_path):
     config = "[proc]\ntype = alias\nremote = /proc/sys\n"
-    with pytest.raises(refusals.RemoteError) as caught:
-        remote.Remote(destination.from_config("proc:", config)).check()
-    assert caught.value.kind in (refusals.Kind.READ_ONLY, refusals.Kind.NOT_FOUND), caught.value
+    with pytest.raises(rclone_errors.RemoteError) as caught:
+        rclone.Remote(remote_settings.from_config("proc:", config)).check()
+    assert caught.value.kind in (rclone_errors.Kind.READ_ONLY, rclone_errors.Kind.NOT_FOUND), (
+        caught.value
+    )
 
 
 def test_given_a_full_disk_when_put_then_it_says_so(full_disk, tmp_path):
     blob(tmp_path / "up", 3_000_000)
-    with pytest.raises(refusals.RemoteError) as caught:
-        remote.Remote(destination.from_config(str(full_disk), "")).put(tmp_path / "up", "file")
-    assert caught.value.kind is refusals.Kind.FULL
+    with pytest.raises(rclone_errors.RemoteError) as caught:
+        rclone.Remote(remote_settings.from_config(str(full_disk), "")).put(tmp_path / "up", "file")
+    assert caught.value.kind is rclone_errors.Kind.FULL
 
 
-def through(proxy: parts.FaultProxy, server: parts.S3Server, bucket: str) -> remote.Remote:
-    return remote.Remote(parts.s3_settings(bucket, proxy.port, server.ca))
+def through(proxy: parts.FaultProxy, server: parts.S3Server, bucket: str) -> rclone.Remote:
+    return rclone.Remote(parts.s3_settings(bucket, proxy.port, server.ca))
 
 
 def test_given_a_connection_cut_once_when_got_then_it_is_resumed(
@@ -157,18 +159,22 @@ def test_given_a_connection_always_cut_when_put_then_lost_and_nothing_listed(
     far = through(proxy, s3_server, bucket)
     blob(tmp_path / "up", 6_000_000)
     proxy.fault, proxy.after = "cut-up", 1_000_000
-    with pytest.raises(refusals.RemoteError) as caught:
+    with pytest.raises(rclone_errors.RemoteError) as caught:
         far.put(tmp_path / "up", "file")
-    assert caught.value.kind in (refusals.Kind.LOST, refusals.Kind.UNREACHABLE), caught.value
+    assert caught.value.kind in (rclone_errors.Kind.LOST, rclone_errors.Kind.UNREACHABLE), (
+        caught.value
+    )
     proxy.fault = ""
     assert far.list() == ()
 
 
 def test_given_a_server_that_closes_at_once_when_checked_then_lost(proxy, s3_server, bucket):
     proxy.fault = "refuse"
-    with pytest.raises(refusals.RemoteError) as caught:
+    with pytest.raises(rclone_errors.RemoteError) as caught:
         through(proxy, s3_server, bucket).check()
-    assert caught.value.kind in (refusals.Kind.LOST, refusals.Kind.UNREACHABLE), caught.value
+    assert caught.value.kind in (rclone_errors.Kind.LOST, rclone_errors.Kind.UNREACHABLE), (
+        caught.value
+    )
 
 
 def test_given_a_slow_remote_when_used_then_it_works(proxy, s3_server, bucket, tmp_path):
@@ -183,13 +189,13 @@ def test_given_a_slow_remote_when_used_then_it_works(proxy, s3_server, bucket, t
 def test_given_a_server_that_falls_silent_when_put_then_it_is_given_up(
     proxy, s3_server, bucket, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(remote, "_STALL", 3.0)
+    monkeypatch.setattr(rclone_process, "_STALL", 3.0)
     blob(tmp_path / "up", 500_000)
     proxy.fault = "mute"
     started = time.monotonic()
-    with pytest.raises(refusals.RemoteError) as caught:
+    with pytest.raises(rclone_errors.RemoteError) as caught:
         through(proxy, s3_server, bucket).put(tmp_path / "up", "file")
-    assert caught.value.kind is refusals.Kind.LOST
+    assert caught.value.kind is rclone_errors.Kind.LOST
     assert "moved no byte" in str(caught.value)
     assert time.monotonic() - started < 60
 
@@ -233,10 +239,10 @@ def test_given_sizes_far_apart_when_moved_then_rclones_memory_is_the_same(
     monkeypatch.setattr(processes, "WORKER", "")  # the wrapper is in a folder of ours
     report, wrapper = tmp_path / "report", tmp_path / "rclone"
     wrapper.write_text(
-        MEASURED.format(python=sys.executable, rclone=remote.rclone(), report=report)
+        MEASURED.format(python=sys.executable, rclone=rclone_process.binary(), report=report)
     )
     wrapper.chmod(0o755)
-    measured = remote.Remote(s3.settings, binary=wrapper)
+    measured = rclone.Remote(s3.settings, binary=wrapper)
     peaks = []
     for size in (40_000_000, 160_000_000):
         blob(tmp_path / "up", size)
@@ -252,15 +258,19 @@ def test_given_a_share_when_a_peer_fetches_then_it_gets_the_file(authority, tmp_
     data = blob(tmp_path / "snap.db", 5_000_000)
     mine, other = authority.issue("unit-0"), authority.issue("unit-1")
     at = ("127.0.0.1", "127.0.0.1", parts.port())
-    served = share.Share(tmp_path / "snap.db", *at, mine.cert, mine.key, authority.pem)
+    served = peer_transfer.Share(tmp_path / "snap.db", *at, mine.cert, mine.key, authority.pem)
     with (tmp_path / "snap.db").open("rb") as file:
         process = subprocess.Popen(served.argv(), stdin=file, stderr=subprocess.DEVNULL)
     try:
         parts.wait_for(served.port, process)
-        share.fetch(served.url, tmp_path / "got", len(data), other.cert, other.key, authority.pem)
+        peer_transfer.fetch(
+            served.url, tmp_path / "got", len(data), other.cert, other.key, authority.pem
+        )
         assert (tmp_path / "got").read_bytes() == data
         (tmp_path / "rest.part").write_bytes(data[:3_000_001])
-        share.fetch(served.url, tmp_path / "rest", len(data), other.cert, other.key, authority.pem)
+        peer_transfer.fetch(
+            served.url, tmp_path / "rest", len(data), other.cert, other.key, authority.pem
+        )
         assert (tmp_path / "rest").read_bytes() == data
         elsewhere = served.url.replace("snapshot.db", "key.pem")
         believed = ssl.create_default_context(cafile=str(authority.pem))
@@ -268,11 +278,11 @@ def test_given_a_share_when_a_peer_fetches_then_it_gets_the_file(authority, tmp_
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(elsewhere, context=believed, timeout=10)
         stranger = signing.Authority(tmp_path, "stranger").issue("unit-9")
-        with pytest.raises(refusals.RemoteError) as caught:
-            share.fetch(
+        with pytest.raises(rclone_errors.RemoteError) as caught:
+            peer_transfer.fetch(
                 served.url, tmp_path / "no", len(data), stranger.cert, stranger.key, authority.pem
             )
-        assert caught.value.kind is refusals.Kind.CA, caught.value
+        assert caught.value.kind is rclone_errors.Kind.CA, caught.value
         assert not (tmp_path / "no").exists()
     finally:
         parts.end(process)
@@ -308,7 +318,7 @@ def test_given_the_file_of_an_oidc_token_when_checked_then_its_role_is_taken(
     )
     with http.server.HTTPServer(("127.0.0.1", 0), TokenService) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        made = destination.from_config(
+        made = remote_settings.from_config(
             f"s3:{bucket}",
             config,
             environment=(
@@ -318,7 +328,7 @@ def test_given_the_file_of_an_oidc_token_when_checked_then_its_role_is_taken(
             ),
         )
         try:
-            remote.Remote(dataclasses.replace(made, ca=s3_server.ca)).check()
+            rclone.Remote(dataclasses.replace(made, ca=s3_server.ca)).check()
         finally:
             server.shutdown()
     assert asked and "a-token-of-the-machine" in asked[0]

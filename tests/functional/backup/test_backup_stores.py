@@ -8,8 +8,7 @@ import backup_parts as parts
 import pytest
 import store_proxy
 
-from backup import destination, refusals
-from backup import remote as remotes
+from backup import rclone, rclone_errors, remote_settings
 
 if TYPE_CHECKING:
     import pathlib
@@ -27,8 +26,8 @@ def odd(
     made.close()
 
 
-def reach(odd: store_proxy.StoreProxy, bucket: str, **changes: str) -> remotes.Remote:
-    return remotes.Remote(parts.s3_settings(bucket, odd.port, odd.ca, **changes))
+def reach(odd: store_proxy.StoreProxy, bucket: str, **changes: str) -> rclone.Remote:
+    return rclone.Remote(parts.s3_settings(bucket, odd.port, odd.ca, **changes))
 
 
 @pytest.mark.parametrize("size", [1000, 40 << 20], ids=["at once", "in parts"])
@@ -65,10 +64,10 @@ def test_given_etags_that_are_no_md5_when_mirrored_then_only_what_changed_is_fet
 def test_given_an_encryption_when_stored_then_every_upload_asks_for_it(
     odd, bucket, tmp_path: pathlib.Path
 ):
-    wanted = destination.encrypted(
+    wanted = remote_settings.encrypted(
         parts.s3_settings(bucket, odd.port, odd.ca), "aws:kms", "arn:aws:kms:eu:1:key/a"
     )
-    far = remotes.Remote(wanted)
+    far = rclone.Remote(wanted)
     far.put_bytes("small", b"x")
     (tmp_path / "file").write_bytes(b"y" * 1000)
     far.put(tmp_path / "file", "large")
@@ -82,9 +81,9 @@ def test_given_an_encryption_when_stored_then_every_upload_asks_for_it(
 @pytest.mark.parametrize(
     ("code", "message", "kind"),
     [
-        ("AccessDenied", "Access Denied", refusals.Kind.READ_ONLY),
-        ("AccessDenied", "protected by object lock", refusals.Kind.LOCKED),
-        ("ObjectLocked", "Object is WORM protected", refusals.Kind.LOCKED),
+        ("AccessDenied", "Access Denied", rclone_errors.Kind.READ_ONLY),
+        ("AccessDenied", "protected by object lock", rclone_errors.Kind.LOCKED),
+        ("ObjectLocked", "Object is WORM protected", rclone_errors.Kind.LOCKED),
     ],
 )
 def test_given_a_store_that_lets_nothing_be_deleted_when_tried_then_it_may_be_used_and_says_why(
@@ -93,7 +92,7 @@ def test_given_a_store_that_lets_nothing_be_deleted_when_tried_then_it_may_be_us
     odd.refusals = [store_proxy.Refusal("DELETE", 403, code, message)]
     far = reach(odd, bucket)
     assert code in far.check()
-    with pytest.raises(refusals.RemoteError) as caught:
+    with pytest.raises(rclone_errors.RemoteError) as caught:
         far.delete(next(entry.name for entry in far.list()))
     assert caught.value.kind is kind and caught.value.stays
 
@@ -101,6 +100,6 @@ def test_given_a_store_that_lets_nothing_be_deleted_when_tried_then_it_may_be_us
 def test_given_a_store_that_finds_our_clock_wrong_when_tried_then_the_clock_is_named(odd, bucket):
     words = "The difference between the request time and the current time is too large."
     odd.refusals = [store_proxy.Refusal("PUT", 403, "RequestTimeTooSkewed", words)]
-    with pytest.raises(refusals.RemoteError, match="clock of this unit is wrong") as caught:
+    with pytest.raises(rclone_errors.RemoteError, match="clock of this unit is wrong") as caught:
         reach(odd, bucket).check()
-    assert caught.value.kind is refusals.Kind.CLOCK
+    assert caught.value.kind is rclone_errors.Kind.CLOCK

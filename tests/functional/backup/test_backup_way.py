@@ -16,22 +16,25 @@ from typing import TYPE_CHECKING
 import backup_parts as parts
 import pytest
 
-import processes
+import errors
+from backup import catalog as catalogs
 from backup import (
-    aside,
-    catalog,
+    compression,
     create,
-    destination,
-    manual,
-    packing,
+    fetch,
+    operations,
+    peer_transfer,
     proof,
-    refusals,
-    restore,
+    rclone,
+    rclone_errors,
+    remote_settings,
     seal,
-    share,
+    worker,
 )
-from backup import remote as remotes
-from etcd import errors, snapshot
+from backup import listing as listings
+from backup import manifest as manifests
+from etcd import snapshot as snapshots
+from machine import processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,16 +46,16 @@ ABOUT = create.About("etcd/0", 3, "token", high=10**9)
 FOLDER = "model-01234567/etcd"
 
 
-def reach(etcd, *endpoints: str) -> aside.Cluster:
-    return aside.Cluster(endpoints, etcd.endpoint, etcd.config.server_tls)
+def reach(etcd, *endpoints: str) -> worker.Cluster:
+    return worker.Cluster(endpoints, etcd.endpoint, etcd.config.server_tls)
 
 
-def take(etcd, remote, tmp_path, **options) -> catalog.Manifest:
+def take(etcd, remote, tmp_path, **options) -> manifests.Manifest:
     with etcd.client() as client:
         return create.create_backup(
             client,
             reach(etcd, etcd.endpoint),
-            catalog.Catalog(remote, FOLDER),
+            catalogs.Catalog(remote, FOLDER),
             tmp_path / "work",
             ABOUT,
             lock=tmp_path / "lock",
@@ -60,8 +63,8 @@ def take(etcd, remote, tmp_path, **options) -> catalog.Manifest:
         )
 
 
-def stored(manifest: catalog.Manifest) -> restore.Stored:
-    return restore.Stored(FOLDER, manifest.id, manifest.sha256, manifest.size)
+def stored(manifest: manifests.Manifest) -> fetch.Stored:
+    return fetch.Stored(FOLDER, manifest.id, manifest.sha256, manifest.size)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +89,7 @@ def test_given_a_cluster_when_backed_up_then_listed_fetched_and_proven(etcd, any
     revision = fill(etcd, "abc")
     said: list[str] = []
     manifest = take(etcd, any_remote, tmp_path, say=said.append)
-    backups = catalog.Catalog(any_remote, FOLDER, keys=seal.Keys().renewed(time.time()))
+    backups = catalogs.Catalog(any_remote, FOLDER, keys=seal.Keys().renewed(time.time()))
     listing = backups.read()
     assert listing.manifests == (manifest,)
     assert listing.problems == ()
@@ -97,10 +100,10 @@ def test_given_a_cluster_when_backed_up_then_listed_fetched_and_proven(etcd, any
     assert said and "MiB uploaded to" in said[-1]
     assert list((tmp_path / "work").iterdir()) == []
 
-    fetched = restore.fetch(stored(manifest), tmp_path / "got", any_remote)
+    fetched = fetch.fetch(stored(manifest), tmp_path / "got", any_remote)
     assert fetched.sha256 == manifest.sha256
     assert [p.name for p in (tmp_path / "got").iterdir()] == ["snapshot.db"]
-    assert snapshot.verify(fetched.path).revision == manifest.revision
+    assert snapshots.verify(fetched.path).revision == manifest.revision
 
     with etcd.client() as client:
         keys = client.count()
@@ -126,23 +129,23 @@ def test_given_no_zstd_when_backed_up_then_gzip_and_back(etcd, local, tmp_path, 
     manifest = take(etcd, local, tmp_path)
     assert manifest.compression == "gzip"
     assert manifest.file.endswith(".db.gz")
-    restore.fetch(stored(manifest), tmp_path / "got", local)
+    fetch.fetch(stored(manifest), tmp_path / "got", local)
 
 
 def test_given_random_content_when_chosen_then_not_packed(tmp_path):
     (tmp_path / "random").write_bytes(parts.os.urandom(2_000_000))
-    assert packing.choose(tmp_path / "random") == ""
+    assert compression.choose(tmp_path / "random") == ""
 
 
 def test_given_a_remote_that_breaks_when_backed_up_then_nothing_is_listed(
     etcd, s3_server, proxy, bucket, tmp_path
 ):
-    far = remotes.Remote(parts.s3_settings(bucket, proxy.port, s3_server.ca))
+    far = rclone.Remote(parts.s3_settings(bucket, proxy.port, s3_server.ca))
     proxy.fault, proxy.after = "cut-up", 1
-    with pytest.raises(refusals.RemoteError):
+    with pytest.raises(rclone_errors.RemoteError):
         take(etcd, far, tmp_path)
     proxy.fault = ""
-    assert catalog.Catalog(far, FOLDER).read() == catalog.Listing(())
+    assert catalogs.Catalog(far, FOLDER).read() == listings.Listing(())
     assert list((tmp_path / "work").iterdir()) == []
 
 
@@ -165,13 +168,13 @@ def test_given_another_backup_under_way_when_backed_up_then_its_files_stay(etcd,
 
 def test_given_two_clusters_when_listed_then_neither_sees_the_other(etcd, local, tmp_path):
     mine = take(etcd, local, tmp_path)
-    other = catalog.Catalog(local, "another")
+    other = catalogs.Catalog(local, "another")
     assert other.read().manifests == ()
-    assert [m.id for m in catalog.Catalog(local, FOLDER).read().manifests] == [mine.id]
+    assert [m.id for m in catalogs.Catalog(local, FOLDER).read().manifests] == [mine.id]
 
 
 @pytest.fixture
-def backed(etcd, local, tmp_path) -> tuple[catalog.Manifest, pathlib.Path]:
+def backed(etcd, local, tmp_path) -> tuple[manifests.Manifest, pathlib.Path]:
     """One backup, and the folder that it lies in."""
     fill(etcd, "damage")
     manifest = take(etcd, local, tmp_path)
@@ -179,7 +182,7 @@ def backed(etcd, local, tmp_path) -> tuple[catalog.Manifest, pathlib.Path]:
 
 
 def problem(local) -> str:
-    listing = catalog.Catalog(local, FOLDER).read()
+    listing = catalogs.Catalog(local, FOLDER).read()
     assert listing.manifests == ()
     assert len(listing.problems) == 1
     return listing.problems[0]
@@ -197,9 +200,9 @@ def test_given_a_file_without_manifest_when_listed_then_said_and_swept_after_a_d
     assert "no manifest yet" in problem(local)
     old = time.time() - 2 * 86400
     parts.os.utime(folder / manifest.file, (old, old))
-    backups = catalog.Catalog(local, FOLDER)
+    backups = catalogs.Catalog(local, FOLDER)
     backups.sweep(backups.read().leftovers)
-    assert backups.read() == catalog.Listing(())
+    assert backups.read() == listings.Listing(())
 
 
 def test_given_a_truncated_file_when_listed_and_fetched_then_said(backed, local, tmp_path):
@@ -207,8 +210,8 @@ def test_given_a_truncated_file_when_listed_and_fetched_then_said(backed, local,
     with (folder / manifest.file).open("r+b") as file:
         file.truncate(manifest.stored_size - 1)
     assert "bytes" in problem(local)
-    with pytest.raises(refusals.RemoteError):
-        restore.fetch(stored(manifest), tmp_path / "got", local)
+    with pytest.raises(rclone_errors.RemoteError):
+        fetch.fetch(stored(manifest), tmp_path / "got", local)
 
 
 def test_given_an_altered_file_when_fetched_then_refused_and_nothing_kept(backed, local, tmp_path):
@@ -218,9 +221,9 @@ def test_given_an_altered_file_when_fetched_then_refused_and_nothing_kept(backed
         byte = file.read(1)
         file.seek(-1, 1)
         file.write(bytes([byte[0] ^ 255]))
-    with pytest.raises(refusals.RemoteError, match="damaged") as caught:
-        restore.fetch(stored(manifest), tmp_path / "got", local)
-    assert caught.value.kind is refusals.Kind.CORRUPT
+    with pytest.raises(rclone_errors.RemoteError, match="damaged") as caught:
+        fetch.fetch(stored(manifest), tmp_path / "got", local)
+    assert caught.value.kind is rclone_errors.Kind.CORRUPT
     assert list((tmp_path / "got").iterdir()) == []
 
 
@@ -228,7 +231,7 @@ def test_given_another_backups_part_when_fetched_then_it_starts_anew(backed, loc
     manifest, _ = backed
     (tmp_path / "got").mkdir()
     (tmp_path / "got" / f"{manifest.file}.part").write_bytes(b"x" * 1000)
-    fetched = restore.fetch(stored(manifest), tmp_path / "got", local)
+    fetched = fetch.fetch(stored(manifest), tmp_path / "got", local)
     assert fetched.sha256 == manifest.sha256
 
 
@@ -241,14 +244,14 @@ def test_given_a_garbled_manifest_when_listed_then_said(backed, local, text):
     (folder / f"{manifest.id}.json").write_text(text)
     said = problem(local)
     assert manifest.id in said and "\n" not in said
-    with pytest.raises(refusals.RemoteError):
-        catalog.Catalog(local, FOLDER).manifest(manifest.id)
+    with pytest.raises(rclone_errors.RemoteError):
+        catalogs.Catalog(local, FOLDER).manifest(manifest.id)
 
 
 def test_given_foreign_objects_when_listed_then_left_alone(backed, local):
     manifest, folder = backed
     (folder / "holiday.jpg").write_bytes(b"x")
-    listing = catalog.Catalog(local, FOLDER).read()
+    listing = catalogs.Catalog(local, FOLDER).read()
     assert [m.id for m in listing.manifests] == [manifest.id]
     assert listing.problems == ("holiday.jpg is not a backup's: left alone",)
     assert listing.leftovers == ()
@@ -260,31 +263,31 @@ def test_given_a_stale_listing_when_read_then_what_is_gone_is_said_and_hides_not
     gone, stays = (fill(etcd, text) and take(etcd, swift, tmp_path) for text in ("a", "b"))
     swift_server.lose(f'"id": "{gone.id}"'.encode())
 
-    listing = catalog.Catalog(swift, FOLDER).read()
+    listing = catalogs.Catalog(swift, FOLDER).read()
     assert listing.manifests == (stays,)
     assert f"{gone.id} cannot be used: its manifest cannot be read" in listing.problems
-    with pytest.raises(refusals.RemoteError, match=gone.id):
-        restore.fetch(stored(gone), tmp_path / "got", swift)
-    assert restore.fetch(stored(stays), tmp_path / "got", swift).sha256 == stays.sha256
+    with pytest.raises(rclone_errors.RemoteError, match=gone.id):
+        fetch.fetch(stored(gone), tmp_path / "got", swift)
+    assert fetch.fetch(stored(stays), tmp_path / "got", swift).sha256 == stays.sha256
 
 
 def test_given_a_remote_that_fills_up_when_backed_up_then_one_sentence_and_nothing_listed(
     etcd, full_disk, tmp_path
 ):
-    remote = remotes.Remote(destination.from_config(str(full_disk), ""))
+    remote = rclone.Remote(remote_settings.from_config(str(full_disk), ""))
     fill(etcd, "x")
     ballast = full_disk / "ballast"
     for pages in range(1, 60):  # at last too few for the manifest alone
         leave(ballast, pages * 4096)
         try:
             made = take(etcd, remote, tmp_path)
-        except refusals.RemoteError as error:
-            assert error.kind is refusals.Kind.FULL and "\n" not in str(error)
-            assert catalog.Catalog(remote, FOLDER).read() == catalog.Listing(())
+        except rclone_errors.RemoteError as error:
+            assert error.kind is rclone_errors.Kind.FULL and "\n" not in str(error)
+            assert catalogs.Catalog(remote, FOLDER).read() == listings.Listing(())
         else:
             break
     assert made.stored_size > (pages - 2) * 4096
-    assert catalog.Catalog(remote, FOLDER).read().manifests == (made,)
+    assert catalogs.Catalog(remote, FOLDER).read().manifests == (made,)
 
 
 def leave(ballast: pathlib.Path, room: int) -> None:
@@ -296,15 +299,15 @@ def leave(ballast: pathlib.Path, room: int) -> None:
 
 def test_given_a_backup_changed_since_chosen_when_fetched_then_refused(backed, local, tmp_path):
     manifest, _ = backed
-    chosen = restore.Stored(FOLDER, manifest.id, "0" * 64, manifest.size)
-    with pytest.raises(refusals.RemoteError, match="changed"):
-        restore.fetch(chosen, tmp_path / "got", local)
+    chosen = fetch.Stored(FOLDER, manifest.id, "0" * 64, manifest.size)
+    with pytest.raises(rclone_errors.RemoteError, match="changed"):
+        fetch.fetch(chosen, tmp_path / "got", local)
 
 
 def test_given_no_such_backup_when_fetched_then_said(local, tmp_path):
-    source = restore.Stored(FOLDER, "20260101T000000Z-g1-r1-abcdef", "", 0)
-    with pytest.raises(refusals.RemoteError, match="there is no backup"):
-        restore.fetch(source, tmp_path / "got", local)
+    source = fetch.Stored(FOLDER, "20260101T000000Z-g1-r1-abcdef", "", 0)
+    with pytest.raises(rclone_errors.RemoteError, match="there is no backup"):
+        fetch.fetch(source, tmp_path / "got", local)
 
 
 def test_given_a_foreign_file_when_proven_then_refused(tmp_path):
@@ -316,7 +319,7 @@ def test_given_a_foreign_file_when_proven_then_refused(tmp_path):
 
 def test_given_a_backup_of_other_content_when_proven_then_refused(etcd, backed, local, tmp_path):
     manifest, _ = backed
-    fetched = restore.fetch(stored(manifest), tmp_path / "got", local)
+    fetched = fetch.fetch(stored(manifest), tmp_path / "got", local)
     with etcd.client() as client:
         real = client.hash_kv(etcd.endpoint, manifest.revision)
     false = type(real)(real.hash ^ 1, real.compact_revision, real.revision)
@@ -326,14 +329,14 @@ def test_given_a_backup_of_other_content_when_proven_then_refused(etcd, backed, 
 
 def test_given_little_memory_when_proven_then_given_up(backed, local, tmp_path):
     manifest, _ = backed
-    fetched = restore.fetch(stored(manifest), tmp_path / "got", local)
+    fetched = fetch.fetch(stored(manifest), tmp_path / "got", local)
     with pytest.raises(proof.HinderedError, match="memory"):
         proof.prove(fetched.path, tmp_path / "proof", manifest, limits=proof.Limits(1 << 20))
 
 
 def test_given_little_time_when_proven_then_given_up(backed, local, tmp_path):
     manifest, _ = backed
-    fetched = restore.fetch(stored(manifest), tmp_path / "got", local)
+    fetched = fetch.fetch(stored(manifest), tmp_path / "got", local)
     with pytest.raises(proof.HinderedError, match=r"0 s"):
         proof.prove(fetched.path, tmp_path / "proof", manifest, limits=proof.Limits(1 << 30, 0.01))
 
@@ -342,7 +345,7 @@ def test_given_a_full_disk_when_proven_then_the_backup_is_not_blamed(
     backed, local, tmp_path, full_disk
 ):
     manifest, _ = backed
-    fetched = restore.fetch(stored(manifest), tmp_path / "got", local)
+    fetched = fetch.fetch(stored(manifest), tmp_path / "got", local)
     with pytest.raises(proof.HinderedError):
         proof.prove(fetched.path, full_disk / "proof", manifest)
     assert not (full_disk / "proof").exists()
@@ -353,7 +356,7 @@ def test_given_a_disk_that_fills_while_etcd_starts_when_proven_then_the_backup_i
 ):
     """The data fits, etcd's preallocated log does not."""
     manifest, _ = backed
-    fetched = restore.fetch(stored(manifest), tmp_path / "got", local)
+    fetched = fetch.fetch(stored(manifest), tmp_path / "got", local)
     small = tmp_path / "small"
     small.mkdir()
     size = (manifest.size >> 20) + 8
@@ -383,7 +386,7 @@ def test_given_a_proof_when_made_then_by_a_user_without_rights_and_nothing_of_it
     backed, local, tmp_path
 ):
     manifest, _ = backed
-    fetched = restore.fetch(stored(manifest), tmp_path / "got", local)
+    fetched = fetch.fetch(stored(manifest), tmp_path / "got", local)
     seen: set[int] = set()
     proof.prove(
         fetched.path, tmp_path / "proof", manifest, cluster=lambda _: seen.update(provers())
@@ -393,7 +396,8 @@ def test_given_a_proof_when_made_then_by_a_user_without_rights_and_nothing_of_it
 
 
 _AS_THE_KEEPER = """
-import pathlib, processes
+import pathlib
+from machine import processes
 processes.WORKER, processes.PATH = "nobody", {path!r}
 from backup import proof
 left = pathlib.Path({folder!r})
@@ -407,7 +411,7 @@ def test_given_roots_few_capabilities_of_the_keeper_when_proven_then_it_works_an
     backed, local, tmp_path
 ):
     manifest, _ = backed
-    fetched = restore.fetch(stored(manifest), tmp_path / "got", local)
+    fetched = fetch.fetch(stored(manifest), tmp_path / "got", local)
     source = pathlib.Path(proof.__file__).parent.parent
     os.chown(tmp_path, 0, 0)
     code = _AS_THE_KEEPER.format(
@@ -430,15 +434,15 @@ def test_given_roots_few_capabilities_of_the_keeper_when_proven_then_it_works_an
 
 def test_given_sources_when_written_and_read_then_the_same():
     for source in (
-        restore.File("/a/b", "0" * 64, 5),
-        restore.Shared("https://127.0.0.1:1/snapshot.db", "0" * 64, 5),
-        restore.Stored(FOLDER, "id", "0" * 64, 5),
+        fetch.File("/a/b", "0" * 64, 5),
+        fetch.Shared("https://127.0.0.1:1/snapshot.db", "0" * 64, 5),
+        fetch.Stored(FOLDER, "id", "0" * 64, 5),
     ):
-        detail = restore.to_detail(source)
+        detail = fetch.to_detail(source)
         assert all(isinstance(v, str) for v in detail.values())
-        assert restore.from_detail({**detail, "bump": "7"}) == source
+        assert fetch.from_detail({**detail, "bump": "7"}) == source
     with pytest.raises(ValueError, match="does not say"):
-        restore.from_detail({})
+        fetch.from_detail({})
 
 
 def test_given_200_backups_when_listed_then_quickly_and_newest_first(local, tmp_path, etcd):
@@ -446,13 +450,13 @@ def test_given_200_backups_when_listed_then_quickly_and_newest_first(local, tmp_
     folder = tmp_path / "disk" / "backups" / FOLDER / "snapshots"
     for number in range(200):
         at = manifest.taken_at - 3600 * (number + 1)
-        name = catalog.new_id(at, 3, 100)
-        other = catalog.dataclasses.replace(manifest, id=name, file=name + ".db", compression="")
-        other = catalog.dataclasses.replace(other, taken_at=at, stored_size=3)
+        name = manifests.new_id(at, 3, 100)
+        other = catalogs.dataclasses.replace(manifest, id=name, file=name + ".db", compression="")
+        other = catalogs.dataclasses.replace(other, taken_at=at, stored_size=3)
         (folder / other.file).write_bytes(b"abc")
         (folder / f"{name}.json").write_text(other.to_json())
     began = time.monotonic()
-    listing = catalog.Catalog(local, FOLDER, cache=tmp_path / "cache").read()
+    listing = catalogs.Catalog(local, FOLDER, cache=tmp_path / "cache").read()
     assert time.monotonic() - began < 5
     assert len(listing.manifests) == 201
     assert listing.manifests[0] == manifest
@@ -462,18 +466,18 @@ def test_given_a_share_and_its_detail_when_fetched_then_verified(authority, tmp_
     (tmp_path / "snap.db").write_bytes(parts.os.urandom(300_000))
     mine = authority.issue("unit-0")
     at = ("127.0.0.1", "127.0.0.1", parts.port())
-    served = share.Share(tmp_path / "snap.db", *at, mine.cert, mine.key, authority.pem)
+    served = peer_transfer.Share(tmp_path / "snap.db", *at, mine.cert, mine.key, authority.pem)
     with (tmp_path / "snap.db").open("rb") as file:
         process = subprocess.Popen(served.argv(), stdin=file, stderr=subprocess.DEVNULL)
     try:
         parts.wait_for(served.port, process)
-        found = packing.digest(tmp_path / "snap.db")
+        found = compression.digest(tmp_path / "snap.db")
         tls = (mine.cert, mine.key, authority.pem)
-        source = restore.Shared(served.url, found.sha256, found.size)
-        assert restore.fetch(source, tmp_path / "got", tls=tls).sha256 == found.sha256
-        wrong = restore.Shared(served.url, "0" * 64, found.size)
-        with pytest.raises(refusals.RemoteError, match="sha256"):
-            restore.fetch(wrong, tmp_path / "other", tls=tls)
+        source = fetch.Shared(served.url, found.sha256, found.size)
+        assert fetch.fetch(source, tmp_path / "got", tls=tls).sha256 == found.sha256
+        wrong = fetch.Shared(served.url, "0" * 64, found.size)
+        with pytest.raises(rclone_errors.RemoteError, match="sha256"):
+            fetch.fetch(wrong, tmp_path / "other", tls=tls)
     finally:
         parts.end(process)
 
@@ -487,16 +491,16 @@ def test_given_a_host_name_and_a_models_proxy_when_a_peer_fetches_then_directly_
         for each in (variable, variable.lower(), f"JUJU_CHARM_{variable}"):
             monkeypatch.setenv(each, "http://127.0.0.1:9")  # nobody is there
     (tmp_path / "snap.db").write_bytes(parts.os.urandom(300_000))
-    found = packing.digest(tmp_path / "snap.db")
+    found = compression.digest(tmp_path / "snap.db")
     mine = authority.issue("unit-named", name)
     at = (name, str(bind), parts.port())
-    served = share.Share(tmp_path / "snap.db", *at, mine.cert, mine.key, authority.pem)
+    served = peer_transfer.Share(tmp_path / "snap.db", *at, mine.cert, mine.key, authority.pem)
     with (tmp_path / "snap.db").open("rb") as file:
         process = subprocess.Popen(served.argv(), stdin=file, stderr=subprocess.DEVNULL)
     try:
-        source = restore.Shared(served.url, found.sha256, found.size)
+        source = fetch.Shared(served.url, found.sha256, found.size)
         tls = (mine.cert, mine.key, authority.pem)
-        assert eventually(lambda: restore.fetch(source, tmp_path / "got", tls=tls)).size == 300_000
+        assert eventually(lambda: fetch.fetch(source, tmp_path / "got", tls=tls)).size == 300_000
     finally:
         parts.end(process)
 
@@ -507,14 +511,14 @@ def eventually(fetch, seconds: float = 20.0):
     while True:
         try:
             return fetch()
-        except refusals.RemoteError:  # noqa: PERF203 - until it works
+        except rclone_errors.RemoteError:  # noqa: PERF203 - until it works
             if time.monotonic() > until:
                 raise
             time.sleep(0.2)
 
 
-def by_hand(etcd, remote, tmp_path, *endpoints: str) -> manual.Manual:
-    return manual.Manual(remote, FOLDER, ABOUT, tmp_path / "work", reach(etcd, *endpoints))
+def by_hand(etcd, remote, tmp_path, *endpoints: str) -> operations.Operations:
+    return operations.Operations(remote, FOLDER, ABOUT, tmp_path / "work", reach(etcd, *endpoints))
 
 
 def test_given_an_operator_when_backups_are_asked_for_then_made_proven_listed_and_deleted(
@@ -525,15 +529,18 @@ def test_given_an_operator_when_backups_are_asked_for_then_made_proven_listed_an
     first, second = asked.create(print), asked.create(print)
     manifest, found = asked.verify(first.id)
     assert manifest == first and found.matched
-    assert [each["id"] for each in manual.records(asked.listing())] == [second.id, first.id]
-    with pytest.raises(manual.BackupError, match="newest proven backup"):
+    assert [each["id"] for each in operations.records(asked.listing())] == [
+        second.id,
+        first.id,
+    ]
+    with pytest.raises(operations.BackupError, match="newest proven backup"):
         asked.delete(first.id)
     assert asked.delete("latest") == second
     for wrong in ("nonsense", second.id):
-        with pytest.raises(manual.BackupError, match="there is no backup"):
+        with pytest.raises(operations.BackupError, match="there is no backup"):
             asked.verify(wrong)
     assert asked.listing("another").manifests == ()
-    with pytest.raises(manual.BackupError, match="has more than letters"):
+    with pytest.raises(operations.BackupError, match="has more than letters"):
         asked.listing("../else where")
     assert list((tmp_path / "work").iterdir()) == []
 

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backup import catalog, destination, refusals, remote
+from backup import catalog as catalogs
+from backup import manifest as manifests
+from backup import rclone, rclone_errors, remote_settings
 
 if TYPE_CHECKING:
     import pathlib
 
-MANIFEST = catalog.Manifest(
+MANIFEST = manifests.Manifest(
     id="20261121T020849Z-g1-r7-abcdef",
     file="20261121T020849Z-g1-r7-abcdef.db",
     cluster_id=7,
@@ -123,15 +125,15 @@ class Store:
         )
 
     @property
-    def remote(self) -> remote.Remote:
+    def remote(self) -> rclone.Remote:
         port = self.server.server_address[1]
-        return remote.Remote(
-            destination.from_s3(
-                destination.S3("bucket", "a" * 8, "b" * 8, endpoint=f"http://127.0.0.1:{port}")
+        return rclone.Remote(
+            remote_settings.from_s3(
+                remote_settings.S3("bucket", "a" * 8, "b" * 8, endpoint=f"http://127.0.0.1:{port}")
             )
         )
 
-    def add(self, manifest: catalog.Manifest) -> None:
+    def add(self, manifest: manifests.Manifest) -> None:
         self.objects[f"here/snapshots/{manifest.file}"] = b"x" * manifest.stored_size
         self.objects[f"here/snapshots/{manifest.id}.json"] = manifest.to_json().encode()
 
@@ -168,7 +170,7 @@ def test_given_odd_objects_when_listed_then_the_good_backup_is_there_and_each_is
         store.objects[named(number)] = content
     store.objects["here/snapshots/\u202e\u0085odd"] = b"x"
     began = time.monotonic()
-    listing = catalog.Catalog(store.remote, "here", tmp_path / "cache").read()
+    listing = catalogs.Catalog(store.remote, "here", tmp_path / "cache").read()
     assert time.monotonic() - began < 60
     assert listing.manifests == (MANIFEST,)
     assert len(listing.problems) == len(odd) + 1
@@ -180,7 +182,7 @@ def test_given_manifests_that_do_not_end_when_listed_then_the_others_are_read_an
 ):
     for number in range(2):
         store.objects[named(number)] = ENDLESS
-    listing = catalog.Catalog(store.remote, "here", tmp_path / "cache").read()
+    listing = catalogs.Catalog(store.remote, "here", tmp_path / "cache").read()
     assert listing.manifests == (MANIFEST,)
     assert any("cannot be read" in problem for problem in listing.problems)
     assert sum(path.stat().st_size for path in (tmp_path / "cache").iterdir()) < 2**20
@@ -190,8 +192,8 @@ def test_given_a_snapshot_that_does_not_end_when_got_then_no_more_than_announced
     store, tmp_path: pathlib.Path
 ):
     store.objects[f"here/snapshots/{MANIFEST.file}"] = ENDLESS
-    backups = catalog.Catalog(store.remote, "here")
-    with pytest.raises(refusals.RemoteError):
+    backups = catalogs.Catalog(store.remote, "here")
+    with pytest.raises(rclone_errors.RemoteError):
         backups.get(MANIFEST, tmp_path / "got")
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 1001
     assert store.sent < 64 * 2**20
@@ -199,13 +201,13 @@ def test_given_a_snapshot_that_does_not_end_when_got_then_no_more_than_announced
 
 def test_given_a_manifest_that_does_not_end_when_asked_for_alone_then_refused(store):
     store.objects[f"here/snapshots/{MANIFEST.id}.json"] = ENDLESS
-    with pytest.raises(refusals.RemoteError, match="cannot be used"):
-        catalog.Catalog(store.remote, "here").manifest(MANIFEST.id)
+    with pytest.raises(rclone_errors.RemoteError, match="cannot be used"):
+        catalogs.Catalog(store.remote, "here").manifest(MANIFEST.id)
 
 
 def test_given_more_objects_than_anybody_takes_when_listed_then_one_sentence(store, monkeypatch):
-    monkeypatch.setattr(remote, "_LISTING", 10_000)
+    monkeypatch.setattr(rclone, "_LISTING", 10_000)
     for number in range(100):
         store.objects[named(number)] = dataclasses.replace(MANIFEST).to_json().encode()
-    with pytest.raises(refusals.RemoteError, match="more than 10000 bytes"):
+    with pytest.raises(rclone_errors.RemoteError, match="more than 10000 bytes"):
         store.remote.list("here")

@@ -12,7 +12,10 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
-from etcd import client, errors, scratch, service
+import errors
+from etcd import client as clients
+from etcd import config as etcd_config
+from etcd import scratch, service
 from functional import signing
 
 if TYPE_CHECKING:
@@ -52,13 +55,13 @@ class Node:
         self.folder = folder
         self.tls = tls
         client_port, peer_port = free_ports(2, host)
-        self.client_url = service.url(host, client_port)
-        self.peer_url = service.url(host, peer_port)
+        self.client_url = etcd_config.url(host, client_port)
+        self.peer_url = etcd_config.url(host, peer_port)
         self.data_dir = folder / "data"
         self.log = folder / "log"
         self.member: scratch.Member | None = None
         urls = (self.client_url, self.peer_url)
-        options = {"log_level": "info", "quota_bytes": 8 * service.GiB, **options}
+        options = {"log_level": "info", "quota_bytes": 8 * etcd_config.GiB, **options}
         self.config = scratch.config(name, folder, tls, urls, **options)
 
     def start(self, **changes) -> Node:
@@ -88,7 +91,7 @@ class Cluster:
         self.authority = signing.Authority(folder / "tls")
         self.tls = self.authority.issue("root")
         self.nodes: list[Node] = []
-        self.clients: list[client.Client] = []
+        self.clients: list[clients.Client] = []
 
     def node(self, host="127.0.0.1", **options) -> Node:
         name = f"etcd-{len(self.nodes)}"
@@ -101,13 +104,15 @@ class Cluster:
         nodes = [self.node(**options) for _ in range(count)]
         initial_cluster = ",".join(f"{n.name}={n.peer_url}" for n in nodes)
         for node in nodes:
-            node.start(initial_cluster=initial_cluster, token=token, initial=service.Initial.NEW)
+            node.start(
+                initial_cluster=initial_cluster, token=token, initial=etcd_config.Initial.NEW
+            )
         self.await_healthy()
         return self
 
-    def client(self, *nodes: Node, timeout: float = 5.0) -> client.Client:
+    def client(self, *nodes: Node, timeout: float = 5.0) -> clients.Client:
         chosen = nodes or tuple(self.nodes)
-        made = client.Client([n.client_url for n in chosen], self.tls, timeout)
+        made = clients.Client([n.client_url for n in chosen], self.tls, timeout)
         self.clients.append(made)
         return made
 
@@ -157,7 +162,7 @@ class Cluster:
             node.stop()
 
 
-def promote(online: client.Client, member_id: int, seconds: float = 20) -> None:
+def promote(online: clients.Client, member_id: int, seconds: float = 20) -> None:
     until = time.monotonic() + seconds
     while True:
         try:

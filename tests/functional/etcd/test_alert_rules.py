@@ -9,9 +9,8 @@ import subprocess
 import pytest
 import yaml
 
-import metrics
-import watch
-from backup import orders
+from backup import keeper_files
+from keeper import alarms, metrics
 from relations import cos
 
 PROMTOOL = pathlib.Path(__file__).resolve().parents[3] / "build" / "prometheus" / "promtool"
@@ -32,12 +31,14 @@ class Happens:
         dead: their machines die: nothing is scraped there any more.
         stopped: only etcd ends there.
         cut_off: their machines see nobody, and nobody sees them.
+        certificate: days that a certificate has lived, and days that it has left.
     """
 
     units: int = 3
     dead: tuple[int, ...] = ()
     stopped: tuple[int, ...] = ()
     cut_off: tuple[int, ...] = ()
+    certificate: tuple[float, float] = (0, 365)
 
     def pages(self, minute: int) -> dict[int, str]:
         """What is scraped at each unit, in this minute."""
@@ -46,18 +47,21 @@ class Happens:
         return {unit: self.page(unit) for unit in range(self.units) if unit not in self.dead}
 
     def page(self, unit: int) -> str:
-        config = orders.Config(
+        lived, left = (
+            NOW + sign * days * 86400 for sign, days in zip((-1, 1), self.certificate, strict=True)
+        )
+        config = keeper_files.Config(
             f"etcd/{unit}", f"etcd-{unit}", (), "", "", "", "", 1, "t", "f", 0.0, "",
-            units=self.units, certificates={"peer": NOW + 1e8},
+            units=self.units, certificates={"peer": left}, certificates_from={"peer": lived},
         )  # fmt: skip
         if unit in self.stopped:
-            return metrics.render(config, orders.Status(), None, NOW)
+            return metrics.render(config, keeper_files.Status(), None, NOW)
         side = [unit] if unit in self.cut_off else self._others
         answers = {f"etcd-{n}": n in side for n in range(self.units)}
         silent = tuple(name for name, answered in answers.items() if not answered)
-        sight = watch.Sight(answers, silent, self.units, len(side))
+        sight = alarms.Sight(answers, silent, self.units, len(side))
         seen = metrics.Seen(LEADS.format(int(sight.margin >= 0)), self.units, 0, {"NOSPACE": 0})
-        return metrics.render(config, orders.Status(), seen, NOW, sight=sight)
+        return metrics.render(config, keeper_files.Status(), seen, NOW, sight=sight)
 
     @property
     def _others(self) -> list[int]:
@@ -157,6 +161,29 @@ def test_given_several_that_do_not_answer_when_judged_then_each_has_an_alert_of_
     }  # fmt: skip
     told = firing(tmp_path, Happens(dead=(0, 1)), expected, MINUTES - 1)
     assert 'alertname="EtcdMemberSilent"} 2' in " ".join(told.split())
+
+
+@pytest.mark.parametrize(
+    ("certificate", "fires"),
+    [
+        ((0.5, 0.5), False),  # of a day, to be renewed in four hours
+        ((0.7, 0.3), False),  # to be renewed now
+        ((0.9, 0.1), True),
+        ((1, -0.1), True),
+        ((8, 2.5), False),
+        ((9, 1), True),
+        ((350, 15), False),
+        ((352, 13), True),
+        ((3300, 350), False),  # EasyRSA's, of ten years
+        ((3640, 10), True),
+    ],
+)
+def test_given_a_certificate_of_any_length_when_it_was_not_renewed_then_only_then_its_alert_fires(
+    tmp_path, certificate, fires
+):
+    expected = {"EtcdCertificateEnds"} if fires else set[str]()
+    happens = Happens(1, certificate=certificate)
+    assert firing(tmp_path, happens, expected, MINUTES - 1) == ""
 
 
 def test_given_a_machine_dies_when_three_minutes_have_passed_then_its_alert_fires(tmp_path):

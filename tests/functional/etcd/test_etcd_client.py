@@ -7,8 +7,13 @@ import time
 import etcd_cluster
 import pytest
 
-from etcd import client, election, errors, report, service, snapshot
+import errors
+from etcd import client as clients
+from etcd import election, report, service
+from etcd import salvage as salvages
+from etcd import snapshot as snapshots
 from functional import signing
+from tls import pem_files
 
 
 def test_given_one_member_when_asked_then_status_and_members_tell_the_same(cluster):
@@ -164,14 +169,14 @@ def test_given_nobody_when_asked_then_it_is_unreachable_with_the_reason(cluster)
 def test_given_another_ca_when_connecting_then_it_is_refused(cluster, tmp_path):
     cluster.found(1)
     foreign = signing.Authority(tmp_path / "foreign").issue("root")
-    mixed = client.TLSFiles(cluster.tls.ca, foreign.cert, foreign.key)
+    mixed = pem_files.TLSFiles(cluster.tls.ca, foreign.cert, foreign.key)
     with (
-        client.Client([cluster.nodes[0].client_url], mixed, 2) as intruder,
+        clients.Client([cluster.nodes[0].client_url], mixed, 2) as intruder,
         pytest.raises(errors.UnreachableError),
     ):
         intruder.members()
     with (
-        client.Client([cluster.nodes[0].client_url], foreign, 2) as intruder,
+        clients.Client([cluster.nodes[0].client_url], foreign, 2) as intruder,
         pytest.raises(errors.UnreachableError, match="certificate is not trusted"),
     ):
         intruder.members()
@@ -222,14 +227,14 @@ def test_given_authentication_when_on_then_root_sees_all_and_others_are_told_why
     assert online.auth_enabled() in (True, None)
     online.put("a", "1")
     assert online.observe().members[0].healthy
-    assert snapshot.verify(online.snapshot(cluster.folder / "s.db").path).auth_enabled
-    other = client.Client(online.endpoints, cluster.authority.issue("nobody"), 3)
+    assert snapshots.verify(online.snapshot(cluster.folder / "s.db").path).auth_enabled
+    other = clients.Client(online.endpoints, cluster.authority.issue("nobody"), 3)
     with other, pytest.raises(errors.PermissionDeniedError, match="authentication is on"):
         other.put("a", "2")
-    with client.Client(online.endpoints, cluster.authority.issue("nobody"), 3) as other:
+    with clients.Client(online.endpoints, cluster.authority.issue("nobody"), 3) as other:
         assert other.members().members == online.members().members
     cluster.nodes[0].stop()
-    salvaged = snapshot.salvage(cluster.nodes[0].data_dir, cluster.folder / "work", timeout=30)
+    salvaged = salvages.salvage(cluster.nodes[0].data_dir, cluster.folder / "work", timeout=30)
     assert salvaged.auth_enabled
 
 

@@ -12,8 +12,10 @@ import urllib.parse
 import etcd_cluster
 import pytest
 
-from etcd import client, gateway, service
-from tls import authority, certificate, store
+from etcd import client as clients
+from etcd import config as etcd_config
+from etcd import gateway, grpc_calls, service
+from tls import authority, certificate, pem_files, store
 
 LOOPBACK = ("127.0.0.1", "localhost")
 
@@ -35,11 +37,11 @@ class Served:
         cluster.nodes.append(self.node)
         self.node.config = dataclasses.replace(
             self.node.config,
-            server_tls=service.served_tls(root),
-            gateway_tls=service.tls_files(service.GATEWAY, root),
-            gateway=service.version() >= service.OWN_GATEWAY,
+            server_tls=etcd_config.served_tls(root),
+            gateway_tls=etcd_config.tls_files(etcd_config.GATEWAY, root),
+            gateway=service.version() >= etcd_config.OWN_GATEWAY,
             initial_cluster=f"etcd-0={self.node.peer_url}",
-            initial=service.Initial.NEW,
+            initial=etcd_config.Initial.NEW,
             token="t-1",
         )
 
@@ -50,33 +52,33 @@ class Served:
         """Clients of these authorities."""
         self._publish("gateway", self.ours.client.sign("", (), authority.Usage.CLIENT), ca)
 
-    def tls(self, name: str) -> client.TLSFiles:
-        return service.tls_files(name, self.cluster.folder / "unit")
+    def tls(self, name: str) -> pem_files.TLSFiles:
+        return etcd_config.tls_files(name, self.cluster.folder / "unit")
 
-    def of(self, signer: authority.Authority, common_name: str) -> client.TLSFiles:
+    def of(self, signer: authority.Authority, common_name: str) -> pem_files.TLSFiles:
         """A client's files; it verifies the server as everybody does."""
         disk = store.Store(self.cluster.folder / f"{common_name}-{signer.fingerprint[:8]}", None)
         pair = signer.sign(common_name, (), authority.Usage.CLIENT)
         both = certificate.bundle(self.ours.client.ca, self.outside.ca)
         disk.publish("client", pair.cert, pair.key, both)
-        return service.tls_files("client", disk.path("client").parent)
+        return etcd_config.tls_files("client", disk.path("client").parent)
 
-    def reach(self, tls: client.TLSFiles) -> client.Client:
-        made = client.Client([self.node.client_url], tls, 3.0)
+    def reach(self, tls: pem_files.TLSFiles) -> clients.Client:
+        made = clients.Client([self.node.client_url], tls, 3.0)
         self.cluster.clients.append(made)
         return made
 
-    def start(self, **changes: object) -> client.Client:
+    def start(self, **changes: object) -> clients.Client:
         self.node.start(**changes)
         return self.await_served()
 
-    def await_served(self) -> client.Client:
+    def await_served(self) -> clients.Client:
         online = self.reach(self.of(self.ours.client, "root"))
         assert self.node.member
         self.node.member.await_healthy(online, lambda: None)
         return online
 
-    def ctl(self, tls: client.TLSFiles, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def ctl(self, tls: pem_files.TLSFiles, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [
                 str(service.binary("etcdctl")), f"--endpoints={self.node.client_url}",
@@ -97,7 +99,7 @@ def served(cluster):
     return Served(cluster)
 
 
-def post(served: Served, tls: client.TLSFiles, path: str, body: dict, **headers: str):
+def post(served: Served, tls: pem_files.TLSFiles, path: str, body: dict, **headers: str):
     """What the JSON gateway answers; no header but those that are named."""
     parts = urllib.parse.urlsplit(served.node.client_url)
     context = gateway.context(tls.ca, tls.cert, tls.key)
@@ -143,9 +145,9 @@ def test_given_an_outside_authority_when_looked_at_then_the_charm_is_answered_an
 ):
     served.start()
     before = len(served.refusals())
-    monkeypatch.setattr(client, "_loaded", lambda: False)
-    if service.version() >= service.OWN_GATEWAY:
-        monkeypatch.setattr(client, "_etcd3", lambda: pytest.fail("gRPC was needed"))
+    monkeypatch.setattr(grpc_calls, "loaded", lambda: False)
+    if service.version() >= etcd_config.OWN_GATEWAY:
+        monkeypatch.setattr(grpc_calls, "etcd3", lambda: pytest.fail("gRPC was needed"))
     online = served.reach(served.of(served.ours.client, "root"))
     assert online.observe().members[0].healthy and online.health() > 0
     assert before == len(served.refusals()) == 0
@@ -172,7 +174,7 @@ def test_given_authentication_when_the_gateway_is_asked_then_it_is_nobody(served
 
 
 def test_given_the_gateway_off_when_closed_to_clients_then_units_are_answered_by_it(served):
-    closed = service.closed_to_clients(served.node.config)
+    closed = etcd_config.closed_to_clients(served.node.config)
     founder = served.ours.peer.sign("root", (), authority.Usage.CLIENT)
     served._publish("founder", founder, served.ours.peer.ca)
     served.node.config = closed

@@ -11,8 +11,11 @@ import time
 import etcd_cluster
 import pytest
 
-from etcd import client, gateway, service, snapshot
-from tls import authority, store
+from etcd import client as clients
+from etcd import config as etcd_config
+from etcd import gateway, service
+from etcd import snapshot as snapshots
+from tls import authority, pem_files, store
 
 LOOPBACK = ("127.0.0.1",)
 REFUSED = r"alert (bad certificate|unknown ca)|alert certificate|reset by peer|EOF"
@@ -28,8 +31,8 @@ class Restored:
         disk = store.Store(cluster.folder / "units", owner=None)
         self._publish(disk, "founder", self.ours.peer.sign("root", (), authority.Usage.CLIENT))
         self._publish(disk, "client", self.ours.client.sign("root", (), authority.Usage.CLIENT))
-        self.founder = service.tls_files("founder", cluster.folder / "units")
-        self.client = service.tls_files("client", cluster.folder / "units")
+        self.founder = etcd_config.tls_files("founder", cluster.folder / "units")
+        self.client = etcd_config.tls_files("client", cluster.folder / "units")
         taken = cluster.folder / "taken.db"
         cluster.client().snapshot(taken)
         for number in range(3):
@@ -38,10 +41,12 @@ class Restored:
             self._publish(own, "peer", self.ours.peer.sign(name, LOOPBACK))
             self._publish(own, "server", self.ours.client.sign(name, LOOPBACK))
             at = cluster.folder / f"restored-{number}"
-            node = etcd_cluster.Node(name, at, service.tls_files("peer", own.path("peer").parent))
+            node = etcd_cluster.Node(
+                name, at, etcd_config.tls_files("peer", own.path("peer").parent)
+            )
             node.config = dataclasses.replace(
                 node.config,
-                server_tls=service.tls_files("server", own.path("server").parent),
+                server_tls=etcd_config.tls_files("server", own.path("server").parent),
                 gateway=True,
                 token="t-2",
             )
@@ -49,7 +54,7 @@ class Restored:
             cluster.nodes.append(node)
         listed = ",".join(f"{node.name}={node.peer_url}" for node in self.nodes)
         for node in self.nodes:
-            snapshot.restore(
+            snapshots.restore(
                 taken, node.data_dir, node.name, listed, "t-2", node.peer_url, bump=bump
             )
             node.config = dataclasses.replace(node.config, initial_cluster=listed, compare=False)
@@ -61,23 +66,23 @@ class Restored:
     def start(self, node: etcd_cluster.Node, *, closed: bool) -> None:
         opened = node.config
         if closed:
-            node.config = service.closed_to_clients(opened)
+            node.config = etcd_config.closed_to_clients(opened)
         node.start()
         node.config = opened
 
-    def reach(self, tls: client.TLSFiles, *nodes: etcd_cluster.Node) -> client.Client:
-        made = client.Client([n.client_url for n in nodes or self.nodes], tls, 3.0)
+    def reach(self, tls: pem_files.TLSFiles, *nodes: etcd_cluster.Node) -> clients.Client:
+        made = clients.Client([n.client_url for n in nodes or self.nodes], tls, 3.0)
         self.cluster.clients.append(made)
         return made
 
-    def await_members(self, tls: client.TLSFiles, seconds: float = 20) -> client.Client:
+    def await_members(self, tls: pem_files.TLSFiles, seconds: float = 20) -> clients.Client:
         until = time.monotonic() + seconds
         online = self.reach(tls)
         while True:
             try:
                 if all(member.healthy for member in online.observe().members):
                     return online
-            except client.errors.EtcdError:
+            except clients.errors.EtcdError:
                 pass
             assert time.monotonic() < until, self.nodes[0].log.read_text()[-2000:]
             time.sleep(0.1)
@@ -92,7 +97,7 @@ def restored(cluster):
     return Restored(cluster, bump=1000)
 
 
-def handshake(node: etcd_cluster.Node, tls: client.TLSFiles | None) -> bytes:
+def handshake(node: etcd_cluster.Node, tls: pem_files.TLSFiles | None) -> bytes:
     """Shake hands as a client that would believe any server; what the server then sends."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -110,7 +115,7 @@ def handshake(node: etcd_cluster.Node, tls: client.TLSFiles | None) -> bytes:
     raise ConnectionError("EOF")
 
 
-def etcdctl(restored: Restored, tls: client.TLSFiles, *arguments: str, timeout: float = 20):
+def etcdctl(restored: Restored, tls: pem_files.TLSFiles, *arguments: str, timeout: float = 20):
     """What a client gets that was told whom to believe, and believes this server as well."""
     believes = restored.cluster.folder / "believes.pem"
     believes.write_bytes(restored.ours.client.ca + restored.ours.peer.ca)

@@ -6,8 +6,10 @@ import time
 
 import pytest
 
-from cluster import view
-from etcd import corruption, errors, service
+import errors
+from cluster import view as views
+from etcd import corruption
+from etcd import failure as failures
 
 VALUE = b"a value that no other key has"
 
@@ -36,7 +38,7 @@ def alarmed(cluster, count: int, *rotten: int):
     online.put("kept", VALUE)
     for number in rotten:
         rot(cluster.nodes[number])
-    online.arm(view.UNNAMED)
+    online.arm(views.UNNAMED)
     return online
 
 
@@ -47,7 +49,7 @@ def test_given_one_member_with_other_keys_when_compared_then_it_is_named(cluster
         online.put("more", "keys")
     (wrong,) = corruption.compare(online)
     assert wrong.name == cluster.nodes[rotten].name
-    assert online.alarms() == (view.Alarm(wrong.id, "CORRUPT"),)
+    assert online.alarms() == (views.Alarm(wrong.id, "CORRUPT"),)
     assert [m.name for m in online.observe().members if m.corrupt] == [wrong.name]
 
 
@@ -62,7 +64,7 @@ def test_given_one_against_one_when_compared_then_nobody_is_named(cluster):
     online = alarmed(cluster, 2, 1)
     with pytest.raises(corruption.UndecidedError, match="no majority of them agrees"):
         corruption.compare(online)
-    assert online.alarms() == (view.UNNAMED,)
+    assert online.alarms() == (views.UNNAMED,)
 
 
 def test_given_a_member_that_is_silent_when_compared_then_it_is_not_trusted(cluster):
@@ -70,7 +72,7 @@ def test_given_a_member_that_is_silent_when_compared_then_it_is_not_trusted(clus
     cluster.nodes[2].stop()
     with pytest.raises(corruption.UndecidedError, match="etcd-2 did not tell"):
         corruption.compare(online)
-    assert online.alarms() == (view.UNNAMED,)
+    assert online.alarms() == (views.UNNAMED,)
 
 
 @pytest.mark.parametrize(("rotten", "started", "differs"), [(0, 1, 1), (1, 1, 2)])
@@ -84,7 +86,7 @@ def test_given_other_keys_when_a_member_starts_then_it_tells_from_how_many_it_di
     rot(cluster.nodes[rotten])
     node = cluster.nodes[started]
     node.stop()
-    failure = service.reason(node.start().wait_end())
+    failure = failures.reason(node.start().wait_end())
     assert failure.differs == differs
     assert not failure.data_broken
     node.start(compare=False)

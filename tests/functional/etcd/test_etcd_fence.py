@@ -11,10 +11,13 @@ import time
 import etcd_cluster
 import pytest
 
-import fence
-from backup import orders
-from etcd import client, data, errors, service
-from tls import authority, served, store
+import errors
+from backup import keeper_files
+from etcd import config as etcd_config
+from etcd import data
+from etcd import stamp as stamps
+from keeper import fence
+from tls import authority, pem_files, served, store
 
 TOKENS = ("0123456789abcdef", "fedcba9876543210")
 
@@ -34,12 +37,12 @@ class Members:
             self.say(len(self.disks) - 1, number, token)
             node = self.cluster.node()
             at = disk.path("peer")
-            tls = client.TLSFiles(at / "ca.pem", at / "cert.pem", at / "key.pem")
+            tls = pem_files.TLSFiles(at / "ca.pem", at / "cert.pem", at / "key.pem")
             node.config = dataclasses.replace(node.config, peer_tls=tls)
             nodes.append(node)
         initial = ",".join(f"{n.name}={n.peer_url}" for n in nodes)
         for node in nodes:
-            node.start(initial_cluster=initial, token=token, initial=service.Initial.NEW)
+            node.start(initial_cluster=initial, token=token, initial=etcd_config.Initial.NEW)
         self.cluster.await_healthy(nodes=nodes)
         return nodes
 
@@ -96,14 +99,14 @@ def test_given_an_old_majority_when_the_survivor_serves_a_later_generation_then_
     guards, waiting = [], {}
     for index in (1, 2):
         root = data.Root(tmp_path / f"root-{index}", owner=None)
-        root.new_current(data.Stamp(TOKENS[0], 1, None, f"etcd-{index}"))
+        root.new_current(stamps.Stamp(TOKENS[0], 1, None, f"etcd-{index}"))
         others = {n.peer_url: n.name for n in old if n is not old[index]}
         known = fence.Known(str(tmp_path), str(root.path), others, {})
         told, config = tmp_path / f"fence-{index}.json", tmp_path / f"keeper-{index}.json"
         told.write_text(known.to_json())
         tls = cluster.tls
         config.write_text(
-            orders.Config("etcd/0", "etcd-0", (), old[index].client_url, str(tls.ca),
+            keeper_files.Config("etcd/0", "etcd-0", (), old[index].client_url, str(tls.ca),
                           str(tls.cert), str(tls.key), 1, TOKENS[0], "folder", 0.0, "").to_json()
         )  # fmt: skip
         node = old[index]
@@ -123,7 +126,7 @@ def test_given_an_old_majority_when_the_survivor_serves_a_later_generation_then_
     new = dataclasses.replace(old[0].config, data_dir=tmp_path / "new")
     old[0].config = new
     old[0].start(
-        initial_cluster=f"etcd-0={survivor}", token=TOKENS[1], initial=service.Initial.NEW
+        initial_cluster=f"etcd-0={survivor}", token=TOKENS[1], initial=etcd_config.Initial.NEW
     )
     cluster.await_healthy(nodes=[old[0]])
     until = time.monotonic() + 20

@@ -10,15 +10,17 @@ import time
 
 import pytest
 
-from etcd import client, election, errors, service
+import errors
+from etcd import client as clients
+from etcd import election, grpc_calls, service
 
-SOURCES = pathlib.Path(client.__file__).resolve().parent.parent
+SOURCES = pathlib.Path(clients.__file__).resolve().parent.parent
 
 
 @pytest.fixture
 def light(monkeypatch):
     """Clients that have not loaded gRPC."""
-    monkeypatch.setattr(client, "_loaded", lambda: False)
+    monkeypatch.setattr(grpc_calls, "loaded", lambda: False)
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def no_grpc(light, monkeypatch):
     def refuse():
         raise AssertionError("gRPC was needed")
 
-    monkeypatch.setattr(client, "_etcd3", refuse)
+    monkeypatch.setattr(grpc_calls, "etcd3", refuse)
 
 
 def test_given_a_healthy_cluster_when_looked_at_both_ways_then_the_answers_agree(
@@ -40,8 +42,8 @@ def test_given_a_healthy_cluster_when_looked_at_both_ways_then_the_answers_agree
     time.sleep(0.5)  # etcd commits to its file ten times a second; until then sizes change
     before = heavy.observe(), heavy.leader(), heavy.alarms(), heavy.revision()
     status, local = heavy.status(), heavy.members(linearizable=False)
-    monkeypatch.setattr(client, "_loaded", lambda: False)
-    monkeypatch.setattr(client, "_etcd3", lambda: pytest.fail("gRPC was needed"))
+    monkeypatch.setattr(grpc_calls, "loaded", lambda: False)
+    monkeypatch.setattr(grpc_calls, "etcd3", lambda: pytest.fail("gRPC was needed"))
     online = cluster.client()
     after = online.observe(), online.leader(), online.alarms(), online.revision()
     assert before[1:] == after[1:]
@@ -151,7 +153,8 @@ def test_given_a_hook_that_only_looks_when_it_ends_then_grpc_was_never_imported(
     code = (
         "import sys, pathlib\n"
         "from etcd import client, report\n"
-        "tls = client.TLSFiles(*map(pathlib.Path, sys.argv[2:5]))\n"
+        "from tls import pem_files\n"
+        "tls = pem_files.TLSFiles(*map(pathlib.Path, sys.argv[2:5]))\n"
         "with client.Client([sys.argv[1]], tls) as online:\n"
         "    assert online.observe().members[0].healthy and report.health(online).healthy\n"
         "assert 'grpc' not in sys.modules and 'google.protobuf' not in sys.modules\n"

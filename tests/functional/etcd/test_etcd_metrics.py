@@ -12,9 +12,8 @@ import ssl
 import etcd_cluster
 import pytest
 
-import metrics
-import watch
-from backup import orders
+from backup import keeper_files
+from keeper import alarms, metrics
 from relations import cos
 
 TOPOLOGY = {"juju_model": "m", "juju_model_uuid": "1", "juju_application": "etcd"}
@@ -45,16 +44,17 @@ def exporter(cluster, tmp_path):
 def serve(cluster, folder) -> metrics.Exporter:
     (port,) = etcd_cluster.free_ports(1)
     tls = cluster.tls
-    config = orders.Config(
+    config = keeper_files.Config(
         "etcd/0", "etcd-0", (), cluster.nodes[0].client_url, str(tls.ca), str(tls.cert),
         str(tls.key), 1, "t", "f", 60.0, "last=1", units=3, certificates={"peer": 2e9},
+        certificates_from={"peer": 1e9},
         metrics_port=port,
     )  # fmt: skip
     path = folder / "keeper.json"
     path.write_text(config.to_json())
-    watched = watch.Watch(lambda: None, path)
+    watched = alarms.Watch(lambda: None, path)
 
-    def sight() -> watch.Sight | None:
+    def sight() -> alarms.Sight | None:
         watched.look()
         return watched.sight
 
@@ -64,7 +64,7 @@ def serve(cluster, folder) -> metrics.Exporter:
 
 
 def port_of(exporter: metrics.Exporter) -> int:
-    return orders.Config.read(exporter._config).metrics_port
+    return keeper_files.Config.read(exporter._config).metrics_port
 
 
 def scrape(exporter: metrics.Exporter, path: str = "/metrics", ca: str | None = None):

@@ -10,28 +10,29 @@ import urllib.parse
 
 import pytest
 
-import settings
-from etcd import gateway, service
+from etcd import config as etcd_config
+from etcd import gateway
+from hook import config as configs
 
 NUMBERS = {
-    "max_request_bytes": settings.RANGES["max-request-bytes"],
-    "max_txn_ops": settings.RANGES["max-txn-ops"],
-    "snapshot_count": settings.RANGES["snapshot-count"],
-    "quota_bytes": settings.RANGES["quota-backend-bytes"],
-    "watch_progress": settings.PROGRESS,
+    "max_request_bytes": configs.RANGES["max-request-bytes"],
+    "max_txn_ops": configs.RANGES["max-txn-ops"],
+    "snapshot_count": configs.RANGES["snapshot-count"],
+    "quota_bytes": configs.RANGES["quota-backend-bytes"],
+    "watch_progress": configs.PROGRESS,
 }
 LOW, HIGH = ({name: bounds[n] for name, bounds in NUMBERS.items()} for n in (0, 1))
-LONGEST = settings.LONGEST_HISTORY // 3600
+LONGEST = configs.LONGEST_HISTORY // 3600
 MOST = {"auto_compaction_mode": "revision"}
-MOST["auto_compaction_retention"] = str(settings.MOST_REVISIONS)
+MOST["auto_compaction_retention"] = str(configs.MOST_REVISIONS)
 BOUNDS = {
-    "low": {**LOW, "log_level": settings.LOG_LEVELS[0], "heartbeat_ms": 10, "election_ms": 50},
+    "low": {**LOW, "log_level": configs.LOG_LEVELS[0], "heartbeat_ms": 10, "election_ms": 50},
     "high": {
         **HIGH,
-        "log_level": settings.LOG_LEVELS[-1],
+        "log_level": configs.LOG_LEVELS[-1],
         "auto_compaction_retention": f"{LONGEST}h",
     },
-    "hours": {"log_level": settings.LOG_LEVELS[1], "auto_compaction_retention": str(LONGEST)},
+    "hours": {"log_level": configs.LOG_LEVELS[1], "auto_compaction_retention": str(LONGEST)},
     "revisions": MOST,
 }
 
@@ -58,7 +59,7 @@ def test_given_an_idle_watch_when_it_asks_for_progress_then_told_within_the_inte
 
 def test_given_a_rendered_option_when_etcd_is_asked_then_it_knows_each(cluster, etcd):
     """etcd passes over what it does not know in its file, without a word."""
-    lines = service.render(cluster.node().config).splitlines()
+    lines = etcd_config.render(cluster.node().config).splitlines()
     names = [line.partition(":")[0] for line in lines if line[:1].isalpha() and ":" in line]
     names = [name for name in names if not name.endswith("-transport-security")]
     assert len(names) > 15

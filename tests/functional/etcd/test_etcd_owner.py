@@ -14,13 +14,16 @@ import tempfile
 import other_user
 import pytest
 
-import processes
-from etcd import data, errors, files, snapshot
+import errors
+from etcd import data, disk_facts
+from etcd import salvage as salvages
+from etcd import stamp as stamps
+from machine import files, processes
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 
-ONE = data.Stamp("a" * 32, 1, 77, "etcd-0")
-TWO = data.Stamp("b" * 32, 2, None, "etcd-0")
+ONE = stamps.Stamp("a" * 32, 1, 77, "etcd-0")
+TWO = stamps.Stamp("b" * 32, 2, None, "etcd-0")
 
 
 @pytest.fixture
@@ -109,7 +112,7 @@ def former(at: pathlib.Path) -> data.Root:
         (path / folder).mkdir(parents=True)
         (path / folder / "file").write_text("data")
         (path / folder).parent.joinpath("stamp.json").write_text(ONE.to_json())
-    for mark in (data.CLOSED, data.FENCED):  # a full disk takes no content
+    for mark in (disk_facts.CLOSED, stamps.FENCED):  # a full disk takes no content
         (path / "current" / mark).touch()
     (path / "prepared" / TWO.token / "etcd").mkdir(parents=True)
     (path / "prepared" / TWO.token / "stamp.json").write_text(TWO.to_json())
@@ -129,11 +132,11 @@ def test_given_a_root_of_an_earlier_revision_when_guarded_then_it_is_taken_and_a
         ".": (0, 0o710),
         "etcd": (other_user.UID, 0o700),
         "stamp.json": (0, 0o600),
-        data.CLOSED: (0, 0o600),
-        data.FENCED: (0, 0o600),
+        disk_facts.CLOSED: (0, 0o600),
+        stamps.FENCED: (0, 0o600),
     }
     assert root.stamp() == ONE and root.prepared() == (TWO.token,)
-    assert root.is_closed() and (root.current / data.FENCED).read_text() == ""
+    assert root.is_closed() and (root.current / stamps.FENCED).read_text() == ""
     (kept,) = root.kept()
     assert kept.stamp == ONE and (kept.path / "etcd" / "file").read_text() == "data"
     assert other_user.run("cat", root.etcd_dir / "file") == "data"
@@ -231,9 +234,9 @@ def test_given_a_plant_on_a_survivors_disk_when_salvaged_then_refused(
     at, root, secret, kind, monkeypatch
 ):
     plant(kind, secret, begun(root) / "planted")
-    monkeypatch.setattr(data, "has_data", lambda _: True)
+    monkeypatch.setattr(disk_facts, "has_data", lambda _: True)
     with pytest.raises(errors.DataError, match="planted is a link or a special file"):
-        snapshot.salvage(root.etcd_dir, at / "work")
+        salvages.salvage(root.etcd_dir, at / "work")
     assert list((at / "work").iterdir()) == []
 
 
@@ -316,9 +319,12 @@ def test_given_a_program_for_bytes_from_outside_when_started_then_as_a_user_with
 ):
     monkeypatch.setattr(processes, "WORKER", other_user.NAME)
     process = processes.start(
-        ["sh", "-c", f"id -u; id -G; cat {secret} 2>&1"], stdout=processes.PIPE, outside=True
+        ["sh", "-c", f"id -u; id -G; grep NoNewPrivs /proc/self/status; cat {secret} 2>&1"],
+        stdout=processes.PIPE,
+        outside=True,
     )
     out, _ = process.communicate(timeout=10)
-    uid, groups, refused = out.decode().splitlines()
+    uid, groups, bound, refused = out.decode().splitlines()
     assert (uid, groups) == (str(other_user.UID), str(other_user.GID))
+    assert bound.split() == ["NoNewPrivs:", "1"]  # no program that belongs to root makes it root
     assert "ermission denied" in refused

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from etcd import client, errors, service
-from tls import authority, certificate, revocation, served, store
+import errors
+from etcd import client as clients
+from etcd import config as etcd_config
+from tls import authority, certificate, pem_files, revocation, served, store
 
 if TYPE_CHECKING:
     import pathlib
@@ -28,18 +30,20 @@ class Trust:
         default_factory=lambda: authority.Authority.create("CA")
     )
 
-    def issue(self, name: str, usage: authority.Usage = authority.Usage.BOTH) -> client.TLSFiles:
+    def issue(
+        self, name: str, usage: authority.Usage = authority.Usage.BOTH
+    ) -> pem_files.TLSFiles:
         pair = self.signer.sign(name, ("127.0.0.1", "localhost"), usage)
         disk = store.Store(self.folder / name, owner=None)
         disk.publish("peer", pair.cert, pair.key, self.signer.ca)
         at = disk.path("peer")
-        return client.TLSFiles(at / "ca.pem", at / "cert.pem", at / "key.pem")
+        return pem_files.TLSFiles(at / "ca.pem", at / "cert.pem", at / "key.pem")
 
     @property
     def list(self) -> pathlib.Path:
         return self.folder / "revoked.crl"
 
-    def revoke(self, *which: client.TLSFiles) -> None:
+    def revoke(self, *which: pem_files.TLSFiles) -> None:
         facts = [certificate.parse(f.cert.read_bytes(), self.signer.ca) for f in which]
         self.list.write_bytes(revocation.render(self.signer, {f.serial: 1 for f in facts}))
 
@@ -52,14 +56,14 @@ def trust(tmp_path: pathlib.Path) -> Trust:
     return made
 
 
-def reaches(url: str, tls: client.TLSFiles, seconds: float = 3.0) -> bool:
-    online = client.Client([url], tls, seconds)
+def reaches(url: str, tls: pem_files.TLSFiles, seconds: float = 3.0) -> bool:
+    online = clients.Client([url], tls, seconds)
     with contextlib.suppress(errors.EtcdError, ssl.SSLError, OSError), online:
         return online.revision() > 0
     return False
 
 
-def found(cluster, trust: Trust, *shown: client.TLSFiles) -> list:
+def found(cluster, trust: Trust, *shown: pem_files.TLSFiles) -> list:
     """A cluster with a member for each certificate."""
     for tls in shown:
         node = cluster.node()
@@ -68,7 +72,7 @@ def found(cluster, trust: Trust, *shown: client.TLSFiles) -> list:
         )
     initial = ",".join(f"{n.name}={n.peer_url}" for n in cluster.nodes)
     for node in cluster.nodes:
-        node.start(initial_cluster=initial, token="t", initial=service.Initial.NEW)
+        node.start(initial_cluster=initial, token="t", initial=etcd_config.Initial.NEW)
     cluster.await_healthy()
     return cluster.nodes
 
@@ -120,7 +124,7 @@ def test_given_a_member_that_was_removed_when_its_certificate_is_revoked_then_pe
         cluster.await_healthy(nodes=nodes[:2])
 
 
-def answers(url: str, tls: client.TLSFiles) -> bool:
+def answers(url: str, tls: pem_files.TLSFiles) -> bool:
     """Whether a peer port talks to who shows this certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False

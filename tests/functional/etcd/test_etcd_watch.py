@@ -8,13 +8,12 @@ import pathlib
 import signal
 import time
 
-import watch as watch_module
-from backup import orders
-from cluster import view
-from watch import Watch
+from backup import keeper_files
+from cluster import view as views
+from keeper import alarms
 
 
-def watch(node, folder: pathlib.Path, leads: bool = False) -> tuple[Watch, list[str]]:
+def watch(node, folder: pathlib.Path, leads: bool = False) -> tuple[alarms.Watch, list[str]]:
     """A watch of this member, whose looks are a minute apart, and the units that it woke."""
     values = {"unit": "etcd/0", "member": node.name, "endpoints": [], "local": node.client_url}
     values |= {"generation": 1, "token": "t", "folder": "", "interval": 0, "retention": ""}
@@ -26,10 +25,10 @@ def watch(node, folder: pathlib.Path, leads: bool = False) -> tuple[Watch, list[
     def wake() -> None:
         woken.append("etcd/0")
 
-    return Watch(wake, path, map(float, itertools.count(60, 60)).__next__), woken
+    return alarms.Watch(wake, path, map(float, itertools.count(60, 60)).__next__), woken
 
 
-def look_until(watched: Watch, woken: list[str], seconds: float = 20) -> float:
+def look_until(watched: alarms.Watch, woken: list[str], seconds: float = 20) -> float:
     """Look until somebody is woken, answers the seconds that this took."""
     began, known = time.monotonic(), len(woken)
     while len(woken) == known and time.monotonic() - began < seconds:
@@ -48,13 +47,13 @@ def test_given_an_alarm_when_looked_at_twice_then_woken_once_and_once_when_it_is
     watched.look()
     watched.look()
     assert woken == []
-    online.arm(view.UNNAMED)
+    online.arm(views.UNNAMED)
     watched.look()
     assert woken == []  # it may pass
     watched.look()
     watched.look()
     assert woken == ["etcd/0"]
-    online.disarm(view.UNNAMED)
+    online.disarm(views.UNNAMED)
     watched.look()
     watched.look()
     assert woken == ["etcd/0"] * 2
@@ -76,7 +75,7 @@ def test_given_a_machine_that_dies_when_looked_at_then_woken_within_seconds_and_
     watched.look()
     watched.look()
     assert woken == []
-    seen = watch_module.see(config_of(watched))
+    seen = alarms.see(config_of(watched))
     assert seen.answers == {node.name: True for node in cluster.nodes}
     assert (seen.voters, seen.answering, seen.margin, seen.silent) == (3, 3, 1, ())
     process = cluster.nodes[1].process
@@ -84,7 +83,7 @@ def test_given_a_machine_that_dies_when_looked_at_then_woken_within_seconds_and_
     try:
         # What two looks of 3 s cost, and those that an election was under way in.
         assert look_until(watched, woken) < 15
-        seen = watch_module.see(config_of(watched))
+        seen = alarms.see(config_of(watched))
         assert seen.silent == (cluster.nodes[1].name,)
         assert (seen.voters, seen.answering, seen.margin) == (3, 2, 0)
     finally:
@@ -101,7 +100,7 @@ def test_given_a_member_that_never_started_when_looked_at_then_it_is_awaited_by_
     for _ in range(4):
         watched.look()
     assert woken == []
-    seen = watch_module.see(config_of(watched))
+    seen = alarms.see(config_of(watched))
     assert sorted(seen.answers.values()) == [False, True]
     assert (seen.voters, seen.margin, seen.silent) == (1, 0, ())
 
@@ -114,8 +113,8 @@ def test_given_a_silent_member_when_this_unit_is_the_leader_then_it_looks_again(
     look_until(watched, woken)
 
 
-def config_of(watched: Watch) -> orders.Config:
-    return orders.Config.read(watched._config)
+def config_of(watched: alarms.Watch) -> keeper_files.Config:
+    return keeper_files.Config.read(watched._config)
 
 
 def test_given_no_member_when_looked_at_then_nobody_is_woken(cluster, tmp_path):

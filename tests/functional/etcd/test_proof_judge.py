@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cluster import revisions
-from etcd import service, snapshot
+from etcd import config as etcd_config
+from etcd import service
+from etcd import snapshot as snapshots
 from proof import judge, records
 from proof.traffic import clients, run, wire
 
@@ -63,7 +65,7 @@ def hurt(cluster, member: int, seconds: float) -> None:
 def replace(cluster, traffic, path: pathlib.Path) -> None:
     """Restore a snapshot on all members, as the charm does."""
     cluster.client().snapshot(path)
-    info = snapshot.verify(path)
+    info = snapshots.verify(path)
     time.sleep(2)
     live = cluster.client().revision()
     traffic.record(
@@ -76,12 +78,12 @@ def replace(cluster, traffic, path: pathlib.Path) -> None:
     listed = ",".join(f"{n.name}={n.peer_url}" for n in cluster.nodes)
     for node in cluster.nodes:
         node.data_dir.rename(node.folder / "kept")
-        snapshot.restore(
+        snapshots.restore(
             path, node.data_dir, node.name, listed, f"t-{path.stem}", node.peer_url,
             bump=revisions.begin(snapshot=info.revision, live=live) - info.revision,
         )  # fmt: skip
     for node in cluster.nodes:
-        node.start(initial_cluster=listed, token=f"t-{path.stem}", initial=service.Initial.NEW)
+        node.start(initial_cluster=listed, token=f"t-{path.stem}", initial=etcd_config.Initial.NEW)
     cluster.await_healthy()
 
 

@@ -13,9 +13,11 @@ import types
 import other_user
 import pytest
 
-import snapshots
+import errors
 from backup import create
-from etcd import data, errors, snapshot
+from etcd import data
+from etcd import snapshot as snapshots
+from hook import restore as restores
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 
@@ -33,8 +35,8 @@ def home(monkeypatch):
     os.chown(made, other_user.UID, other_user.GID)
     person = types.SimpleNamespace(pw_dir=str(made))
     ids = {"ubuntu": (other_user.UID, other_user.GID), None: (-1, -1)}
-    monkeypatch.setattr(snapshots.pwd, "getpwnam", lambda _: person)
-    monkeypatch.setattr(snapshots.files, "ids", ids.__getitem__)
+    monkeypatch.setattr(restores.pwd, "getpwnam", lambda _: person)
+    monkeypatch.setattr(restores.files, "ids", ids.__getitem__)
     yield made
     assert list(roots.iterdir()) == [] and roots.stat().st_uid == 0
     shutil.rmtree(at)
@@ -53,25 +55,25 @@ def node(cluster):
 
 
 def test_given_a_persons_home_when_a_snapshot_is_taken_then_it_is_theirs_and_whole(node, home):
-    info = snapshots.take(node, str(home / "taken"))
+    info = restores.take(node, str(home / "taken"))
     assert info.path.parent == home / "taken" and [info.path] == list(info.path.parent.iterdir())
     details = info.path.stat()
     assert (details.st_uid, stat.S_IMODE(details.st_mode)) == (other_user.UID, 0o600)
-    assert snapshot.verify(info.path) == info
+    assert snapshots.verify(info.path) == info
 
 
 def test_given_a_way_through_a_persons_link_when_a_snapshot_is_taken_then_refused(node, home):
     assert other_user.run(*other_user.LINK, home.parent / "roots", home / "link") == ""
     for target in (home / "link", home / "link" / "below"):
         with pytest.raises(errors.TargetError, match="nothing was kept there"):
-            snapshots.take(node, str(target))
+            restores.take(node, str(target))
 
 
 @pytest.mark.parametrize("name", ["person2", "person-s", "person/../another"])
 def test_given_a_target_that_only_looks_like_the_home_when_taken_then_it_stays_roots(
     node, home, name
 ):
-    info = snapshots.take(node, str(home.parent / name))
+    info = restores.take(node, str(home.parent / name))
     assert info.path.stat().st_uid == 0
 
 
@@ -81,7 +83,7 @@ def test_given_a_person_who_swaps_names_when_a_snapshot_is_taken_then_root_follo
     place = home / "taken"
     place.mkdir()
     os.chown(place, other_user.UID, other_user.GID)
-    verify = snapshot.verify
+    verify = snapshots.verify
 
     def swap(path, **options):
         """In the midst of it, everything that the person can change leads elsewhere."""
@@ -91,8 +93,8 @@ def test_given_a_person_who_swaps_names_when_a_snapshot_is_taken_then_root_follo
         assert other_user.run("ls", f"{own}.away") is None
         return verify(path, **options)
 
-    monkeypatch.setattr(snapshot, "verify", swap)
-    info = snapshots.take(node, str(place))
+    monkeypatch.setattr(snapshots, "verify", swap)
+    info = restores.take(node, str(place))
     assert not info.path.is_symlink() and info.path.stat().st_uid == other_user.UID
     assert verify(info.path).sha256 == info.sha256
 
@@ -103,18 +105,18 @@ def test_given_a_damaged_stream_when_taken_then_the_sentence_names_the_file_and_
     def fail(path, **_):
         raise errors.BadHashError(f"{path} does not match its hash: it is damaged")
 
-    monkeypatch.setattr(snapshot, "verify", fail)
+    monkeypatch.setattr(snapshots, "verify", fail)
     with pytest.raises(
         errors.BadHashError, match=rf"^{home}/taken/etcd-\d+-\d+\.db does not match"
     ):
-        snapshots.take(node, str(home / "taken"))
+        restores.take(node, str(home / "taken"))
     assert list((home / "taken").iterdir()) == []
 
 
 def test_given_a_target_for_replaced_data_when_checked_then_no_link_of_another_is_followed(home):
     assert other_user.run(*other_user.LINK, home.parent / "roots", home / "kept") == ""
     with pytest.raises(errors.TargetError, match="nothing was changed"):
-        snapshots.check_keep(types.SimpleNamespace(root=ROOT), str(home / "kept" / "x"))
+        restores.check_keep(types.SimpleNamespace(root=ROOT), str(home / "kept" / "x"))
 
 
 def test_given_a_stranger_when_a_member_is_locked_then_they_cannot_hold_or_lead_it(home):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tls import authority, bundle, certificate, store
+from tls import authority, certificate, client_archive, store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -206,7 +206,7 @@ def test_given_a_running_etcd_when_its_pair_is_swapped_then_the_next_handshake_s
 def test_given_a_bundle_when_a_stranger_has_only_that_then_it_can_put_and_get(etcd, tmp_path):
     pair = etcd.ours.client.sign("reader", (), authority.Usage.CLIENT, days=1)
     path = tmp_path / "etcd_client_credentials.tar.gz"
-    bundle.write(pair, etcd.ours.client.ca, [etcd.url], path, owner=None)
+    client_archive.write(pair, etcd.ours.client.ca, [etcd.url], path, owner=None)
     with tarfile.open(path) as tar:
         tar.extractall(tmp_path, filter="data")
     done = subprocess.run(

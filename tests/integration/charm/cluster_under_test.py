@@ -141,6 +141,10 @@ class Cluster:
                 raise AssertionError(f"{command}: {error.stdout}{error.stderr}") from error
             return f"{error.stdout}{error.stderr}"
 
+    def everywhere(self, command: str) -> dict[str, str]:
+        """What a command prints as root on each unit."""
+        return {unit: self.shell(unit, command).strip() for unit in self.units()}
+
     def exec_all(self, command: str) -> None:
         """Run a command as root on all units at the same time."""
         self.juju.cli("exec", "--application", self.app, "--", command)

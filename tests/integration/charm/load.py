@@ -11,12 +11,14 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from etcd import client, errors
+import errors
+from etcd import client as clients
+from tls import pem_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from cluster import view
+    from cluster import view as views
 
 KEYS = 200
 """Keys of one client at a time: it comes back to each of them with another kind of write."""
@@ -55,7 +57,7 @@ class Load:
     def __init__(
         self,
         endpoints: Sequence[str],
-        tls: client.TLSFiles,
+        tls: pem_files.TLSFiles,
         clients: int = 3,
         rate: float = 40.0,
         limit: int = 40_000,
@@ -136,7 +138,7 @@ class Load:
         return 0
 
     def _held(self, endpoints: Sequence[str]) -> dict[str, str]:
-        with client.Client(endpoints or self.endpoints, self.tls, timeout=20) as online:
+        with clients.Client(endpoints or self.endpoints, self.tls, timeout=20) as online:
             return {kv.key.decode(): kv.value.decode() for kv in online.get_prefix(self.prefix)}
 
     def _differences(self, held: dict[str, str], revision: int | None) -> list[str]:
@@ -162,7 +164,7 @@ class Load:
         """Etcd did not answer: `key` may have become `value`, or may yet."""
         self._doubtful[key] = value
 
-    def follow(self, members: Iterable[view.Member]) -> None:
+    def follow(self, members: Iterable[views.Member]) -> None:
         """Take the endpoints from the member list."""
         urls = [url for m in members if not m.learner for url in m.client_urls]
         self.endpoints = tuple(urls) or self.endpoints
@@ -180,16 +182,16 @@ class _Writer:
         self._keys: dict[int, str] = {}
         self._revisions: dict[str, int] = {}
 
-    def run(self, tls: client.TLSFiles, stop: threading.Event) -> None:
+    def run(self, tls: pem_files.TLSFiles, stop: threading.Event) -> None:
         """Write through one endpoint after the other until told to stop."""
         turn = self._number
         while self._count < self._limit and not stop.is_set():
             endpoints = self._load.endpoints
-            with client.Client([endpoints[turn % len(endpoints)]], tls, timeout=ANSWER) as online:
+            with clients.Client([endpoints[turn % len(endpoints)]], tls, timeout=ANSWER) as online:
                 self._use(online, stop)
             turn += 1
 
-    def _use(self, online: client.Client, stop: threading.Event) -> None:
+    def _use(self, online: clients.Client, stop: threading.Event) -> None:
         """Write through this endpoint until it does not answer, or is a voter's no more."""
         synced = time.monotonic()
         while self._count < self._limit and not stop.wait(self._pause):
@@ -201,14 +203,14 @@ class _Writer:
                 if not self._sync(online):
                     return
 
-    def _sync(self, online: client.Client) -> bool:
+    def _sync(self, online: clients.Client) -> bool:
         try:
             self._load.follow(online.members().members)
         except errors.EtcdError:
             return False
         return online.endpoints[0] in self._load.endpoints
 
-    def _write(self, online: client.Client) -> bool:
+    def _write(self, online: clients.Client) -> bool:
         """One write; whether it was answered."""
         slot, value = self._count % KEYS, f"{self._count}"
         key = self._keys.setdefault(slot, f"{self._load.prefix}{self._number}/{slot}")
@@ -231,7 +233,7 @@ class _Writer:
         return True
 
 
-def _send(online: client.Client, kind: int, key: str, value: str | None, last: int) -> int:
+def _send(online: clients.Client, kind: int, key: str, value: str | None, last: int) -> int:
     """A put, a transaction or a deletion; answers its revision, 0 when etcd held something else.
 
     Args:
@@ -252,7 +254,7 @@ def running(
 ) -> Iterator[Load]:
     """A load on these addresses with the credentials in `folder`."""
     where = next(folder.rglob("ca.crt")).parent
-    tls = client.TLSFiles(where / "ca.crt", where / "client.crt", where / "client.key")
+    tls = pem_files.TLSFiles(where / "ca.crt", where / "client.crt", where / "client.key")
     load = Load([f"https://{address}:{port}" for address in addresses], tls, **options)
     with load:
         yield load

@@ -116,11 +116,48 @@ def test_given_credentials_when_used_on_the_host_then_keys_are_put_and_got(
         assert answer.returncode == 0, answer.stderr
 
 
+def serves(cluster: Cluster, folder: pathlib.Path) -> list[bool]:
+    """Whether each member answers a client with what is in a folder."""
+    where = next(folder.rglob("ca.crt")).parent
+    tls = [f"--cacert={where}/ca.crt", f"--cert={where}/client.crt", f"--key={where}/client.key"]
+    order = ["env", "ETCDCTL_API=3", "etcdctl", "--command-timeout=5s", *tls]
+    return [
+        run_on_host(*order, f"--endpoints={url}", "get", "any").returncode == 0
+        for url in cluster.endpoints()
+    ]
+
+
+def test_given_a_client_certificate_when_revoked_then_every_member_refuses_it_and_no_other(
+    cluster: Cluster, tmp_path: pathlib.Path
+):
+    for name in ("stays", "leaver"):
+        (tmp_path / name).mkdir()
+        cluster.credentials(tmp_path / name, name)
+    assert all(serves(cluster, tmp_path / "stays") + serves(cluster, tmp_path / "leaver"))
+    table = cluster.run("list-client-certificates").results["certificates"]
+    assert "leaver" in table and "believed" in table
+    cluster.run("revoke-client-certificate", common_name="leaver")
+    eventually(lambda: not any(serves(cluster, tmp_path / "leaver")), timeout=60)
+    assert all(serves(cluster, tmp_path / "stays"))
+    text = cluster.run("list-client-certificates", format="json").results["certificates"]
+    states = {each["common-name"]: each["state"] for each in json.loads(text)}
+    assert (states["leaver"], states["stays"]) == ("revoked", "believed")
+    assert "nothing was revoked" in cluster.refusal(
+        "revoke-client-certificate", common_name="leaver"
+    )
+
+
 def test_given_a_unit_when_logged_in_then_etcd_admin_answers_as_the_actions_do(cluster: Cluster):
     unit = cluster.leader()
     assert "IS LEARNER" in cluster.shell(unit, "etcd-admin member list")
     assert len(json.loads(cluster.shell(unit, "etcd-admin endpoint status -o json"))) == UNITS
     assert "cluster is healthy" in cluster.shell(unit, "etcd-admin health")
+    ours = cluster.run("health", unit).results
+    twin = json.loads(cluster.shell(unit, "etcd-admin health -o json"))
+    assert twin["reason"] == ours["reason"] == "healthy"
+    for name, days in ours["certificate-days"].items():
+        assert twin[f"certificate-days.{name}"] == days
+    assert twin["backups"] == ours["backups"]
     assert "no alarm" in cluster.shell(unit, "etcd-admin alarm list")
     assert "IS LEARNER" in cluster.run("member-list").results["members"]
     assert len(json.loads(cluster.run("endpoint-status", format="json").results["endpoints"])) == 3
@@ -139,6 +176,8 @@ def test_given_a_voter_when_leadership_is_moved_to_it_then_it_leads(cluster: Clu
 def test_given_a_member_with_a_unit_when_its_removal_is_asked_then_it_is_refused(cluster: Cluster):
     sentence = cluster.refusal("member-remove", member="etcd-0")
     assert "juju remove-unit etcd/0" in sentence
+    typed = "etcd-admin member remove etcd-0 2>&1"
+    assert sentence in cluster.shell(cluster.leader(), typed, ok=False)
     assert "there is no member" in cluster.refusal("member-remove", member="nobody")
     cluster.agree(UNITS)
 
@@ -261,6 +300,41 @@ def test_given_tar_when_listed_then_only_its_owner_can_read_it(cluster: Cluster)
     ]
 
 
+def verified(cluster: Cluster, name: str) -> bool:
+    """Whether a client that dials each unit by this name verifies what it is shown."""
+    told = [
+        cluster.shell(
+            unit,
+            f"echo | openssl s_client -connect {cluster.address(unit)}:2379 -CAfile {TLS}/ca.pem "
+            f"-verify_hostname {name.format(unit=unit.replace('/', '-'))} 2>&1",
+            ok=False,
+        )
+        for unit in cluster.units()
+    ]
+    return all("Verify return code: 0 (ok)" in each for each in told)
+
+
+def test_given_names_that_juju_does_not_know_when_configured_then_clients_verify_them(
+    cluster: Cluster,
+):
+    look = "systemctl show etcd --property=MainPID"
+    before = [cluster.shell(unit, look) for unit in cluster.units()]
+    assert not verified(cluster, "{unit}.etcd.example")
+    cluster.juju.config("etcd", {"certificate-extra-sans": "{unit}.etcd.example 203.0.113.9"})
+    eventually(lambda: verified(cluster, "{unit}.etcd.example"), timeout=120)
+    cluster.juju.config("etcd", {"certificate-extra-sans": "https://etcd.example"})
+    eventually(
+        lambda: all(
+            "certificate-extra-sans has 'https://etcd.example'" in unit.workload_status.message
+            for unit in cluster.units().values()
+        )
+    )
+    assert verified(cluster, "{unit}.etcd.example"), "what was there before stays"
+    cluster.juju.config("etcd", {"certificate-extra-sans": "{unit}.etcd.example"})
+    cluster.wait_healthy(UNITS)
+    assert [cluster.shell(unit, look) for unit in cluster.units()] == before, "none restarted"
+
+
 def test_given_the_authority_goes_when_unrelated_then_the_cluster_signs_for_itself(
     cluster: Cluster, tmp_path: pathlib.Path
 ):
@@ -278,3 +352,6 @@ def test_given_the_authority_goes_when_unrelated_then_the_cluster_signs_for_itse
     assert tarfile.is_tarfile(next(folder.glob("*.tar.gz")))
     cluster.put("own", "authority")
     assert cluster.get("own") == "authority"
+    assert verified(cluster, "{unit}.etcd.example"), "by its own authority, too"
+    cluster.juju.config("etcd", reset="certificate-extra-sans")
+    eventually(lambda: not verified(cluster, "{unit}.etcd.example"), timeout=120)

@@ -40,9 +40,10 @@ def serve(cluster: Cluster, unit: str) -> str:
     """Serve a file of root's to the peers; answers with its URL."""
     charm = CHARM.format(unit.replace("/", "-"))
     code = (
-        "import sys, pathlib; from backup import share; "
+        "import sys, pathlib; from backup import peer_transfer; "
         "at = pathlib.Path('/etc/etcd/tls/peer'); "
-        "made = share.Share(pathlib.Path('/root/shared file'), sys.argv[1], sys.argv[1], 7379, "
+        "made = peer_transfer.Share("
+        "pathlib.Path('/root/shared file'), sys.argv[1], sys.argv[1], 7379, "
         "*(at / f'{name}.pem' for name in ('cert', 'key', 'ca'))); "
         "made.start(); print(made.url)"
     )
@@ -101,7 +102,7 @@ def test_given_a_restore_of_a_file_when_confirmed_then_it_is_served_no_more(clus
 
 def test_given_etcds_user_when_it_looks_around_then_it_has_what_etcd_runs_on(cluster: Cluster):
     unit = cluster.leader()
-    cluster.run("snapshot", unit)  # which makes the lock
+    cluster.run("defrag", unit)  # which makes the lock
     shell = cluster.shell(unit, "getent passwd etcd").strip().rpartition(":")[2]
     assert shell.endswith(("/nologin", "/false"))
     assert as_etcd(cluster, unit, "ls /var/lib/etcd/current/etcd").strip() == "member"

@@ -18,6 +18,7 @@ OURS = (
     "/usr/local/bin/etcd-admin /home/ubuntu/etcd_client_credentials.tar.gz "
     "/etc/systemd/system/etcd.service /etc/systemd/system/etcd-keeper.service "
     "/etc/systemd/system/etcd-failed.service /etc/systemd/system/etcd-orphaned.service "
+    "/etc/systemd/system/etcd-orphaned.path "
     "/etc/systemd/system/etcd-wake.service /etc/systemd/system/etcd-wake.path"
 )
 SECRET = f"ls -d {OURS} 2>/dev/null; grep -rl 'PRIVATE KEY' /etc /run /usr/local /home || true"
@@ -165,12 +166,14 @@ def test_given_a_machine_that_stays_when_the_application_is_removed_then_its_dat
 
 
 @pytest.mark.minijuju
+@pytest.mark.parametrize("idle", [False, True], ids=["keeper runs", "keeper is dead"])
 def test_given_a_machine_that_stays_when_removed_by_force_then_its_data_alone_is_left(
-    juju: jubilant.Juju, etcd_charm: pathlib.Path, machine: str
+    juju: jubilant.Juju, etcd_charm: pathlib.Path, machine: str, idle: bool
 ):
-    gone = deploy(juju, etcd_charm, "forced", machine)
+    gone = deploy(juju, etcd_charm, "idle" if idle else "forced", machine)
     gone.wait_healthy(1)
     gone.put("first", "there")
+    on(juju, machine, f"systemctl {'stop' if idle else 'is-active'} etcd-keeper")
     remove(gone, "--force", "--no-wait")
     secrets = f"ls -d {OURS} 2>/dev/null | grep -v etcd-charm; true"
     eventually(lambda: on(juju, machine, secrets) == "", timeout=60)
@@ -181,13 +184,13 @@ def test_given_a_machine_that_stays_when_removed_by_force_then_its_data_alone_is
     assert on(juju, machine, "stat -c '%U %a' /var/lib/etcd") == "root 700"
     assert on(juju, machine, "ls /var/lib/etcd/current/etcd") == "member"
     before = on(juju, machine, "find /var/lib/etcd -type f | sort | xargs sha256sum")
-    later = deploy(juju, etcd_charm, "later", machine)
+    later = deploy(juju, etcd_charm, "again" if idle else "later", machine)
     said = blocked(later, "in model")
     print(said)
     assert before == on(juju, machine, "find /var/lib/etcd -type f | sort | xargs sha256sum")
     aside = said.partition("`sudo sh -c '")[2].partition("'`")[0]
     on(juju, machine, aside)
-    juju.config("later", {"heartbeat-interval": 150})
+    juju.config(later.app, {"heartbeat-interval": 150})
     later.wait_healthy(1)
     assert later.get("first") == ""
     remove(later)

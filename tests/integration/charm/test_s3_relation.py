@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jubilant
@@ -253,3 +255,46 @@ def test_given_a_remote_in_disorder_when_listed_and_restored_then_each_is_a_sent
     cluster.wait_healthy(UNITS)
     assert cluster.members(leader)["header"]["cluster_id"] == before
     assert cluster.get("counted") == "3"
+
+
+def second_listing(second: Cluster) -> str:
+    """The backups that another application sees, "" before it was told of the bucket."""
+    with contextlib.suppress(jubilant.TaskError):
+        return second.run("list-backups", format="json").results["backups"]
+    return ""
+
+
+def test_given_a_second_application_when_told_the_same_folder_then_it_touches_nothing_until_told(
+    cluster: Cluster, etcd_charm: Path
+):
+    relate(cluster)
+    cluster.juju.config("s3", reset="uri-style")
+    cluster.juju.config("etcd", {"cluster-name": "shared"})
+    cluster.wait_healthy(UNITS)
+    first = created(cluster)
+    cluster.juju.deploy(etcd_charm, "second", config={"backup-interval": "0"})
+    second = Cluster(cluster.juju, "second")
+    second.wait_healthy(1)
+    cluster.juju.integrate("second:s3-credentials", "s3:s3-credentials")
+    second.juju.config(
+        "second",
+        {"cluster-name": "shared", "backup-interval": "30s", "backup-retention": "last=1"},
+    )
+    eventually(lambda: first in second_listing(second), timeout=180)
+    said = second.says("second/0", "belongs to", timeout=180)
+    assert "nothing is written or deleted there" in said
+    assert "`juju run second/leader create-backup take-over=true`" in said
+    assert "belongs to" in one_sentence(second.refusal("create-backup"))
+    kept = cluster.shell(STORE, f"ls -lR {FOLDER}/shared")
+    time.sleep(40)  # longer than an interval
+    assert cluster.shell(STORE, f"ls -lR {FOLDER}/shared") == kept
+
+    taken = second.run("create-backup", wait=180, take_over=True).results["backup"]["id"]
+    assert "belongs to application second" in one_sentence(cluster.refusal("create-backup"))
+    cluster.juju.config("etcd", {"backup-interval": "30s"})
+    said = cluster.says(cluster.leader(), "belongs to application second", timeout=180)
+    assert "`juju run etcd/leader create-backup take-over=true`" in said
+    assert taken in cluster.run("list-backups", format="json").results["backups"]
+    cluster.juju.config("etcd", {"backup-interval": "0"})
+    cluster.juju.config("etcd", reset="cluster-name")
+    cluster.wait_healthy(UNITS)

@@ -8,15 +8,18 @@ import json
 import pytest
 from test_catalog import NOW, manifest
 
-from backup import catalog, owner
+from backup import claimant as claimants
+from backup import listing as listings
+from backup import manifest as manifests
+from backup import owner as owners
 
-OURS = owner.Claimant("etcd", "prod", "01234567-89ab", "token", "")
-THEIRS = owner.Owner("etcd", "stage", "76543210-89ab", "abc", "theirs")
-NOBODYS = catalog.Listing(())
+OURS = claimants.Claimant("etcd", "prod", "01234567-89ab", "token", "")
+THEIRS = owners.Owner("etcd", "stage", "76543210-89ab", "abc", "theirs")
+NOBODYS = listings.Listing(())
 
 
-def listed(*manifests: catalog.Manifest, by: owner.Owner | None = None) -> catalog.Listing:
-    return catalog.Listing(manifests, owner=by, claimed=by is not None)
+def listed(*manifests: manifests.Manifest, by: owners.Owner | None = None) -> listings.Listing:
+    return listings.Listing(manifests, owner=by, claimed=by is not None)
 
 
 def test_given_a_folder_of_another_application_when_asked_then_refused_with_the_way_out():
@@ -35,9 +38,9 @@ def test_given_a_folder_of_another_application_when_asked_then_refused_with_the_
     ],
 )
 def test_given_our_folder_or_that_of_the_cluster_that_we_continue_when_asked_then_ours(changes):
-    claimant = dataclasses.replace(OURS, continues="c0de")
+    heir = dataclasses.replace(OURS, continues="c0de")
     by = dataclasses.replace(THEIRS, **changes)
-    assert claimant.refused(listed(by=by), "shared", 0xDEF) == ""
+    assert heir.refused(listed(by=by), "shared", 0xDEF) == ""
 
 
 def test_given_nobodys_folder_when_asked_then_the_newest_backup_tells():
@@ -54,17 +57,17 @@ def test_given_nobodys_folder_when_asked_then_the_newest_backup_tells():
 
 
 def test_given_a_document_that_cannot_be_read_when_asked_then_refused():
-    unknown = catalog.Listing((), claimed=True)
+    unknown = listings.Listing((), claimed=True)
     assert OURS.refused(unknown, "shared", 1)
 
 
 def test_given_a_keeper_that_was_not_told_who_it_is_when_asked_then_it_goes_on():
-    assert owner.Claimant().refused(listed(by=THEIRS), "shared", 1) == ""
+    assert claimants.Claimant().refused(listed(by=THEIRS), "shared", 1) == ""
 
 
 def test_given_an_owner_when_written_and_read_then_the_same():
     mine = OURS.owner(0xABC)
-    assert owner.Owner.from_json(mine.to_json()) == mine
+    assert owners.Owner.from_json(mine.to_json()) == mine
     assert mine.cluster_id == "abc"
 
 
@@ -81,4 +84,4 @@ def test_given_an_owner_when_written_and_read_then_the_same():
 def test_given_a_wrong_owner_when_read_then_one_sentence(change):
     text = json.dumps({**json.loads(THEIRS.to_json()), **change})
     with pytest.raises(ValueError, match=r"^it"):
-        owner.Owner.from_json(text)
+        owners.Owner.from_json(text)

@@ -70,8 +70,7 @@ def test_given_a_bad_interval_when_read_then_one_sentence(text):
         "age=1m",
         "age=x",
         "last=1d",
-        "count=3",
-        "age=90",
+        "last=1 count=3",
     ],
 )
 def test_given_a_bad_retention_when_read_then_one_sentence(text):
@@ -83,6 +82,8 @@ def test_given_the_default_retention_when_read_then_as_said():
     parsed = schedule.Retention.parse("last=24 hourly=24, daily=7 weekly=4 monthly=12 age=90d")
     assert parsed == schedule.Retention(24, 24, 7, 4, 12, 90 * DAY)
     assert schedule.Retention.parse("age=36h") == schedule.Retention(age=1.5 * DAY)
+    earlier = schedule.Retention.parse("count=3 age=90")
+    assert earlier == schedule.Retention.parse("last=3 age=90d")
     assert schedule.Retention.parse("") == schedule.Retention()
 
 

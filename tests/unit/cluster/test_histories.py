@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from unit.cluster import bugs, check
+from model import bugs, check
 
 PLAY = settings(
     deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from cluster import generation as generations
+from cluster import losses, queries, restarting, steps
 from cluster import plan as plans
-from cluster import reading
-from cluster import steps as s
 from cluster import view as views
 
 RUNNING, STOPPED = views.Service.RUNNING, views.Service.STOPPED
@@ -94,7 +93,7 @@ def silent(service: views.Service = RUNNING, **values: Any) -> views.Etcd:
 
 def do(v: views.View) -> list[str]:
     """Names of the planned steps, waits left out."""
-    return [type(x).__name__ for x in plans.plan(v).steps if not isinstance(x, s.Wake)]
+    return [type(x).__name__ for x in plans.plan(v).steps if not isinstance(x, steps.Wake)]
 
 
 def changed(v: views.View, number: int, **values: Any) -> views.View:
@@ -177,7 +176,7 @@ def test_given_what_is_installed_runs_everywhere_when_planned_then_nothing_is_sa
 class TestFounding:
     def test_given_all_units_published_when_leader_then_commits_them_as_founders(self) -> None:
         (commit,) = plans.plan(fresh()).steps
-        assert isinstance(commit, s.Commit)
+        assert isinstance(commit, steps.Commit)
         assert commit.generation == record(0, 1, 2, token="fresh", confirmed=False)
 
     def test_given_all_units_published_when_not_leader_then_waits(self) -> None:
@@ -192,7 +191,7 @@ class TestFounding:
     def test_given_a_missing_unit_when_the_bound_passed_then_founds_without_it(self) -> None:
         v = changed(fresh(since=(("founding", 10_000.0 - 91),)), 2, peer_url=None)
         (commit,) = plans.plan(v).steps
-        assert isinstance(commit, s.Commit)
+        assert isinstance(commit, steps.Commit)
         assert commit.generation.founders == founders(0, 1)
 
     def test_given_a_record_naming_the_unit_when_empty_then_founds(self) -> None:
@@ -218,14 +217,14 @@ class TestFounding:
         v = fresh(generation=record(0, 1, 2, confirmed=False))
         v = dataclasses.replace(v, units=v.units[:1], planned=1)
         (commit,) = plans.plan(v).steps
-        assert isinstance(commit, s.Commit)
+        assert isinstance(commit, steps.Commit)
         assert (commit.generation.number, commit.generation.token) == (2, "fresh")
         assert commit.generation.founders == founders(0)
 
     def test_given_total_loss_allowed_when_a_backup_is_known_then_founds_from_it(self) -> None:
         policy = views.Policy(recover_total_loss=True)
         (propose,) = plans.plan(fresh(policy=policy, newest_backup=(("path", "b"),))).steps
-        assert isinstance(propose, s.Propose)
+        assert isinstance(propose, steps.Propose)
         assert propose.proposal is not None
         assert propose.proposal.source is generations.Source.BACKUP
 
@@ -240,7 +239,7 @@ class TestFounding:
         v = fresh(disk=views.Disk(token="old", facts=low))
         v = changed(v, 1, token="old", facts=high)
         (propose,) = plans.plan(v).steps
-        assert isinstance(propose, s.Propose)
+        assert isinstance(propose, steps.Propose)
         assert propose.proposal is not None
         assert propose.proposal.founders == founders(1)
 
@@ -267,8 +266,8 @@ class TestJoining:
 
     def test_given_no_member_of_mine_when_listed_then_adds_starts_and_promotes_it(self) -> None:
         add, join, catch_up = plans.plan(self.joiner()).steps
-        assert (add, catch_up) == (s.AddLearner(url(3)), s.CatchUp(url(3)))
-        assert isinstance(join, s.Join)
+        assert (add, catch_up) == (steps.AddLearner(url(3)), steps.CatchUp(url(3)))
+        assert isinstance(join, steps.Join)
         assert join.initial_cluster == ",".join(f"etcd-{n}={url(n)}" for n in range(4))
 
     def test_given_another_restarting_when_joining_then_nobody_is_promoted_meanwhile(self) -> None:
@@ -291,8 +290,8 @@ class TestJoining:
 
     def test_given_my_blank_member_when_crashed_before_then_joins_with_exact_list(self) -> None:
         join, catch_up = plans.plan(self.joiner(0, 1, 2, blank(3))).steps
-        assert catch_up == s.CatchUp(url(3))
-        assert isinstance(join, s.Join)
+        assert catch_up == steps.CatchUp(url(3))
+        assert isinstance(join, steps.Join)
         assert join.initial_cluster == ",".join(f"etcd-{n}={url(n)}" for n in range(4))
 
     def test_given_another_learner_when_joining_then_waits(self) -> None:
@@ -321,7 +320,7 @@ class TestJoining:
     ) -> None:
         said = self.joiner(said_unanswered=True)
         assert do(said) == []
-        assert plans.plan(said).steps == (s.Wake(2.0),)
+        assert plans.plan(said).steps == (steps.Wake(2.0),)
         assert "AddLearner" in do(dataclasses.replace(said, said_unanswered=False))
 
     def test_given_its_own_member_when_another_unit_has_its_storage_then_it_is_left(self) -> None:
@@ -384,6 +383,29 @@ class TestStarting:
         assert do(view(1, disk=fenced, etcd=silent(STOPPED))) == ["Stop", "SetAside"]
 
 
+class TestFoundedAnew:
+    def test_given_no_first_founder_left_when_a_new_unit_is_silent_then_it_is_named(self) -> None:
+        """`recover` has no disk to recover from, and is not named."""
+        left = unit(3, token=None, started=False, begun=0)
+        v = view(
+            3,
+            leader=True,
+            units=(left, views.Unit("etcd/7")),
+            generation=record(0, 1, 2, confirmed=False),
+            disk=views.Disk(),
+            etcd=silent(STOPPED),
+            since=(("confirm:1", 10_000.0 - 301),),
+        )
+        found = plans.plan(v)
+        assert do(v) == []
+        assert found.state is plans.State.FOUNDING
+        assert "`juju remove-unit --force etcd/7`" in found.message
+        assert "recover" not in found.message
+        told = dataclasses.replace(v, units=(left,))
+        assert do(told) == ["Commit"]
+        assert "recover" not in plans.plan(told).message
+
+
 class TestReplacing:
     def proposed(self, me: int = 0, **values: Any) -> views.View:
         proposal = record(
@@ -420,11 +442,36 @@ class TestReplacing:
         v = view(generation=unseen, proposal=third, etcd=silent(STOPPED), disk=disk)
         v = dataclasses.replace(v, units=tuple(unit(n, prepared="three") for n in range(3)))
         (commit,) = plans.plan(v).steps
-        assert isinstance(commit, s.Commit)
+        assert isinstance(commit, steps.Commit)
         assert dict(commit.generation.detail) == {
             "previous_number": "2" if confirmed else "1",
             "previous_token": "two" if confirmed else "one",
         }
+
+    def test_given_a_silent_new_unit_when_a_restore_is_late_then_the_way_back_says_what_to_do(
+        self,
+    ) -> None:
+        v = self.committed(since=(("confirm:2", 10_000.0 - 301),))
+        v = dataclasses.replace(v, units=(*v.units, views.Unit("etcd/7")))
+        (commit,) = (x for x in plans.plan(v).steps if isinstance(x, steps.Commit))
+        assert commit.generation.source is generations.Source.PREVIOUS
+        reason = dict(commit.generation.detail)["reason"]
+        assert "etcd/7" in reason
+        assert "`juju remove-unit --force etcd/7`" in reason
+
+    def test_given_a_first_restore_that_nobody_saw_when_replaced_then_there_is_no_way_back(
+        self,
+    ) -> None:
+        """It served nobody, and what a founder lost of it no other one has."""
+        unseen = record(0, 1, 2, number=1, token="one", source=generations.Source.BACKUP)
+        unseen = dataclasses.replace(unseen, confirmed=False)
+        second = dataclasses.replace(unseen, number=2, token="two")
+        disk = views.Disk(token="one", prepared=("two",))
+        v = view(generation=unseen, proposal=second, etcd=silent(STOPPED), disk=disk)
+        v = dataclasses.replace(v, units=tuple(unit(n, prepared="two") for n in range(3)))
+        (commit,) = plans.plan(v).steps
+        assert isinstance(commit, steps.Commit)
+        assert commit.generation.detail == ()
 
     def test_given_a_proposal_when_running_then_prepares_beside_the_cluster(self) -> None:
         assert do(self.proposed(1)) == ["Prepare"]
@@ -435,12 +482,12 @@ class TestReplacing:
         for number in (1, 2):
             v = changed(v, number, prepared="two")
         (commit,) = plans.plan(v).steps
-        assert isinstance(commit, s.Commit)
+        assert isinstance(commit, steps.Commit)
         assert dict(commit.generation.detail)["previous_token"] == "one"
 
     def test_given_a_failed_prepare_when_leader_then_withdraws_with_the_reason(self) -> None:
         v = changed(self.proposed(), 1, failure=("two", "no space left"))
-        assert plans.plan(v).steps == (s.Propose(None, "etcd/1: no space left"),)
+        assert plans.plan(v).steps == (steps.Propose(None, "etcd/1: no space left"),)
 
     def test_given_a_late_prepare_when_overdue_then_withdraws(self) -> None:
         v = self.proposed(since=(("proposal:two", 10_000.0 - 3601),))
@@ -476,7 +523,7 @@ class TestReplacing:
         listed = etcd(0, 0, 1, member(2, healthy=False))
         disk = views.Disk(token="one", prepared=("two",))
         (propose,) = plans.plan(self.lagging(etcd=listed, disk=disk)).steps
-        assert isinstance(propose, s.Propose)
+        assert isinstance(propose, steps.Propose)
         assert propose.proposal is None
         assert propose.reason.startswith("etcd/2 did not get ready")
 
@@ -486,7 +533,7 @@ class TestReplacing:
             v, units=tuple(dataclasses.replace(u, token=None) for u in v.units)
         )
         (propose,) = plans.plan(v).steps
-        assert isinstance(propose, s.Propose)
+        assert isinstance(propose, steps.Propose)
         assert propose.proposal is not None
         assert propose.proposal.founders == founders(0, 1)
         assert propose.proposal.token == "fresh"
@@ -495,9 +542,22 @@ class TestReplacing:
         self,
     ) -> None:
         v = changed(view(2, etcd=silent()), 0, token=None, begun=0)
-        assert reading.may_serve_beside(v, "one", founders(2))
-        v = changed(v, 0, begun=1)  # it lost its data since
-        assert not reading.may_serve_beside(v, "one", founders(2))
+        assert losses.may_serve_beside(v, "one", founders(2))
+        v = changed(v, 0, begun=1)  # it lost its data, and may have joined again since
+        assert losses.may_serve_beside(v, "one", founders(2))
+        assert not losses.may_serve_beside(changed(v, 0, unanswered=True), "one", founders(2))
+        all_three = ("etcd/0", "etcd/1", "etcd/2")
+        v = changed(v, 1, voters=all_three, voters_of="one")
+        later = dataclasses.replace(v, generation=record(2, number=2, token="two"))
+        assert losses.may_serve_beside(later, "one", founders(2))
+        assert not losses.may_serve_beside(changed(later, 0, heard="two"), "one", founders(2))
+
+    def test_given_a_learner_when_it_may_be_promoted_by_now_then_not_beside_it(self) -> None:
+        v = changed(view(2, etcd=silent()), 0, voters=("etcd/1", "etcd/2"), voters_of="one")
+        for number in (1, 2):
+            v = changed(v, number, voters=("etcd/1", "etcd/2"), voters_of="one")
+        assert losses.may_serve_beside(v, "one", founders(2))
+        assert not losses.may_serve_beside(changed(v, 0, token="two"), "one", founders(2))
 
     def test_given_founders_that_lag_when_the_first_took_longer_then_waits(self) -> None:
         since = (("proposal:two", 10_000.0 - 700), ("ready:two", 10_000.0 - 310))
@@ -507,12 +567,12 @@ class TestReplacing:
     def test_given_a_founder_gone_when_the_old_cluster_runs_then_withdraws(self) -> None:
         v = self.proposed()
         v = dataclasses.replace(v, units=v.units[:2])
-        assert plans.plan(v).steps == (s.Propose(None, "a founder was removed or moved"),)
+        assert plans.plan(v).steps == (steps.Propose(None, "a founder was removed or moved"),)
 
     def test_given_a_founder_gone_when_nothing_answers_then_goes_on_without_it(self) -> None:
         v = self.proposed(etcd=silent())
         (propose,) = plans.plan(dataclasses.replace(v, units=v.units[:2])).steps
-        assert isinstance(propose, s.Propose)
+        assert isinstance(propose, steps.Propose)
         assert propose.proposal is not None
         assert propose.proposal.token == "fresh"
         assert propose.proposal.founders == founders(0, 1)
@@ -530,7 +590,7 @@ class TestReplacing:
     def test_given_a_founder_failed_when_unconfirmed_then_leader_returns_to_the_old(self) -> None:
         v = changed(self.committed(), 2, failure=("two", "bad disk"))
         (commit,) = plans.plan(v).steps
-        assert isinstance(commit, s.Commit)
+        assert isinstance(commit, steps.Commit)
         back = commit.generation
         assert (back.number, back.token) == (3, "one")
         assert back.source is generations.Source.PREVIOUS
@@ -547,10 +607,10 @@ class TestReplacing:
         assert "Commit" not in do(early)
         v = dataclasses.replace(early, since=(("confirm:2", 10_000.0 - 301),))
         (commit,) = plans.plan(v).steps
-        assert isinstance(commit, s.Commit)
+        assert isinstance(commit, steps.Commit)
         assert commit.generation.confirmed
         (back,) = plans.plan(changed(v, 1, started=False)).steps
-        assert isinstance(back, s.Commit)
+        assert isinstance(back, steps.Commit)
         assert back.generation.source is generations.Source.PREVIOUS
 
     def test_given_a_return_when_the_old_data_is_kept_then_puts_it_back(self) -> None:
@@ -563,7 +623,7 @@ class TestReplacing:
     def test_given_all_founders_healthy_when_leader_then_confirms_then_finishes(self) -> None:
         v = self.committed(disk=views.Disk(token="two"), etcd=etcd(0, 0, 1, 2))
         (commit,) = plans.plan(v).steps
-        assert isinstance(commit, s.Commit)
+        assert isinstance(commit, steps.Commit)
         assert commit.generation.confirmed
         v = dataclasses.replace(v, generation=commit.generation)
         assert do(v) == ["Finish"]
@@ -589,7 +649,7 @@ class TestReplacing:
         (commit,) = plans.plan(
             changed(v, 1, token="two", voters=("etcd/1",), voters_of="two")
         ).steps
-        assert commit == s.Commit(dataclasses.replace(generation, confirmed=True))
+        assert commit == steps.Commit(dataclasses.replace(generation, confirmed=True))
 
     def test_given_closed_data_when_the_restore_is_confirmed_then_its_unit_opens_it(self) -> None:
         closed = views.Disk(token="two", closed=True)
@@ -628,9 +688,9 @@ class TestReplacing:
         self,
     ) -> None:
         v = self.committed(1, disk=views.Disk(prepared=("two",)), etcd=silent(STOPPED))
-        assert s.Start(compare=False) in plans.plan(v).steps
+        assert steps.Start(compare=False) in plans.plan(v).steps
         v = dataclasses.replace(v, disk=views.Disk(token="two"))
-        assert s.Start(compare=True) in plans.plan(v).steps
+        assert steps.Start(compare=True) in plans.plan(v).steps
 
     def test_given_a_founder_missing_when_not_overdue_then_not_confirmed(self) -> None:
         listed = etcd(0, 0, 1, member(2, healthy=False))
@@ -641,7 +701,7 @@ class TestReplacing:
 
     def test_given_a_withdrawn_proposal_when_planned_then_its_data_is_discarded(self) -> None:
         v = view(disk=views.Disk(token="one", prepared=("two",)))
-        assert plans.plan(v).steps == (s.Discard("two"),)
+        assert plans.plan(v).steps == (steps.Discard("two"),)
 
 
 class TestLeaving:
@@ -650,9 +710,9 @@ class TestLeaving:
         return dataclasses.replace(v, **values)
 
     def test_given_the_raft_leader_when_dying_then_hands_over_and_removes_itself(self) -> None:
-        steps = plans.plan(self.leaving()).steps
-        assert [type(x) for x in steps] == [s.MoveLeader, s.RemoveMember]
-        assert steps[-1] == s.RemoveMember(100)
+        planned = plans.plan(self.leaving()).steps
+        assert [type(x) for x in planned] == [steps.MoveLeader, steps.RemoveMember]
+        assert planned[-1] == steps.RemoveMember(100)
 
     def test_given_its_member_is_gone_when_dying_then_stops(self) -> None:
         assert do(self.leaving(etcd=etcd(0, 1, 2))) == ["Stop"]
@@ -660,23 +720,23 @@ class TestLeaving:
     def test_given_no_quorum_when_dying_then_stays_with_data_that_may_be_needed(self) -> None:
         for service in (RUNNING, STOPPED):
             plan = plans.plan(self.leaving(etcd=silent(service)))
-            assert plan.steps == (s.Wake(1.0),)
+            assert plan.steps == (steps.Wake(1.0),)
             assert "start the machines of" in plan.message
         for disk in (views.Disk(), views.Disk(token="old"), views.Disk("one", broken="bad WAL")):
             v = self.leaving(etcd=silent(), disk=disk)
-            assert plans.plan(v).steps == (s.Stop(),)
+            assert plans.plan(v).steps == (steps.Stop(),)
 
     def test_given_nobody_stays_when_dying_then_stops_and_keeps_all_there_is(self) -> None:
         for listed in (silent(), etcd(0, 0), etcd(0, 0, 1, member(2, healthy=False))):
             v = self.leaving(etcd=listed)
             v = changed(changed(v, 1, alive=False), 2, alive=False)
-            assert plans.plan(v).steps == (s.Stop(),)
+            assert plans.plan(v).steps == (steps.Stop(),)
         v = dataclasses.replace(v, etcd=silent(STOPPED))
         assert plans.plan(v).steps == ()
 
     def test_given_the_last_member_when_dying_then_waits_for_one_that_stays(self) -> None:
         plan = plans.plan(self.leaving(etcd=etcd(0, 0)))
-        assert plan.steps == (s.Wake(1.0),)
+        assert plan.steps == (steps.Wake(1.0),)
         assert "`juju add-unit etcd` adds one" in plan.message
 
     def test_given_two_members_when_one_dies_then_it_is_removed(self) -> None:
@@ -687,7 +747,7 @@ class TestLeaving:
     ) -> None:
         listed = etcd(0, 0, 1, member(2, healthy=False))
         plan = plans.plan(self.leaving(etcd=listed))
-        assert plan.steps == (s.Wake(1.0),)
+        assert plan.steps == (steps.Wake(1.0),)
         assert "1 of etcd-2 must be healthy again" in plan.message
         joined = etcd(0, 0, 1, member(2, healthy=False), member(3))
         assert do(self.leaving(etcd=joined)) == ["MoveLeader", "RemoveMember"]
@@ -695,7 +755,7 @@ class TestLeaving:
     def test_given_a_member_without_unit_when_leader_then_removes_it(self) -> None:
         v = view(etcd=etcd(0, 0, 1, member(2, healthy=False)))
         v = dataclasses.replace(v, units=v.units[:2])
-        assert plans.plan(v).steps == (s.RemoveMember(102),)
+        assert plans.plan(v).steps == (steps.RemoveMember(102),)
         assert do(dataclasses.replace(v, leader=False)) == []
 
     def test_given_a_member_without_unit_when_a_new_unit_may_have_its_disk_then_stays(
@@ -705,17 +765,16 @@ class TestLeaving:
         v = dataclasses.replace(v, units=(*v.units[:2], views.Unit("etcd/3")))
         assert do(v) == []
         assert plans.plan(v).message.startswith(
-            "etcd-2 has no unit any more, and stays until etcd/3 has told what its disk holds: "
-            "wait for it, or run `juju remove-unit --force etcd/3` to go on without it; "
+            "etcd-2 has no unit any more, and stays until etcd/3 has told what its disk holds; "
+            "`juju show-status-log etcd/3` says how far etcd/3 is; "
         )
         both = plans.plan(dataclasses.replace(v, units=(*v.units, views.Unit("etcd/4"))))
         assert both.message.startswith(
             "etcd-2 has no unit any more, and stays until etcd/3 and etcd/4 have told what they "
-            "hold: wait for them, or run `juju remove-unit --force etcd/3 etcd/4` to go on "
-            "without them; "
+            "hold; `juju show-status-log etcd/3` says how far etcd/3 is; "
         )
         told = changed(v, 3, heard="one")
-        assert plans.plan(told).steps == (s.RemoveMember(102),)
+        assert plans.plan(told).steps == (steps.RemoveMember(102),)
         heir = changed(v, 3, token="one", member="etcd-2")
         assert do(heir) == []
         assert "no unit any more" not in plans.plan(heir).message
@@ -740,18 +799,18 @@ class TestLeaving:
         # This etcd refuses the first of these, which ends the hook, and that tells of the unit.
         assert do(own) == ["AddLearner", "Join", "CatchUp"]
         told = dataclasses.replace(v, units=own.units)
-        assert plans.plan(told).steps == (s.RemoveMember(102),)
+        assert plans.plan(told).steps == (steps.RemoveMember(102),)
         removed = dataclasses.replace(own, etcd=etcd(0, 0, 1, **nowhere))
         assert do(removed) == ["AddLearner", "Join", "CatchUp"]
         # Where the new unit is Juju's leader, the removal goes before its own joining.
         leads = dataclasses.replace(own, leader=True)
-        assert plans.plan(leads).steps == (s.RemoveMember(102),)
+        assert plans.plan(leads).steps == (steps.RemoveMember(102),)
 
     def test_given_a_member_without_unit_when_it_would_cost_quorum_then_stays(self) -> None:
         listed = etcd(0, 0, member(1, healthy=False), 2, member(3, healthy=False))
         v = view(etcd=listed)
         v = dataclasses.replace(v, units=v.units[:2])
-        assert s.RemoveMember(102) not in plans.plan(v).steps
+        assert steps.RemoveMember(102) not in plans.plan(v).steps
 
     def test_given_a_member_that_is_no_unit_when_leader_then_only_names_it(self) -> None:
         v = view(etcd=etcd(0, 0, 1, 2, member(9, name="by-hand")))
@@ -799,7 +858,7 @@ class TestMending:
 
     def test_given_different_keys_when_etcd_names_nobody_then_the_leader_compares(self) -> None:
         v = view(etcd=etcd(0, 0, 1, 2, alarms=(views.UNNAMED,)))
-        assert plans.plan(v).steps == (s.Compare(),)
+        assert plans.plan(v).steps == (steps.Compare(),)
         assert plans.plan(v).state is plans.State.DIFFERENT
         assert do(dataclasses.replace(v, me="etcd/1", leader=False)) == []
 
@@ -818,14 +877,14 @@ class TestMending:
         gave_up = etcd(2, 0, 1, member(2, healthy=False), service=views.Service.FAILED)
         v = view(2, disk=views.Disk(token="one", differs=1), etcd=gave_up)
         assert do(v) == ["Arm", "Start"]
-        assert s.Start(compare=False) in plans.plan(v).steps
+        assert steps.Start(compare=False) in plans.plan(v).steps
         alone = dataclasses.replace(v, etcd=silent(views.Service.FAILED))
         assert do(alone) == ["Start", "Arm"]
 
     def test_given_an_alarm_of_a_removed_member_when_planned_then_disarmed(self) -> None:
         gone, there = views.Alarm(99, "CORRUPT"), views.Alarm(101, "NOSPACE")
         v = view(1, etcd=etcd(1, 0, 1, 2, alarms=(there, gone)), leader=False)
-        assert plans.plan(v).steps == (s.Disarm(gone),)
+        assert plans.plan(v).steps == (steps.Disarm(gone),)
 
     def test_given_data_closed_by_an_alarm_when_it_can_be_rolled_back_then_it_stays(self) -> None:
         alarm = views.Alarm(int.from_bytes(b"closed", "big"), "CORRUPT")  # as charms once did
@@ -837,7 +896,7 @@ class TestMending:
         assert do(dataclasses.replace(v, generation=restored)) == []
         confirmed = dataclasses.replace(restored, confirmed=True)
         done = plans.plan(dataclasses.replace(v, generation=confirmed)).steps
-        assert done == (s.Disarm(alarm),)
+        assert done == (steps.Disarm(alarm),)
 
     def test_given_data_of_a_removed_member_when_it_returns_then_put_aside(self) -> None:
         assert do(view(1, etcd=etcd(1, 0, 2))) == ["Stop", "SetAside"]
@@ -855,7 +914,7 @@ class TestQuorumLost:
         assert do(self.lost()) == ["Stop", "ReadFacts"]
         read = views.Disk(token="one", facts=views.DiskFacts(2, 9, 8))
         (propose,) = plans.plan(self.lost(disk=read, etcd=silent(STOPPED))).steps
-        assert isinstance(propose, s.Propose)
+        assert isinstance(propose, steps.Propose)
         assert propose.proposal is not None
         assert propose.proposal.source is generations.Source.SURVIVOR
         assert propose.proposal.founders == founders(0)
@@ -877,7 +936,7 @@ class TestQuorumLost:
     def test_given_units_only_silent_when_allowed_then_never_recovers(self) -> None:
         v = dataclasses.replace(self.lost(), units=tuple(unit(n) for n in range(3)))
         assert do(v) == []
-        assert not reading.lost_by_juju(v)
+        assert not losses.lost_by_juju(v)
 
     def test_given_new_addresses_of_all_when_nobody_answers_then_they_are_named(self) -> None:
         v = view(1, leader=False, etcd=silent(), since=(("silent:1", 1.0),))
@@ -906,7 +965,7 @@ class TestQuorumLost:
     def test_given_one_account_with_a_quorum_when_allowed_then_never_recovers(self) -> None:
         v = self.lost()
         other = unit(1, voters=("etcd/0", "etcd/1"), voters_of="one")
-        assert not reading.lost_by_juju(dataclasses.replace(v, units=(*v.units, other)))
+        assert not losses.lost_by_juju(dataclasses.replace(v, units=(*v.units, other)))
 
     def test_given_accounts_from_before_it_grew_when_the_rest_is_gone_then_the_last_voter_counts(
         self,
@@ -916,7 +975,7 @@ class TestQuorumLost:
         left += [unit(n, voters=tuple(f"etcd/{v}" for v in range(n + 1))) for n in (3, 4)]
         left = [dataclasses.replace(u, voters_of="one") for u in left]
         v = view(1, units=tuple(left), etcd=silent())
-        assert not reading.lost_by_juju(v)
+        assert not losses.lost_by_juju(v)
 
     def two(self, **other: Any) -> views.View:
         """Two of five units are left and stopped; the other one holds a little more."""
@@ -928,7 +987,7 @@ class TestQuorumLost:
 
     def test_given_two_survivors_when_both_have_told_then_the_better_one_founds(self) -> None:
         (propose,) = plans.plan(self.two()).steps
-        assert isinstance(propose, s.Propose)
+        assert isinstance(propose, steps.Propose)
         assert propose.proposal is not None
         assert propose.proposal.founders == founders(1)
 
@@ -967,11 +1026,11 @@ class TestQuorumLost:
         (again,) = plans.plan(
             dataclasses.replace(v, since=(*v.since, ("retry", 10_000.0 - 61)))
         ).steps
-        assert isinstance(again, s.Propose)
+        assert isinstance(again, steps.Propose)
         assert again.proposal is not None
         assert again.proposal.founders == founders(1)
         (ordered,) = plans.plan(dataclasses.replace(v, recover="etcd/0")).steps
-        assert isinstance(ordered, s.Propose)
+        assert isinstance(ordered, steps.Propose)
         assert ordered.proposal is not None
         assert ordered.proposal.founders == founders(0)
 
@@ -1000,20 +1059,20 @@ class TestQuorumLost:
         self,
     ) -> None:
         (withdraw,) = plans.plan(view(proposal=self.survivor())).steps
-        assert withdraw == s.Propose(
+        assert withdraw == steps.Propose(
             None, "a quorum of members answers again, so that nothing is to be recovered"
         )
         prepared = view(proposal=self.survivor(), disk=views.Disk(token="one", prepared=("two",)))
         assert plans.plan(prepared).steps == (withdraw,)
         cut_off = view(0, leader=False, proposal=self.survivor())
         (fail,) = plans.plan(cut_off).steps
-        assert fail == s.Fail("two", "a quorum of members answers it")
+        assert fail == steps.Fail("two", "a quorum of members answers it")
         assert do(dataclasses.replace(cut_off, etcd=silent())) == ["Stop", "Prepare"]
 
     def test_given_an_order_when_nothing_answers_then_proposes_that_unit(self) -> None:
         v = view(etcd=silent(), recover="etcd/2")
         (propose,) = plans.plan(v).steps
-        assert isinstance(propose, s.Propose)
+        assert isinstance(propose, steps.Propose)
         assert propose.proposal is not None
         assert propose.proposal.founders == founders(2)
 
@@ -1098,11 +1157,11 @@ class TestQuorumLost:
 class TestUpkeep:
     def test_given_stale_units_when_leader_then_grants_one_turn(self) -> None:
         v = changed(changed(view(), 1, stale=True), 2, stale=True)
-        assert plans.plan(v).steps == (s.Grant("etcd/1", 1),)
+        assert plans.plan(v).steps == (steps.Grant("etcd/1", 1),)
         v = dataclasses.replace(v, turn=("etcd/1", 1))
         assert do(v) == []
         v = changed(v, 1, stale=False, turn_done=1)
-        assert plans.plan(v).steps == (s.Grant("etcd/2", 2),)
+        assert plans.plan(v).steps == (steps.Grant("etcd/2", 2),)
 
     def test_given_its_turn_when_stale_then_hands_over_and_restarts(self) -> None:
         v = changed(view(etcd=etcd(0, 0, 1, 2, stale=True)), 0, stale=True)
@@ -1116,6 +1175,22 @@ class TestUpkeep:
         )
         assert "Restart" not in do(dataclasses.replace(v, etcd=broken))
 
+    def test_given_a_turn_when_nothing_is_to_restart_then_it_ends_at_once(self) -> None:
+        v = view(1, turn=("etcd/1", 5))
+        assert plans.plan(v).steps == (steps.EndTurn(),)
+        assert do(changed(v, 1, turn_done=5)) == []
+        assert do(changed(v, 1, peer_url="https://198.18.9.9:2380")) == ["UpdateMember", "Restart"]
+
+    def test_given_a_unit_that_wants_a_turn_when_another_has_it_then_the_leader_looks_again(
+        self,
+    ) -> None:
+        v = changed(view(turn=("etcd/1", 5)), 0, stale=True)
+        assert [type(x) for x in plans.plan(v).steps] == [steps.Wake]
+        late = dataclasses.replace(v, since=((restarting.turn_key(v), v.now - 61),))
+        assert plans.plan(late).steps == (steps.Grant("etcd/0", 6),)
+        other = dataclasses.replace(v, me="etcd/2", leader=False)
+        assert plans.plan(other).steps == (), "it is told by an event"
+
     def test_given_an_unhealthy_voter_when_stale_then_no_turn_is_given(self) -> None:
         v = view(etcd=etcd(0, 0, 1, member(2, healthy=False)))
         assert do(changed(v, 1, stale=True)) == []
@@ -1127,14 +1202,14 @@ class TestUpkeep:
 
     def test_given_a_new_address_when_it_has_its_turn_then_updates_before_restart(self) -> None:
         v = changed(view(1, turn=("etcd/1", 1)), 1, peer_url="https://198.18.9.9:2380")
-        steps = plans.plan(v).steps
-        assert steps == (s.UpdateMember(101, "https://198.18.9.9:2380"), s.Restart())
+        planned = plans.plan(v).steps
+        assert planned == (steps.UpdateMember(101, "https://198.18.9.9:2380"), steps.Restart())
 
     def test_given_a_pair_when_one_has_a_new_address_then_it_gets_a_turn(self) -> None:
         v = view(etcd=etcd(0, 0, member(1, healthy=False)), generation=record(0, 1))
         v = dataclasses.replace(v, units=v.units[:2])
         v = changed(v, 1, peer_url="https://198.18.9.9:2380")
-        assert plans.plan(v).steps == (s.Grant("etcd/1", 1),)
+        assert plans.plan(v).steps == (steps.Grant("etcd/1", 1),)
         mine = dataclasses.replace(v, me="etcd/1", leader=False, turn=("etcd/1", 1))
         mine = dataclasses.replace(mine, etcd=etcd(1, 0, member(1, healthy=False)))
         assert do(mine) == ["UpdateMember", "Restart"]
@@ -1153,7 +1228,7 @@ class TestAccount:
     def now(self, *voters: int, token: str = "one", me: int = 0, answered: bool = True) -> bool:
         """Whether it tells what it sees now, and not what it told before."""
         seen = views.Account(tuple(f"etcd/{n}" for n in voters), token)
-        account = reading.account(self.told, seen, f"etcd/{me}", answered=answered)
+        account = queries.account(self.told, seen, f"etcd/{me}", answered=answered)
         assert account in (self.told, seen)
         return account == seen
 
@@ -1177,7 +1252,7 @@ class TestAccount:
 
     def test_given_nothing_seen_when_asked_then_what_was_told_stays(self) -> None:
         unseen = views.Account()
-        assert reading.account(self.told, unseen, "etcd/0", answered=False) == self.told
+        assert queries.account(self.told, unseen, "etcd/0", answered=False) == self.told
 
 
 class TestStates:
@@ -1186,7 +1261,7 @@ class TestStates:
     ) -> None:
         v = view(units=(*view().units, unit(3, token=None, started=False, begun=0)))
         assert plans.plan(v).state is plans.State.DEGRADED
-        assert plans.plan(v).steps == (s.Wake(plans.SLOW),)
+        assert plans.plan(v).steps == (steps.Wake(plans.SLOW),)
         assert (
             plans.plan(
                 dataclasses.replace(v, me="etcd/1", leader=False, etcd=etcd(1, 0, 1, 2))
@@ -1196,12 +1271,7 @@ class TestStates:
 
     def test_given_a_sick_voter_when_not_leader_then_looks_again(self) -> None:
         sick = member(2, healthy=False)
-        assert plans.plan(view(1, etcd=etcd(1, 0, 1, sick))).steps == (s.Wake(plans.SLOW),)
-
-    def test_given_every_state_when_asked_then_it_has_a_status_and_a_meaning(self) -> None:
-        for state in plans.State:
-            assert state.status in ("active", "waiting", "maintenance", "blocked")
-            assert plans.status.MEANING[state]
+        assert plans.plan(view(1, etcd=etcd(1, 0, 1, sick))).steps == (steps.Wake(plans.SLOW),)
 
     @pytest.mark.parametrize(
         "broken",
@@ -1237,13 +1307,49 @@ def test_given_unusable_restored_data_when_planned_then_the_founder_says_so_once
     )
     disk = views.Disk(token=restored.token, broken="its database is corrupt")
     broken = view(1, generation=restored, disk=disk, etcd=silent(views.Service.FAILED))
-    assert plans.plan(broken).steps == (s.Fail(restored.token, "its database is corrupt"),)
+    assert plans.plan(broken).steps == (steps.Fail(restored.token, "its database is corrupt"),)
     said = changed(broken, 1, failure=(restored.token, "its database is corrupt"))
-    assert not any(isinstance(step, s.Fail) for step in plans.plan(said).steps)
+    assert not any(isinstance(step, steps.Fail) for step in plans.plan(said).steps)
     leader = dataclasses.replace(
         said, me="etcd/0", leader=True, disk=views.Disk(restored.token), etcd=silent()
     )
     (commit,) = plans.plan(leader).steps
-    assert isinstance(commit, s.Commit)
+    assert isinstance(commit, steps.Commit)
     assert commit.generation.source is generations.Source.PREVIOUS
     assert commit.generation.token == "old"
+
+
+class TestCutOff:
+    """A member that cannot dial the others looks well, for as long as they dial it."""
+
+    def test_given_a_member_that_cannot_dial_when_others_wait_to_restart_then_none_may(self):
+        v = changed(changed(view(), 2, stale=True), 1, cut_off=True)
+        assert do(v) == []
+        assert plans.plan(changed(v, 1, cut_off=False)).steps == (steps.Grant("etcd/2", 1),)
+
+    def test_given_a_member_that_cannot_dial_when_it_wants_to_restart_itself_then_it_may(self):
+        v = changed(changed(view(), 2, stale=True), 1, cut_off=True, stale=True)
+        assert plans.plan(v).steps == (steps.Grant("etcd/1", 1),)
+
+    def test_given_a_member_that_cannot_dial_when_described_then_it_is_not_healthy_and_looks_again(
+        self,
+    ):
+        v = changed(view(1), 1, cut_off=True)
+        plan = plans.plan(v)
+        assert plan.state is plans.State.DEGRADED
+        assert "etcd on etcd/1 cannot dial other members" in plan.message
+        assert any(isinstance(step, steps.Wake) for step in plan.steps)
+
+
+def test_given_a_founder_that_tells_of_a_proposals_data_when_weighed_then_it_may_have_both() -> (
+    None
+):
+    survivor = dataclasses.replace(
+        record(1), source=generations.Source.SURVIVOR, number=2, token="two", confirmed=False
+    )
+    v = dataclasses.replace(view(0, etcd=etcd(0)), generation=survivor)
+    told = {"token": None, "begun": 1, "heard": "two"}
+    for prepared, may in ((None, False), ("two", True), ("three", True)):
+        unit = changed(v, 1, prepared=prepared, **told).unit("etcd/1")
+        assert unit is not None
+        assert queries.may_start(v, unit) is may

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from cluster import generation as generations
 from cluster import plan as plans
-from cluster import revisions
-from cluster import steps as s
+from cluster import revisions, steps
 from cluster import view as views
 from unit.cluster import test_plan
 
@@ -60,8 +59,8 @@ def test_given_a_record_when_read_then_what_it_knows_of_is_known(
 
 def detail_of(view: views.View) -> dict[str, str]:
     (step,) = plans.plan(view).steps
-    made = step.proposal if isinstance(step, s.Propose) else None
-    made = step.generation if isinstance(step, s.Commit) else made
+    made = step.proposal if isinstance(step, steps.Propose) else None
+    made = step.generation if isinstance(step, steps.Commit) else made
     assert made is not None
     return dict(made.detail)
 

@@ -6,10 +6,11 @@ import os
 
 import pytest
 
-from etcd import offline, service
+from etcd import failure as failures
+from etcd import offline
 
 
-@pytest.mark.parametrize("kind", [service.FailureKind.CORRUPT, service.FailureKind.BAD_WAL])
+@pytest.mark.parametrize("kind", [failures.FailureKind.CORRUPT, failures.FailureKind.BAD_WAL])
 @pytest.mark.parametrize("planted", ["pipe", "link"])
 def test_given_no_file_in_the_place_of_data_when_looked_at_then_nothing_is_confirmed_nor_waits(
     tmp_path, kind, planted
@@ -21,4 +22,4 @@ def test_given_no_file_in_the_place_of_data_when_looked_at_then_nothing_is_confi
             os.mkfifo(path)
         else:
             path.symlink_to("/dev/zero")
-    assert not offline.confirms(service.Failure(kind, "x"), tmp_path, None)
+    assert not offline.confirms(failures.Failure(kind, "x"), tmp_path, None)

@@ -8,16 +8,16 @@ import re
 
 import pytest
 
-from cluster import view
-from etcd import answers, report
+from cluster import view as views
+from etcd import report, responses
 
 URLS = [f"https://198.18.0.1{i}:2379" for i in range(3)]
 MEMBERS = tuple(
-    view.Member(10 + i, f"etcd-{i}", (f"https://198.18.0.1{i}:2380",), (URLS[i],), healthy=True)
+    views.Member(10 + i, f"etcd-{i}", (f"https://198.18.0.1{i}:2380",), (URLS[i],), healthy=True)
     for i in range(3)
 )
 STATUSES = tuple(
-    answers.EndpointStatus(url, 10 + i, 7, "3.5.16", 20480, 16384, 10, False, 2, 9, 9, (), 0.002)
+    responses.EndpointStatus(url, 10 + i, 7, "3.5.16", 20480, 16384, 10, False, 2, 9, 9, (), 0.002)
     for i, url in enumerate(URLS)
 )
 HEALTHY = report.Health(
@@ -48,7 +48,7 @@ def test_given_a_healthy_cluster_when_told_then_words_and_keys_agree():
 
 def test_given_trouble_when_told_then_each_is_named():
     endpoints = (*HEALTHY.endpoints[:2], report.EndpointHealth(URLS[2], False, 0.0, "no answer"))
-    alarm = view.Alarm(11, "NOSPACE")
+    alarm = views.Alarm(11, "NOSPACE")
     sick = dataclasses.replace(HEALTHY, endpoints=endpoints, alarms=(alarm,), problem="no leader")
     assert not sick.healthy
     assert "cluster is unhealthy: no leader" in sick.words()
@@ -77,8 +77,8 @@ def test_given_a_learner_or_nobody_when_judged_then_it_is_not_healthy():
 
 def test_given_probes_when_drawn_then_it_is_the_table_that_etcdctl_draws():
     probes = [
-        *(answers.Probe(s.endpoint, s) for s in STATUSES[:1]),
-        answers.Probe("x", None, "dead"),
+        *(responses.Probe(s.endpoint, s) for s in STATUSES[:1]),
+        responses.Probe("x", None, "dead"),
     ]
     lines = report.Endpoints(tuple(probes)).table().splitlines()
     assert len({len(line) for line in lines}) == 1
@@ -90,7 +90,7 @@ def test_given_probes_when_drawn_then_it_is_the_table_that_etcdctl_draws():
 
 
 def test_given_records_when_made_json_then_programs_can_read_them():
-    probes = tuple(answers.Probe(s.endpoint, s) for s in STATUSES)
+    probes = tuple(responses.Probe(s.endpoint, s) for s in STATUSES)
     told = json.loads(report.to_json(report.Endpoints(probes, "3.5.0").records()))
     assert told[0]["is_leader"] and told[1]["member_id"] == "b"
     assert told[0]["cluster_version"] == "3.5.0" and told[0]["storage_version"] == ""
@@ -111,7 +111,7 @@ def test_given_an_upgrade_that_is_not_over_when_told_then_each_version_and_who_r
     assert keys["endpoint.etcd-2.version"] == "3.6.8"
     assert keys["endpoint.etcd-2.storage-version"] == "3.6.0"
     assert "endpoint.etcd-1.storage-version" not in keys
-    table = report.Endpoints((answers.Probe(new.endpoint, new),), "3.5.0").table()
+    table = report.Endpoints((responses.Probe(new.endpoint, new),), "3.5.0").table()
     assert "| 3.6.8   | 3.6.0 " in table and table.endswith("\ncluster version 3.5.0")
 
 

@@ -12,11 +12,15 @@ import subprocess
 import pytest
 import yaml
 
-import processes
-from cluster import view
-from etcd import data, errors, service
+import errors
+from cluster import view as views
+from etcd import config as etcd_config
+from etcd import data, service
+from etcd import failure as failures
+from etcd import stamp as stamps
+from machine import processes
 
-CONFIG = service.Config(
+CONFIG = etcd_config.Config(
     name="etcd-0",
     data_dir=pathlib.Path("/var/lib/etcd/current/etcd"),
     version=(3, 5, 16),
@@ -29,7 +33,7 @@ CONFIG = service.Config(
 
 @pytest.mark.parametrize("version", [(3, 4, 23), (3, 5, 16), (3, 6, 11), (3, 7, 1)])
 def test_given_a_version_when_rendered_then_only_its_options_are_used(version):
-    text = service.render(dataclasses.replace(CONFIG, version=version))
+    text = etcd_config.render(dataclasses.replace(CONFIG, version=version))
     told = yaml.safe_load(text)
     experimental = [key for key in told if key.startswith("experimental-")]
     assert bool(experimental) == (version < (3, 6, 0))
@@ -47,10 +51,10 @@ def test_given_a_founding_when_rendered_then_the_initial_cluster_is_told():
     founding = dataclasses.replace(
         CONFIG,
         token="abc",
-        initial=service.Initial.NEW,
+        initial=etcd_config.Initial.NEW,
         initial_cluster="etcd-0=https://198.18.0.10:2380",
     )
-    told = yaml.safe_load(service.render(founding))
+    told = yaml.safe_load(etcd_config.render(founding))
     assert told["initial-cluster"] == "etcd-0=https://198.18.0.10:2380"
     assert told["initial-cluster-token"] == "abc"
     assert told["initial-cluster-state"] == "new"
@@ -62,8 +66,8 @@ def test_given_a_plaintext_url_when_configured_then_it_is_refused():
 
 
 def test_given_addresses_when_made_urls_then_ipv6_gets_brackets():
-    assert service.url("198.18.0.10", 2379) == "https://198.18.0.10:2379"
-    assert service.url("fd00::1", 2379) == "https://[fd00::1]:2379"
+    assert etcd_config.url("198.18.0.10", 2379) == "https://198.18.0.10:2379"
+    assert etcd_config.url("fd00::1", 2379) == "https://[fd00::1]:2379"
 
 
 @pytest.fixture
@@ -82,9 +86,9 @@ def machine(tmp_path, monkeypatch):
     etcd.write_text('#!/bin/sh\necho "etcd Version: 3.5.16"\n')
     etcd.chmod(0o755)
     monkeypatch.setattr(processes, "PATH", f"{bin_}:/usr/bin:/bin")
-    monkeypatch.setattr(service, "CONFIG", tmp_path / "etc" / "etcd.conf.yaml")
-    monkeypatch.setattr(service, "CLOSED_CONFIG", tmp_path / "etc" / "etcd-closed.conf.yaml")
-    monkeypatch.setattr(service, "TLS", tmp_path / "tls")
+    monkeypatch.setattr(etcd_config, "CONFIG", tmp_path / "etc" / "etcd.conf.yaml")
+    monkeypatch.setattr(etcd_config, "CLOSED_CONFIG", tmp_path / "etc" / "etcd-closed.conf.yaml")
+    monkeypatch.setattr(etcd_config, "TLS", tmp_path / "tls")
     monkeypatch.setattr(service, "UNIT_FILE", tmp_path / "etcd.service")
     monkeypatch.setattr(service, "STARTED", tmp_path / "started")
     monkeypatch.setattr(service, "INSTALLED", tmp_path / "lib")
@@ -92,9 +96,9 @@ def machine(tmp_path, monkeypatch):
 
 
 def test_given_a_configuration_when_ensured_twice_then_only_the_first_changes(machine):
-    assert service.ensure_config(CONFIG)
-    assert not service.ensure_config(CONFIG)
-    assert service.ensure_config(dataclasses.replace(CONFIG, heartbeat_ms=200))
+    assert etcd_config.ensure_config(CONFIG)
+    assert not etcd_config.ensure_config(CONFIG)
+    assert etcd_config.ensure_config(dataclasses.replace(CONFIG, heartbeat_ms=200))
 
 
 def test_given_a_unit_file_when_ensured_then_it_is_hardened_and_cannot_start_unconfigured(machine):
@@ -104,7 +108,7 @@ def test_given_a_unit_file_when_ensured_then_it_is_hardened_and_cannot_start_unc
     assert not service.ensure_unit(pathlib.Path("/srv/etcd"))
     text = service.UNIT_FILE.read_text()
     for line in (
-        f"ConditionPathExists={service.CONFIG}",
+        f"ConditionPathExists={etcd_config.CONFIG}",
         "ConditionPathExists=/srv/etcd/current/stamp.json",
         "ConditionPathExists=!/srv/etcd/current/fenced",
         f"ConditionPathExists={service.HOME}",
@@ -125,19 +129,19 @@ def test_given_a_unit_file_when_ensured_then_it_is_hardened_and_cannot_start_unc
 @pytest.mark.parametrize(
     ("active", "restarts", "state"),
     [
-        ("active", 0, view.Service.RUNNING),
-        ("active", 7, view.Service.RUNNING),
-        ("activating", 0, view.Service.RUNNING),
-        ("activating", 3, view.Service.FAILED),
-        ("failed", 0, view.Service.FAILED),
-        ("inactive", 0, view.Service.STOPPED),
-        ("deactivating", 0, view.Service.RUNNING),
+        ("active", 0, views.Service.RUNNING),
+        ("active", 7, views.Service.RUNNING),
+        ("activating", 0, views.Service.RUNNING),
+        ("activating", 3, views.Service.FAILED),
+        ("failed", 0, views.Service.FAILED),
+        ("inactive", 0, views.Service.STOPPED),
+        ("deactivating", 0, views.Service.RUNNING),
     ],
 )
 def test_given_what_systemd_says_when_asked_then_the_state_is_named(
     machine, active, restarts, state
 ):
-    assert service.state() is view.Service.ABSENT
+    assert service.state() is views.Service.ABSENT
     service.ensure_unit(machine)
     (machine / "systemctl.says").write_text(f"ActiveState={active}\nNRestarts={restarts}\n")
     assert service.state() is state
@@ -223,9 +227,9 @@ def test_given_etcd_that_must_end_when_systemd_does_not_obey_then_it_is_killed(
 def closed_root(machine) -> data.Root:
     """A unit with restored data that nobody has confirmed yet."""
     root = data.Root(machine / "root", owner=None)
-    root.new_current(data.Stamp("t", 2, None, "etcd-0"), closed=True)
+    root.new_current(stamps.Stamp("t", 2, None, "etcd-0"), closed=True)
     service.ensure_unit(root.path)
-    service.ensure_config(CONFIG)
+    etcd_config.ensure_config(CONFIG)
     return root
 
 
@@ -235,9 +239,9 @@ def test_given_closed_data_when_etcd_starts_then_only_peers_are_believed_at_its_
     assert not service.is_closed(), "no unit file yet"
     root = closed_root(machine)
     assert service.is_closed()
-    assert started(machine) == str(service.CLOSED_CONFIG)
-    closed = yaml.safe_load(service.CLOSED_CONFIG.read_text())
-    opened = yaml.safe_load(service.CONFIG.read_text())
+    assert started(machine) == str(etcd_config.CLOSED_CONFIG)
+    closed = yaml.safe_load(etcd_config.CLOSED_CONFIG.read_text())
+    opened = yaml.safe_load(etcd_config.CONFIG.read_text())
     peers = closed.pop("client-transport-security")
     assert peers == closed["peer-transport-security"]
     assert peers["client-cert-auth"] is True and peers["trusted-ca-file"].endswith("peer/ca.pem")
@@ -246,7 +250,7 @@ def test_given_closed_data_when_etcd_starts_then_only_peers_are_believed_at_its_
     assert not service.stale()
     root.open()
     assert service.stale(), "it still runs closed"
-    assert started(machine) == str(service.CONFIG)
+    assert started(machine) == str(etcd_config.CONFIG)
     assert not service.stale()
 
 
@@ -271,32 +275,36 @@ def test_given_a_first_start_when_the_usual_config_returns_then_it_is_not_stale(
     usual = dataclasses.replace(CONFIG, version=version)
     first = dataclasses.replace(usual, compare=False)
     service.ensure_unit(machine)
-    assert service.ensure_config(first)
+    assert etcd_config.ensure_config(first)
     started(machine)
-    assert service.ensure_config(usual)
+    assert etcd_config.ensure_config(usual)
     assert not service.stale()
-    service.ensure_config(dataclasses.replace(usual, gateway=False))
+    etcd_config.ensure_config(dataclasses.replace(usual, gateway=False))
     assert service.stale()
 
 
 def test_given_a_running_etcd_when_config_or_trust_changes_then_it_is_stale(machine):
     for name in ("peer", "server"):
-        (service.TLS / name).mkdir(parents=True)
-        (service.TLS / name / "ca.pem").write_text("CA 1")
+        (etcd_config.TLS / name).mkdir(parents=True)
+        (etcd_config.TLS / name / "ca.pem").write_text("CA 1")
     service.ensure_unit(machine)
-    service.ensure_config(dataclasses.replace(CONFIG, token="t", initial=service.Initial.NEW))
+    etcd_config.ensure_config(
+        dataclasses.replace(CONFIG, token="t", initial=etcd_config.Initial.NEW)
+    )
     assert not service.stale()
     started(machine)
     assert not service.stale()
-    service.ensure_config(CONFIG)  # `existing` instead of `new`: the running etcd has a log now
+    etcd_config.ensure_config(
+        CONFIG
+    )  # `existing` instead of `new`: the running etcd has a log now
     assert not service.stale()
-    (service.TLS / "server" / "cert.pem").write_text("a new leaf")
+    (etcd_config.TLS / "server" / "cert.pem").write_text("a new leaf")
     assert not service.stale()
-    service.ensure_config(dataclasses.replace(CONFIG, quota_bytes=1024**3))
+    etcd_config.ensure_config(dataclasses.replace(CONFIG, quota_bytes=1024**3))
     assert service.stale()
     started(machine)
     assert not service.stale()
-    (service.TLS / "peer" / "ca.pem").write_text("CA 1\nCA 2")
+    (etcd_config.TLS / "peer" / "ca.pem").write_text("CA 1\nCA 2")
     assert service.stale()
     started(machine)
     assert not service.stale()
@@ -304,7 +312,7 @@ def test_given_a_running_etcd_when_config_or_trust_changes_then_it_is_stale(mach
     binary.write_text(binary.read_text() + "# a newer one\n")
     assert service.stale()
     started(machine)
-    (service.TLS / "peer" / "ca.pem").unlink()
+    (etcd_config.TLS / "peer" / "ca.pem").unlink()
     assert service.stale()
     started(machine)
     assert not service.stale()
@@ -329,11 +337,11 @@ def zap(level: str, message: str, **more: str | list[str]) -> str:
         (
             [zap("warn", "server error",
                  error="the member has been permanently removed from the cluster")],
-            service.FailureKind.REMOVED,
+            failures.FailureKind.REMOVED,
         ),
         (
             [zap("panic", "failed to recover v3 backend from snapshot", error="x")],
-            service.FailureKind.CORRUPT,
+            failures.FailureKind.CORRUPT,
         ),
         (
             [
@@ -342,43 +350,43 @@ def zap(level: str, message: str, **more: str | list[str]) -> str:
                 "go.etcd.io/bbolt.(*DB).freepages(0xc00013e6c0)",
                 "\t/build/bbolt/db.go:1178 +0x1b5: no space left on device",
             ],
-            service.FailureKind.CORRUPT,
+            failures.FailureKind.CORRUPT,
         ),
-        ([zap("fatal", "x", error="open /x/db: permission denied")], service.FailureKind.OTHER),
+        ([zap("fatal", "x", error="open /x/db: permission denied")], failures.FailureKind.OTHER),
         (
             [zap("fatal", "failed to open WAL", error="wal: file not found")],
-            service.FailureKind.BAD_WAL,
+            failures.FailureKind.BAD_WAL,
         ),
         (
             [zap("panic", "tocommit(9) is out of range [lastIndex(3)]. Was the raft log lost?")],
-            service.FailureKind.BAD_WAL,
+            failures.FailureKind.BAD_WAL,
         ),
         (
             [zap("fatal", "discovery failed", error="member count is unequal")],
-            service.FailureKind.MISMATCH,
+            failures.FailureKind.MISMATCH,
         ),
         (
             [zap("fatal", "x", error="write /x: no space left on device")],
-            service.FailureKind.DISK_FULL,
+            failures.FailureKind.DISK_FULL,
         ),
         (
             [zap("fatal", "invalid downgrade; server version is lower than determined "
                           "cluster version")],
-            service.FailureKind.NEWER,
+            failures.FailureKind.NEWER,
         ),
-        (["etcd.service: Failed with result 'oom-kill'."], service.FailureKind.MEMORY),
-        ([zap("fatal", "something nobody knows")], service.FailureKind.OTHER),
+        (["etcd.service: Failed with result 'oom-kill'."], failures.FailureKind.MEMORY),
+        ([zap("fatal", "something nobody knows")], failures.FailureKind.OTHER),
     ],
 )  # fmt: skip
 def test_given_last_lines_when_reduced_then_the_reason_is_named(lines, kind):
     chatter = [zap("info", "established TCP streaming connection")]
-    found = service.reason([*chatter, *lines, *chatter])
+    found = failures.reason([*chatter, *lines, *chatter])
     assert found is not None and found.kind is kind and found.sentence
 
 
 def test_given_a_quiet_journal_when_reduced_then_there_is_no_reason():
-    assert service.reason([zap("info", "no space left on device is only mentioned")]) is None
-    assert service.reason([]) is None
+    assert failures.reason([zap("info", "no space left on device is only mentioned")]) is None
+    assert failures.reason([]) is None
 
 
 FORGED = (
@@ -403,9 +411,9 @@ def test_given_a_strangers_words_in_a_field_when_reduced_then_only_the_real_caus
         **{"remote-addr": text, "server-name": text, "error": text, "dns-names": text},
     )
     cause = zap("fatal", "discovery failed", error="listen tcp: bind: address already in use")
-    assert service.reason([rejected] * 5) is None
-    found = service.reason([cause, *[rejected] * 50])
-    assert found is not None and found.kind is service.FailureKind.ADDRESS
+    assert failures.reason([rejected] * 5) is None
+    found = failures.reason([cause, *[rejected] * 50])
+    assert found is not None and found.kind is failures.FailureKind.ADDRESS
 
 
 def test_given_etcds_words_on_other_members_keys_when_reduced_then_they_are_counted():
@@ -416,7 +424,7 @@ def test_given_etcds_words_on_other_members_keys_when_reduced_then_they_are_coun
         zap("warn", "rejected connection", **{"server-name": f"{differs} remote-peer-endpoints"}),
         zap("fatal", "discovery failed", error="found data inconsistency with peers"),
     ]
-    found = service.reason(lines)
+    found = failures.reason(lines)
     assert found is not None and found.differs == 2 and not found.data_broken
 
 
@@ -430,13 +438,13 @@ def test_given_two_starts_in_the_journal_when_asked_then_only_the_last_counts(ma
             ]
         )
     )
-    found = service.why_failed()
-    assert found is not None and found.kind is service.FailureKind.ADDRESS
+    found = failures.why_failed()
+    assert found is not None and found.kind is failures.FailureKind.ADDRESS
 
 
 def test_given_our_own_servers_when_they_speak_tls_then_the_ciphers_are_those_of_etcd():
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.set_ciphers(service.OPENSSL_CIPHERS)
+    context.set_ciphers(etcd_config.OPENSSL_CIPHERS)
     older = {c["name"] for c in context.get_ciphers() if c["protocol"] != "TLSv1.3"}
-    names = {name.removeprefix("TLS_").replace("_WITH_", "_") for name in service.CIPHERS}
+    names = {name.removeprefix("TLS_").replace("_WITH_", "_") for name in etcd_config.CIPHERS}
     assert older == {name.replace("AES_", "AES").replace("_", "-") for name in names}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 
@@ -449,3 +450,6 @@ def test_given_a_history_when_judged_then_its_figures_are_those_of_clients_with_
     assert (figures.requests, figures.failed, figures.healthy_after) == (5, 1, 20.0)
     assert figures.longest_gap == pytest.approx(28.0)
     assert figures.longest_write_gap == pytest.approx(37.9)
+    its.append(records.Status(39.0, "etcd/0", "waiting", ""))
+    figures = judge.judge(records.History.of("/p/", 0.0, 40.0, its)).figures
+    assert figures.healthy_after == math.inf

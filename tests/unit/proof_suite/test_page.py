@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import pathlib
 import xml.etree.ElementTree as ElementTree
 
@@ -14,7 +16,7 @@ FINE = page.Row(
 BAD = page.Row(
     page.Label("split-brain", "", ""),
     ("split: two clusters", "deaf: a <watcher>", "split: again"),
-    Figures(10, 9, 1.0, 66.0, None),
+    Figures(10, 9, 1.0, 66.0, math.inf),
     100.0,
 )
 
@@ -28,6 +30,12 @@ def test_given_rows_when_shown_then_each_verdict_stands_there_once():
     assert "5.5 s" in lines[1]
     assert "split, deaf" in lines[2]
     assert "never" in lines[2]
+    assert "healthy after never, 9 of 10 requests failed" in BAD.words
+    founded = dataclasses.replace(
+        BAD, figures=dataclasses.replace(BAD.figures, healthy_after=None)
+    )
+    assert "never" not in founded.cells
+    assert founded.words.startswith("9 of 10 requests failed")
 
 
 def test_given_rows_when_written_then_the_page_has_a_line_for_each_and_its_plot(

@@ -9,7 +9,7 @@ import ops
 import pytest
 from ops import testing
 
-from relations import peers
+from relations import juju_units
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +52,6 @@ class Juju:
 @pytest.fixture
 def juju(monkeypatch: pytest.MonkeyPatch) -> Juju:
     made = Juju()
-    monkeypatch.setattr(peers, "goal_state", lambda: made.goals)
-    monkeypatch.setattr(peers, "told_ahead", lambda _, unit: made.ahead.get(unit, {}))
+    monkeypatch.setattr(juju_units, "goal_state", lambda: made.goals)
+    monkeypatch.setattr(juju_units, "told_ahead", lambda _, unit: made.ahead.get(unit, {}))
     return made

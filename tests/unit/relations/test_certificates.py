@@ -134,7 +134,7 @@ def test_given_garbage_when_asked_then_wrong_and_the_command_that_ends_it(
     found = ask(juju, relation(u0={**answer(), key: garbage}))
     assert found.state is State.WRONG
     assert what in found.message
-    assert "`juju remove-relation etcd easyrsa`" in found.message
+    assert (found.mend, found.leave) == ("mend easyrsa", "`juju remove-relation etcd easyrsa`")
 
 
 def test_given_a_garbled_authority_when_asked_then_wrong_and_not_believed(juju):

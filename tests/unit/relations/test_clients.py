@@ -11,11 +11,11 @@ import pytest
 import yaml
 from ops import testing
 
-import clients
 from etcd import service
+from hook import client_access
 from minijuju import actions
 from relations import db, peers
-from tls import authority, bundle, certificate
+from tls import authority, certificate, client_archive, revocation
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 ACTIONS = yaml.safe_load((ROOT / "actions.yaml").read_text())
@@ -55,11 +55,84 @@ def unit(juju, tmp_path, monkeypatch):
                 me=types.SimpleNamespace(started=started),
                 tls=lambda: types.SimpleNamespace(ca=tmp_path / "ca.pem"),
             )
-            clients.publish(node, db.Db(charm), leader=leader)
+            client_access.publish(node, db.Db(charm), leader=leader)
         (relation,) = juju.out.get_relations("db")
         return juju.bag(relation), juju.out
 
     return hook
+
+
+@pytest.fixture
+def people(juju, monkeypatch, tmp_path):
+    """Runs something with a unit's node in one hook; answers what it gave."""
+    monkeypatch.setattr(client_archive, "write", lambda *_: tmp_path / "x.tar.gz")
+    juju.goals = {"etcd/0": "active", "etcd/1": "active"}
+    authorities = testing.Secret(cluster().to_secret(), owner="app", label="authorities")
+    kept = {
+        "state": testing.State(
+            leader=True,
+            relations=[testing.PeerRelation("cluster", peers_data={1: {}})],
+            secrets=[authorities],
+        )
+    }
+
+    def hook(act, unit="etcd/0"):
+        with juju.hook(kept["state"]) as charm:
+            node = types.SimpleNamespace(
+                unit=unit,
+                peers=peers.Peers(charm),
+                tls=lambda: types.SimpleNamespace(ca=tmp_path / "no.pem"),
+            )
+            found = act(node)
+        kept["state"] = juju.out
+        return found
+
+    return hook
+
+
+def test_given_certificates_that_were_handed_out_when_asked_then_known_and_taken_back(
+    people,
+):
+    for name in ("operator", "backup-job", "operator"):
+        people(lambda node, name=name: client_access.hand_out(node, name, 30))
+    there = people(client_access.handed)
+    assert sorted(one.name for one in there) == ["backup-job", "operator", "operator"]
+    assert {one.unit for one in there} == {"etcd/0"}
+    assert all(29 * 86400 < one.until - one.made <= 31 * 86400 for one in there)
+    job = next(one for one in there if one.name == "backup-job")
+    spelled = f"0{job.serial}".upper()
+    assert people(lambda node: client_access.take_back(node, spelled, "")) == (job,)
+    assert job.serial in people(client_access.refused)
+    gone = people(lambda node: client_access.take_back(node, "", "operator"))
+    assert {one.name for one in gone} == {"operator"}
+    assert len(gone) == 2
+    told = people(lambda node: node.peers.revoked())
+    assert set(revocation.of_all(told)) == {one.serial for one in there}
+
+
+@pytest.mark.parametrize(
+    ("serial", "name", "words"),
+    [
+        ("", "", "give serial or common-name; nothing was revoked"),
+        ("ab", "operator", "give serial or common-name"),
+        ("ab", "", "no client certificate with the serial 'ab' is believed"),
+        ("", "nobody", "the common name 'nobody' is believed; nothing was revoked"),
+    ],
+)
+def test_given_none_to_take_back_when_asked_then_one_sentence(people, serial, name, words):
+    people(lambda node: client_access.hand_out(node, "operator", 30))
+    with pytest.raises(client_archive.BundleError, match=words):
+        people(lambda node: client_access.take_back(node, serial, name))
+    assert people(lambda node: node.peers.revoked()) == ""
+
+
+def test_given_a_unit_that_handed_out_when_the_leader_remembers_then_it_is_known_without_it(
+    people, juju
+):
+    people(lambda node: client_access.hand_out(node, "operator", 30))
+    people(client_access.remember)
+    assert people(lambda node: node.peers.tell_handed_out(""))
+    assert [one.name for one in people(client_access.handed)] == ["operator"]
 
 
 def test_given_a_started_member_when_settled_then_the_consumer_has_all_it_needs(unit):
@@ -104,8 +177,8 @@ def test_given_a_name_that_juju_read_as_none_when_asked_for_then_how_to_give_it_
     schema = ACTIONS["generate-client-certificates"]["params"]["common-name"]
     assert not actions.problems(schema, name)  # Juju hands it on
     node = types.SimpleNamespace(unit="etcd/3")
-    with pytest.raises(bundle.BundleError) as refused:
-        clients.hand_out(node, name, 7)
+    with pytest.raises(client_archive.BundleError) as refused:
+        client_access.hand_out(node, name, 7)
     assert str(refused.value) == (
         f"Juju read common-name as {told}, not as a text; nothing was made: run `juju run etcd/3 "
         "generate-client-certificates --string-args common-name=NAME`"
@@ -115,4 +188,4 @@ def test_given_a_name_that_juju_read_as_none_when_asked_for_then_how_to_give_it_
 def test_given_no_name_when_a_person_asks_then_it_is_not_the_one_of_the_consumers(unit):
     consumers = certificate.parse(unit()[0]["client_cert"].encode(), cluster().client.ca)
     schema = ACTIONS["generate-client-certificates"]["params"]["common-name"]
-    assert bundle.check_common_name(schema["default"]) != consumers.common_name
+    assert client_archive.check_common_name(schema["default"]) != consumers.common_name

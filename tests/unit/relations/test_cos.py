@@ -12,9 +12,8 @@ import pytest
 import yaml
 from ops import testing
 
-import metrics
-import watch
-from backup import orders
+from backup import keeper_files
+from keeper import alarms, metrics
 from relations import cos
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -87,13 +86,13 @@ def test_given_the_rules_when_made_then_each_is_of_this_application_alone():
 
 
 def test_given_the_rules_and_the_dashboard_when_they_name_our_metrics_then_there_are_such():
-    config = orders.Config(
+    config = keeper_files.Config(
         "etcd/0", "etcd-0", (), "", "", "", "", 1, "", "", 60.0, "",
         certificates={"peer": 1.0},
     )  # fmt: skip
-    status = orders.Status(error="x", proof_error="y")
+    status = keeper_files.Status(error="x", proof_error="y")
     seen = metrics.Seen("", 1, 0, {"NOSPACE": 0})
-    sight = watch.Sight({"etcd-0": True}, (), 1, 1)
+    sight = alarms.Sight({"etcd-0": True}, (), 1, 1)
     page = metrics.render(config, status, seen, 2.0, sight=sight)
     known = set(re.findall(r"^# TYPE (\w+)", page, re.MULTILINE))
     texts = [rule["expr"] for rule in rules()]

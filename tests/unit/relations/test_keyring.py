@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ops import testing
 
-import trust
 from cluster import generation as generations
+from hook import certificates as unit_certificates
 from relations import certificates, peers
 from tls import authority, certificate, store
 
@@ -43,7 +43,7 @@ def issued(name: str, sans: tuple[str, ...]) -> authority.Pair:
 
 
 def sans(address: str) -> tuple[str, ...]:
-    return certificate.normal_sans((address, *trust.LOOPBACK, "etcd-0"))
+    return certificate.normal_sans((address, *unit_certificates.LOOPBACK, "etcd-0"))
 
 
 def network(name: str, address: str) -> testing.Network:
@@ -113,7 +113,9 @@ class Unit:
         token: str | None = None,
         announce: bool = False,
         trust_clients: bool = False,
-    ) -> trust.Trust:
+        others: dict[int, bytes] | None = None,
+        extra: tuple[str, ...] = (),
+    ) -> unit_certificates.Trust:
         """Run one hook.
 
         Args:
@@ -126,10 +128,17 @@ class Unit:
             token: of the data that the unit has.
             announce: start that record's data, before anything is looked at.
             trust_clients: the option.
+            others: number of another unit to the authorities that it serves with.
+            extra: names of the server certificate that Juju does not know.
         """
         bag = {"generation": record.to_json()} if record else {}
+        told = {
+            number: {"extras": json.dumps({"serves-with": pem.decode()})}
+            for number, pem in (others or {}).items()
+        }
+        self._juju.goals = {f"etcd/{number}": "active" for number in (0, *told)}
         relations: list[testing.RelationBase] = [
-            testing.PeerRelation("cluster", local_app_data=bag)
+            testing.PeerRelation("cluster", local_app_data=bag, peers_data=told)
         ]
         if kind is not None:
             relations.append(
@@ -148,7 +157,7 @@ class Unit:
             networks=[network("cluster", address), network("db", address)],
         )
         with self._juju.hook(state) as charm:
-            keyring = trust.Keyring(
+            keyring = unit_certificates.Keyring(
                 self.disk,
                 peers.Peers(charm),
                 certificates.Certificates(charm),
@@ -157,18 +166,22 @@ class Unit:
                 UUID,
                 lambda: token,
                 trust_clients,
+                extra,
             )
             if announce:
                 keyring.announce()
             self.known = keyring.is_fresh()
             found = keyring.ensure()
             self.fresh = keyring.is_fresh()
+        said = json.loads(self._juju.bag(relations[0]).get("extras", "{}"))
+        self.chain = said.get("serves-with", "").encode()
         for relation in relations[1:]:
             asked = self._juju.bag(relation)
             assert asked["common_name"] == NAME
             (entry,) = json.loads(asked["certificate_signing_requests"])
             self.csr = entry["certificate_signing_request"]
-            assert tuple(json.loads(asked["sans"])) == sans(address)
+            wanted = certificate.normal_sans((*sans(address), *extra))
+            assert tuple(json.loads(asked["sans"])) == wanted
         return found
 
     def facts(self, name: str) -> certificate.Facts:
@@ -194,13 +207,32 @@ def test_given_no_authorities_yet_when_settled_then_not_ready_and_nothing_is_wri
 
 
 def test_given_no_relation_when_settled_then_our_own_authorities_sign_all(unit):
-    assert unit.ensure() == trust.Trust(True)
+    assert unit.ensure() == unit_certificates.Trust(True)
     assert unit.facts("peer").signer == cluster().peer.fingerprint
     assert unit.facts("server").signer == cluster().client.fingerprint
     assert unit.facts("client").signer == cluster().client.fingerprint
     assert unit.facts("client").common_name == "root"
     assert set(unit.facts("server").sans) == set(sans(ADDRESS))
     assert unit.believed("peer") == [cluster().peer.cert]
+
+
+def test_given_names_that_juju_does_not_know_when_settled_then_the_server_has_them_alone(unit):
+    extra = ("etcd.example.com", "203.0.113.7", "*.etcd.example.com")
+    unit.ensure(extra=extra)
+    assert set(unit.facts("server").sans) == {*sans(ADDRESS), *extra}
+    assert not set(extra) & {*unit.facts("peer").sans, *unit.facts("client").sans}
+    before = unit.disk.path("server").readlink()
+    unit.ensure(extra=extra)
+    assert unit.disk.path("server").readlink() == before
+    unit.ensure()
+    assert set(unit.facts("server").sans) == set(sans(ADDRESS)), "no more than is configured"
+
+
+def test_given_an_authority_when_names_are_added_then_it_is_asked_and_what_serves_stays(unit):
+    unit.ensure("answer")
+    served = unit.facts("server")
+    assert unit.ensure("answer", extra=("etcd.example.com",)).ready
+    assert unit.facts("server") == served
 
 
 def test_given_a_closed_etcd_when_units_reach_it_then_the_peers_authority_signed_both_sides(unit):
@@ -285,10 +317,23 @@ def test_given_all_in_order_when_asked_again_then_fresh_until_something_is_missi
 
 def test_given_all_in_order_hours_ago_when_asked_again_then_not_fresh(unit, monkeypatch):
     unit.ensure()
-    later = trust.time.time() + trust.FRESH + 1
-    monkeypatch.setattr(trust.time, "time", lambda: later)
+    later = unit_certificates.time.time() + unit_certificates.FRESH + 1
+    monkeypatch.setattr(unit_certificates.time, "time", lambda: later)
     unit.ensure()
     assert unit.fresh  # looked at again, and noted
+
+
+@pytest.mark.parametrize(("later", "known"), [(1500, True), (3000, False)])
+def test_given_a_certificate_of_two_hours_when_a_third_is_left_then_looked_at_before_six(
+    unit, monkeypatch, later, known
+):
+    unit.ensure()
+    now, load = time.time(), unit.disk.load
+    short = dataclasses.replace(unit.facts("server"), not_before=now - 2700, not_after=now + 4500)
+    monkeypatch.setattr(unit.disk, "load", lambda name: short if name == "server" else load(name))
+    monkeypatch.setattr(unit_certificates.time, "time", lambda: now + later)
+    unit.ensure()
+    assert unit.known is known
 
 
 def committed(number: int, token: str) -> generations.Generation:
@@ -338,7 +383,7 @@ def test_given_related_before_the_start_when_settled_then_it_waits_for_its_certi
     assert (found.ready, found.wrong) == (False, False)
     assert "easyrsa" in found.message
     assert unit.disk.load("server") is None
-    assert unit.ensure("answer") == trust.Trust(True)
+    assert unit.ensure("answer") == unit_certificates.Trust(True)
     assert unit.facts("server").signer == easyrsa().fingerprint
 
 
@@ -359,6 +404,8 @@ def test_given_a_certificate_in_use_when_a_wrong_one_comes_then_blocked_and_it_g
     served = unit.disk.read("server")
     found = unit.ensure(kind)
     assert (found.ready, found.wrong) == (True, True)
+    assert found.message.endswith(": mend easyrsa")  # no word of taking the good one away
+    assert ("etcd serves with the one that it has, until 20" in found.message) == bool(before)
     assert served is not None
     assert unit.disk.holds("server", *served[:2])
 
@@ -368,6 +415,43 @@ def test_given_a_certificate_in_use_when_related_then_the_new_authority_is_belie
     unit.ensure("ca")
     assert easyrsa().cert in unit.believed("client")
     assert unit.facts("server").signer == cluster().client.fingerprint
+
+
+def test_given_other_units_that_serve_with_other_authorities_when_settled_then_all_are_believed(
+    unit,
+):
+    """A provider whose root is renewed answers with it to the units that come after."""
+    renewed, older = authority.Authority.create("new root"), authority.Authority.create("old root")
+    unit.ensure("answer")
+    assert unit.fresh
+    unit.ensure("answer", others={1: renewed.cert, 2: older.cert + renewed.cert, 3: b"garbage"})
+    assert not unit.known
+    expected = {cluster().client.cert, easyrsa().cert, renewed.cert, older.cert}
+    assert set(unit.believed("client")) == expected
+    assert unit.believed("gateway") == [cluster().client.cert]
+    unit.ensure("answer", others={1: renewed.cert})
+    assert set(unit.believed("client")) == expected - {older.cert}
+    unit.ensure("answer")
+    assert set(unit.believed("client")) == {cluster().client.cert, easyrsa().cert}
+
+
+def test_given_the_same_news_when_two_units_serve_with_different_ones_then_they_say_the_same(
+    unit,
+):
+    renewed = authority.Authority.create("new root").cert
+    unit.ensure("answer", others={1: renewed})
+    assert unit.chain == easyrsa().cert
+    first = unit.disk.read("client")[2]
+    assert first == certificate.union(cluster().client.ca, renewed, unit.chain)
+
+
+def test_given_the_relation_removed_when_all_serve_with_our_own_then_it_is_believed_no_more(unit):
+    unit.ensure("answer")
+    unit.ensure(None, others={1: easyrsa().cert})
+    assert unit.chain == b""
+    assert set(unit.believed("client")) == {cluster().client.cert, easyrsa().cert}
+    unit.ensure(None, others={1: b""})
+    assert unit.believed("client") == [cluster().client.cert]
 
 
 def test_given_an_outside_authority_when_answered_then_it_signs_servers_and_no_clients(unit):
@@ -414,7 +498,7 @@ def test_given_the_gateways_certificate_when_read_then_it_is_a_clients_and_has_n
 
 def test_given_the_relation_is_removed_when_settled_then_we_sign_and_forget_the_authority(unit):
     unit.ensure("answer")
-    assert unit.ensure(None) == trust.Trust(True)
+    assert unit.ensure(None) == unit_certificates.Trust(True)
     assert unit.facts("server").signer == cluster().client.fingerprint
     assert unit.believed("server") == [cluster().client.cert]
     unit.ensure(None)
@@ -440,10 +524,10 @@ def test_given_a_new_peer_authority_when_settled_then_signed_again_and_both_beli
 
 def test_given_an_authority_that_signs_requests_when_answered_then_the_key_never_left(unit):
     assert not unit.ensure("nothing").ready
-    assert unit.ensure("nothing", says=signed(unit.csr)) == trust.Trust(True)
+    assert unit.ensure("nothing", says=signed(unit.csr)) == unit_certificates.Trust(True)
     assert unit.facts("server").signer == easyrsa().fingerprint
     before = unit.csr
-    assert unit.ensure("nothing", says=signed(unit.csr)) == trust.Trust(True)
+    assert unit.ensure("nothing", says=signed(unit.csr)) == unit_certificates.Trust(True)
     assert unit.csr == before
 
 
@@ -460,7 +544,7 @@ def test_given_a_signed_certificate_that_ends_soon_when_settled_then_asked_anew_
     second = unit.csr
     assert unit.ensure("nothing", says=says).ready
     assert unit.csr == second
-    assert unit.ensure("nothing", says=signed(second)) == trust.Trust(True)
+    assert unit.ensure("nothing", says=signed(second)) == unit_certificates.Trust(True)
     assert not certificate.ends_soon(unit.facts("server"), time.time())
 
 
@@ -488,7 +572,7 @@ def test_given_any_history_when_it_ends_well_then_the_certificates_are_right(
         assert found.ready == (unit.disk.load("server") is not None)
         assert found.wrong == (kind in ("wrong-name", "wrong-key", "garbage"))
     unit.ensure(last)
-    assert unit.ensure(last) == trust.Trust(True)
+    assert unit.ensure(last) == unit_certificates.Trust(True)
     signer = easyrsa() if last else cluster().client
     assert unit.facts("server").signer == signer.fingerprint
     assert unit.facts("peer").signer == cluster().peer.fingerprint

@@ -14,7 +14,7 @@ from ops import testing
 from backup import seal
 from cluster import generation as generations
 from cluster import view as views
-from relations import peers
+from relations import databag, juju_units, peers
 from tls import authority
 
 RECORD = generations.Generation(
@@ -47,6 +47,7 @@ TEXTS = {
     "voters_of": st.just("") | TOKENS,
     "heard": st.just("") | TOKENS,
     "member": st.just("") | TOKENS,
+    "options": st.just("") | TOKENS,
     "name": st.just("etcd/0"),
 }
 # Of whatever fields a unit has: a new one that is not written or read fails here.
@@ -93,8 +94,8 @@ def test_given_no_relation_yet_when_read_then_only_what_juju_says_is_known(juju)
 @settings(max_examples=1000, deadline=None)
 @given(unit=UNITS)
 def test_given_any_unit_when_written_and_read_then_it_is_the_same(unit):
-    text = peers._to_json(unit)
-    assert peers._read_unit("etcd/0", {"unit": text}) == unit
+    text = databag.to_json(unit)
+    assert databag.read_unit("etcd/0", {"unit": text}) == unit
 
 
 @settings(max_examples=1000, deadline=None)
@@ -102,8 +103,8 @@ def test_given_any_unit_when_written_and_read_then_it_is_the_same(unit):
 def test_given_any_databag_when_read_then_a_unit_or_one_sentence(value, raw):
     text = str(value) if raw else json.dumps(value)
     try:
-        unit = peers._read_unit("etcd/1", {"unit": text})
-    except peers.PeerError as error:
+        unit = databag.read_unit("etcd/1", {"unit": text})
+    except databag.PeerError as error:
         assert "etcd/1" in str(error)
         assert "\n" not in str(error)
         return
@@ -189,7 +190,7 @@ def test_given_a_leader_when_it_commits_and_proposes_then_the_records_are_there(
 )
 def test_given_a_corrupt_record_when_read_then_one_sentence_that_names_it(juju, key, text):
     with juju.hook(state(peer(local_app_data={key: text}))) as charm:
-        with pytest.raises(peers.PeerError) as raised:
+        with pytest.raises(databag.PeerError) as raised:
             getattr(peers.Peers(charm), key)()
         assert f"the {key} record" in str(raised.value)
         assert "\n" not in str(raised.value)
@@ -242,7 +243,7 @@ def test_given_a_corrupt_databag_of_our_own_when_read_then_the_sentence_has_the_
     with juju.hook(state(relation)) as charm:
         ours = peers.Peers(charm)
         for read in (ours.me, ours.units):
-            with pytest.raises(peers.PeerError, match="the databag of etcd/0") as raised:
+            with pytest.raises(databag.PeerError, match="the databag of etcd/0") as raised:
                 read()
             command = f"juju exec --unit etcd/0 -- relation-set -r cluster:{relation.id} unit="
             assert f"`{command}` clears it" in str(raised.value)
@@ -296,6 +297,24 @@ def test_given_no_leader_here_when_authorities_are_wanted_then_waited_for(juju):
         assert ours.authorities_mark() == ""
 
 
+def test_given_a_unit_that_comes_to_lead_when_it_has_read_a_record_then_it_leads_in_its_next_hook(
+    juju, monkeypatch
+):
+    said = [False]
+    with juju.hook(state(peer(), leader=True)) as charm:
+        monkeypatch.setattr(ops.Unit, "is_leader", lambda _: said[0])
+        late, early = peers.Peers(charm), peers.Peers(charm)
+        assert (late.generation(), early.leads()) == (None, False)
+        said[0] = True
+        assert not late.leads()
+        assert late.ensure_authorities() is None  # another one may have made them since
+        assert peers.Peers(charm).leads()
+        led = peers.Peers(charm)
+        assert (led.generation(), led.leads()) == (None, True)
+        said[0] = False
+        assert not led.leads()
+
+
 def test_given_other_authorities_when_set_then_every_unit_reads_the_new_ones(juju):
     first = authority.Authorities.create("etcd")
     second = authority.Authorities.create("etcd")
@@ -314,7 +333,7 @@ def test_given_a_secret_of_something_else_when_read_as_authorities_then_one_sent
     secret = testing.Secret({"foo": "bar"}, owner="app", label="authorities")
     with (
         juju.hook(state(peer(), secrets=[secret])) as charm,
-        pytest.raises(peers.PeerError, match="peer-ca-cert"),
+        pytest.raises(databag.PeerError, match="peer-ca-cert"),
     ):
         peers.Peers(charm).authorities()
 
@@ -382,7 +401,7 @@ def test_given_no_address_yet_when_asked_then_one_sentence(juju):
     networks = [testing.Network("cluster", ingress_addresses=[], bind_addresses=[])]
     with (
         juju.hook(state(peer(), networks=networks)) as charm,
-        pytest.raises(peers.PeerError, match="no address for this unit on endpoint cluster"),
+        pytest.raises(databag.PeerError, match="no address for this unit on endpoint cluster"),
     ):
         peers.Peers(charm).addresses()
 
@@ -411,7 +430,7 @@ def test_given_nothing_but_a_name_when_asked_where_to_listen_then_one_sentence(j
     network = testing.Network("cluster", ingress_addresses=["etcd-0.example"], bind_addresses=[])
     with (
         juju.hook(state(peer(), networks=[network])) as charm,
-        pytest.raises(peers.PeerError, match="no address of this unit"),
+        pytest.raises(databag.PeerError, match="no address of this unit"),
     ):
         peers.Peers(charm).addresses()
 
@@ -444,7 +463,7 @@ def tool(
 def test_given_goal_state_when_asked_then_units_and_their_status(tmp_path, monkeypatch):
     answer = {"units": {"etcd/0": {"status": "active", "since": "x"}}, "relations": {}}
     tool(tmp_path, monkeypatch, f"echo '{json.dumps(answer)}'")
-    assert peers.goal_state() == {"etcd/0": "active"}
+    assert juju_units.goal_state() == {"etcd/0": "active"}
 
 
 @pytest.mark.parametrize(
@@ -455,7 +474,7 @@ def test_given_a_unit_ahead_of_its_joined_hook_when_asked_then_its_bag_or_nothin
     tmp_path, monkeypatch, script, bag
 ):
     tool(tmp_path, monkeypatch, script, "relation-get")
-    assert peers.told_ahead(7, "etcd/1") == bag
+    assert juju_units.told_ahead(7, "etcd/1") == bag
 
 
 @pytest.mark.parametrize(
@@ -463,12 +482,12 @@ def test_given_a_unit_ahead_of_its_joined_hook_when_asked_then_its_bag_or_nothin
 )
 def test_given_a_goal_state_that_fails_when_asked_then_one_sentence(tmp_path, monkeypatch, script):
     tool(tmp_path, monkeypatch, script)
-    with pytest.raises(peers.PeerError, match="Juju does not say which units there are"):
-        peers.goal_state()
+    with pytest.raises(databag.PeerError, match="Juju does not say which units there are"):
+        juju_units.goal_state()
 
 
 def test_given_a_hook_tool_that_hangs_when_asked_then_it_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(peers, "_GOAL_STATE_TIMEOUT", 0.2)
+    monkeypatch.setattr(juju_units, "_GOAL_STATE_TIMEOUT", 0.2)
     tool(tmp_path, monkeypatch, "exec sleep 5")
-    with pytest.raises(peers.PeerError):
-        peers.goal_state()
+    with pytest.raises(databag.PeerError):
+        juju_units.goal_state()

@@ -11,8 +11,8 @@ import pytest
 from cryptography import x509
 from ops import testing
 
-import trust
-from cluster import view
+from cluster import view as views
+from hook import certificates as unit_certificates
 from relations import certificates, peers
 from tls import authority, revocation, store
 
@@ -38,11 +38,11 @@ class Application:
         """The leader's hook; answers what is revoked after it."""
         seen = None
         if self.members is not None:
-            seen = tuple(view.Member(n, name, (), ()) for n, name in enumerate(self.members))
+            seen = tuple(views.Member(n, name, (), ()) for n, name in enumerate(self.members))
         node = types.SimpleNamespace(
             seen=(types.SimpleNamespace(members=seen), None), peers=self, wake_in=self.wake_in
         )
-        self.waits = trust.revoke(node)  # type: ignore[arg-type]
+        self.waits = unit_certificates.revoke(node)  # type: ignore[arg-type]
         return set(revocation.of_all(self._revoked))
 
     def wake_in(self, _: float) -> None:
@@ -163,7 +163,7 @@ def heed(juju, disk: store.Store, revoked: str) -> dict[str, str]:
     }
     state = testing.State(relations={cluster}, secrets={secret}, networks=networks)
     with juju.hook(state) as charm:
-        keyring = trust.Keyring(
+        keyring = unit_certificates.Keyring(
             disk, peers.Peers(charm), certificates.Certificates(charm), "etcd/0", "etcd", "uuid"
         )
         keyring.ensure()

@@ -9,7 +9,7 @@ import ops
 import ops.testing
 import pytest
 
-from backup import choice
+from backup import remote_choice
 from relations import s3
 from tls import authority
 
@@ -32,7 +32,7 @@ class Charm(ops.CharmBase):
         self.seen = self.s3.choice()
 
 
-def see(relation=None, event="update_status", leader=True, secrets=()) -> choice.Choice:
+def see(relation=None, event="update_status", leader=True, secrets=()) -> remote_choice.Choice:
     context = ops.testing.Context(Charm, meta=META, juju_version="3.6.1")
     state = ops.testing.State(
         leader=leader, relations=[relation] if relation else [], secrets=list(secrets)
@@ -56,11 +56,11 @@ V0 = {"access-key": "123e4", "secret-key": "s", "bucket": "b", "endpoint": "http
 
 
 def test_given_no_relation_when_asked_then_off():
-    assert see() == choice.OFF
+    assert see() == remote_choice.OFF
 
 
 def test_given_a_silent_provider_when_asked_then_waiting():
-    assert see(relation()).state is choice.State.WAITING
+    assert see(relation()).state is remote_choice.State.WAITING
 
 
 @pytest.mark.parametrize("leader", [True, False])
@@ -68,7 +68,7 @@ def test_given_a_silent_provider_when_asked_then_waiting():
 def test_given_schema_0_when_asked_then_ready_with_values_untouched(leader, event):
     chain = json.dumps([PEM])
     found = see(relation(**V0, **{"tls-ca-chain": chain, "region": "1"}), event, leader)
-    assert found.state is choice.State.READY, found.sentence
+    assert found.state is remote_choice.State.READY, found.sentence
     assert "access_key_id = 123e4" in found.settings.config
     assert "region = 1" in found.settings.config
     assert found.settings.ca == PEM
@@ -81,14 +81,14 @@ def test_given_schema_1_when_asked_then_the_secret_is_read(leader):
     )
     data = {"version": "1", "secret-extra": secret.id, "bucket": "b", "s3-uri-style": "host"}
     found = see(relation(**data), leader=leader, secrets=[secret])
-    assert found.state is choice.State.READY, found.sentence
+    assert found.state is remote_choice.State.READY, found.sentence
     assert "secret_access_key = SK" in found.settings.config
     assert "force_path_style = false" in found.settings.config
 
 
 def test_given_schema_1_without_grant_when_asked_then_waiting():
     data = {"version": "1", "secret-extra": "secret:nothing", "bucket": "b"}
-    assert see(relation(**data)).state is choice.State.WAITING
+    assert see(relation(**data)).state is remote_choice.State.WAITING
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_given_schema_1_without_grant_when_asked_then_waiting():
 )
 def test_given_an_unusable_answer_when_asked_then_wrong_in_one_sentence(change):
     found = s3.read({**V0, **change}, "s3-integrator")
-    assert found.state is choice.State.WRONG
+    assert found.state is remote_choice.State.WRONG
     assert "s3-integrator" in found.sentence and "\n" not in found.sentence
 
 
@@ -115,13 +115,19 @@ def test_given_base64_certificates_when_read_then_pem():
 
 def test_given_both_places_when_chosen_then_wrong():
     related = s3.read(V0, "s3-integrator")
-    assert choice.choose(related, "x:y", "[x]\ntype = local\n").state is choice.State.WRONG
-    assert choice.choose(related, "", None, 512).settings.bandwidth == "512K"
-    assert choice.choose(choice.OFF, "", None) == choice.OFF
-    assert choice.choose(choice.OFF, "x:y", "").state is choice.State.WRONG
-    assert choice.choose(choice.OFF, "x:y", "[z]\ntype = local\n").state is choice.State.WRONG
-    ready = choice.choose(choice.OFF, "x:y", "[x]\ntype = local\n")
-    assert ready.state is choice.State.READY and ready.settings.path == "x:y"
+    assert (
+        remote_choice.choose(related, "x:y", "[x]\ntype = local\n").state
+        is remote_choice.State.WRONG
+    )
+    assert remote_choice.choose(related, "", None, 512).settings.bandwidth == "512K"
+    assert remote_choice.choose(remote_choice.OFF, "", None) == remote_choice.OFF
+    assert remote_choice.choose(remote_choice.OFF, "x:y", "").state is remote_choice.State.WRONG
+    assert (
+        remote_choice.choose(remote_choice.OFF, "x:y", "[z]\ntype = local\n").state
+        is remote_choice.State.WRONG
+    )
+    ready = remote_choice.choose(remote_choice.OFF, "x:y", "[x]\ntype = local\n")
+    assert ready.state is remote_choice.State.READY and ready.settings.path == "x:y"
 
 
 @pytest.mark.parametrize("separator", [": ", "=", ":"])
@@ -137,4 +143,4 @@ def test_given_headers_of_an_encryption_when_read_then_uploads_ask_for_it(separa
 @pytest.mark.parametrize("text", ["{", "5", '["x-amz-server-side-encryption: rot13"]'])
 def test_given_attributes_that_cannot_be_used_when_read_then_wrong_with_one_sentence(text):
     found = s3.read({**V0, "attributes": text}, "s3-integrator")
-    assert found.state is choice.State.WRONG and "s3-integrator" in found.sentence
+    assert found.state is remote_choice.State.WRONG and "s3-integrator" in found.sentence

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import pathlib
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from ops import testing
 
 from relations import certificates
-from tls import certificate, request, store
+from tls import certificate, csr, store
 
 NAME = "etcd-0-1a2b3c4d"
 SANS = ["198.18.0.10", "2001:db8::10", "etcd-0"]
@@ -62,7 +63,7 @@ class Authority:
 
 
 AUTHORITY = Authority()
-ASKED = request.make(NAME, SANS)
+ASKED = csr.make(NAME, SANS)
 
 
 def relation(*entries: object, raw: str | None = None, **arguments) -> testing.Relation:
@@ -90,7 +91,7 @@ def test_given_a_relation_when_requested_then_both_protocols_are_spoken(juju):
         ours = certificates.Certificates(charm)
         assert ours.request(NAME, SANS, ASKED)
         assert not ours.request(NAME, SANS, ASKED)
-        assert ours.request(NAME, SANS, request.make(NAME, SANS))
+        assert ours.request(NAME, SANS, csr.make(NAME, SANS))
         ours.request(NAME, SANS, ASKED)
     bag = juju.bag(wanted)
     assert json.loads(bag["certificate_signing_requests"]) == [
@@ -101,7 +102,7 @@ def test_given_a_relation_when_requested_then_both_protocols_are_spoken(juju):
 
 
 def test_given_an_answer_when_asked_then_ready_and_our_store_accepts_it(juju, tmp_path):
-    other = AUTHORITY.answer(request.make("etcd-1", SANS).csr)
+    other = AUTHORITY.answer(csr.make("etcd-1", SANS).csr)
     found = ask(juju, relation(other, AUTHORITY.answer(ASKED.csr)))
     assert found.state is State.READY
     assert found.key == ASKED.key
@@ -111,7 +112,7 @@ def test_given_an_answer_when_asked_then_ready_and_our_store_accepts_it(juju, tm
 
 
 def test_given_only_answers_to_others_when_asked_then_waiting_but_the_ca_is_known(juju):
-    other = AUTHORITY.answer(request.make("etcd-1", SANS).csr)
+    other = AUTHORITY.answer(csr.make("etcd-1", SANS).csr)
     wanted = relation(other)
     assert ask(juju, wanted).state is State.WAITING
     with juju.hook(testing.State(relations=[wanted])) as charm:
@@ -119,11 +120,76 @@ def test_given_only_answers_to_others_when_asked_then_waiting_but_the_ca_is_know
     assert AUTHORITY.ca in believed
 
 
-def test_given_a_revoked_answer_when_asked_then_wrong_and_the_command_that_ends_it(juju):
-    found = ask(juju, relation(AUTHORITY.answer(ASKED.csr, revoked=True)))
+def test_given_a_revoked_answer_when_asked_then_another_is_waited_for(juju):
+    revoked = AUTHORITY.answer(ASKED.csr, revoked=True)
+    found = ask(juju, relation(revoked))
+    assert found == certificates.Answer(
+        State.WAITING,
+        "Waiting for another certificate from vault, which revoked the one of before",
+    )
+    assert ask(juju, relation(revoked, AUTHORITY.answer(ASKED.csr))).state is State.READY
+
+
+def error(csr: bytes, code: int, **more: str) -> dict[str, object]:
+    """As the interface's library writes it for a provider."""
+    said = {"code": code, "name": "DOMAIN_NOT_ALLOWED", "message": "etcd-0 is no name of ours"}
+    return {"csr": csr.decode(), "error": {**said, **more}}
+
+
+def deny(juju, *errors: object, answers: tuple[object, ...] = (), raw: str = ""):
+    """What is made of an authority's errors, beside its answers."""
+    wanted = relation(*answers)
+    bag = {**wanted.remote_app_data, "request_errors": raw or json.dumps(errors)}
+    return ask(juju, dataclasses.replace(wanted, remote_app_data=bag))
+
+
+@pytest.mark.parametrize("code", [101, 102, 103, 999, 0])
+def test_given_a_denied_request_when_asked_then_who_denied_it_why_and_what_to_do(juju, code):
+    found = deny(juju, error(ASKED.csr, code))
     assert found.state is State.WRONG
-    assert "revoked" in found.message
-    assert "`juju remove-relation etcd vault`" in found.message
+    assert found.message == (
+        "vault denied this unit's request for a certificate: etcd-0 is no name of ours"
+    )
+    assert found.mend == "configure vault to sign for 198.18.0.10, 2001:db8::10, etcd-0"
+
+
+def test_given_a_server_that_is_away_when_asked_then_it_waits_and_says_for_what(juju):
+    found = deny(juju, error(ASKED.csr, 201, message="", reason="no route to the server"))
+    assert found == certificates.Answer(
+        State.WAITING, "Waiting for vault, which cannot sign now: no route to the server"
+    )
+
+
+def test_given_an_error_of_another_request_when_asked_then_it_waits_as_before(juju):
+    other = csr.make("etcd-1", SANS).csr
+    waits = certificates.Answer(State.WAITING, "Waiting for a certificate from vault")
+    assert deny(juju, error(other, 102)) == waits
+
+
+def test_given_a_certificate_beside_an_older_error_when_asked_then_it_is_ready(juju):
+    found = deny(juju, error(ASKED.csr, 102), answers=(AUTHORITY.answer(ASKED.csr),))
+    assert found.state is State.READY
+
+
+def test_given_words_that_steer_a_terminal_when_denied_then_they_are_made_printable(juju):
+    found = deny(juju, error(ASKED.csr, 999, message="\x1b[2J\n" + "a" * 5000, reason="\0"))
+    assert found.message.isprintable() and len(found.message) < 400
+
+
+@pytest.mark.parametrize(
+    "raw",
+    ["[", "{}", "7", "[" * 100_000, '[7, null, "x", {}, {"csr": 7}, {"csr": null, "error": 7}]'],
+)
+def test_given_errors_that_are_none_when_asked_then_it_waits(juju, raw):
+    assert deny(juju, raw=raw).state is State.WAITING
+
+
+@pytest.mark.parametrize("said", [None, 7, [], "x", {}, {"code": []}, {"message": {"a": 1}}])
+def test_given_an_error_that_says_nothing_when_asked_then_one_sentence_all_the_same(juju, said):
+    found = deny(juju, {"csr": ASKED.csr.decode(), "error": said})
+    assert found.message.isprintable()
+    assert "None" not in found.message
+    assert found.state is (State.WRONG if isinstance(said, dict) else State.WAITING)
 
 
 @pytest.mark.parametrize("key", ["certificate", "ca"])
@@ -155,7 +221,7 @@ def test_given_an_authority_of_the_older_kind_when_asked_with_a_request_then_it_
 
 
 def test_given_the_same_names_when_ensured_then_the_request_and_its_key_stay(tmp_path):
-    ours = request.Requests(tmp_path / "tls" / "request.json")
+    ours = csr.Requests(tmp_path / "tls" / "request.json")
     first = ours.ensure(NAME, SANS)
     assert ours.ensure(NAME, SANS[::-1]) == first
     assert ours.ensure(NAME, SANS[:1]) != first
@@ -164,7 +230,7 @@ def test_given_the_same_names_when_ensured_then_the_request_and_its_key_stay(tmp
 
 
 def test_given_a_certificate_that_is_due_when_ensured_then_made_anew_once(tmp_path):
-    ours = request.Requests(tmp_path / "request.json")
+    ours = csr.Requests(tmp_path / "request.json")
     first = ours.ensure(NAME, SANS)
     second = ours.ensure(NAME, SANS, spent=first.key)
     assert second != first
@@ -175,5 +241,5 @@ def test_given_a_certificate_that_is_due_when_ensured_then_made_anew_once(tmp_pa
 def test_given_a_damaged_file_when_ensured_then_made_anew(tmp_path, text):
     path = pathlib.Path(tmp_path / "request.json")
     path.write_text(text)
-    ours = request.Requests(path)
+    ours = csr.Requests(path)
     assert ours.ensure(NAME, SANS) == ours.ensure(NAME, SANS)

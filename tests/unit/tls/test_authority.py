@@ -96,7 +96,7 @@ def test_given_a_peer_certificate_when_shaken_hands_with_then_both_directions_wo
 
 def test_given_the_tls_floor_when_imported_then_cryptography_is_not_loaded():
     code = (
-        "import sys; import tls.authority, tls.bundle, tls.certificate, tls.store;"
+        "import sys; import tls.authority, tls.client_archive, tls.certificate, tls.store;"
         "sys.exit(any(name.startswith(('cryptography', 'ops')) for name in sys.modules))"
     )
     path = f"{authority.__file__.rpartition('/tls/')[0]}"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+from unittest import mock
 
 import pytest
 from cryptography import x509
@@ -239,3 +240,19 @@ def test_given_bundles_when_joined_then_each_authority_is_there_once_and_in_orde
 def test_given_windows_line_ends_when_joined_then_it_is_the_same_authority():
     a = ours().peer.cert
     assert certificate.fingerprint(a.replace(b"\n", b"\r\n")) == certificate.fingerprint(a)
+
+
+def test_given_authorities_in_any_order_when_united_then_first_leads_and_the_rest_are_sorted():
+    own, *others = (authority.Authority.create(f"root {n}").cert for n in range(4))
+    expected = certificate.union(own, *others)
+    assert certificate.split(expected)[0] == own
+    assert set(certificate.split(expected)) == {own, *others}
+    assert certificate.union(own, b"".join(reversed(others)), own, b"garbage") == expected
+    assert certificate.split(certificate.without(expected, own)) == sorted(others)
+
+
+def test_given_more_than_etcd_should_read_when_united_then_the_first_and_what_fits():
+    own = authority.Authority.create("root").cert
+    many = [authority.Authority.create(f"root {n}").cert for n in range(3)]
+    with mock.patch.object(certificate, "LARGEST", len(own) * 2 + 200):
+        assert certificate.split(certificate.union(own, *many)) == [own, min(many)]

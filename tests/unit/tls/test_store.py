@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from etcd import service
+from etcd import config as etcd_config
 from tls import authority, certificate, store
 
 
@@ -104,7 +104,7 @@ def test_given_an_owner_when_published_then_it_reads_what_it_serves_with_and_cha
     disk, group = store.Store(tmp_path / "tls", owner="nobody"), pwd.getpwnam("nobody").pw_gid
     publish(disk)
     assert shown(disk, "peer") == {(0, group, 0o750), (0, group, 0o640)}
-    for name in ("client", service.CLOSED_TLS):
+    for name in ("client", etcd_config.CLOSED_TLS):
         publish(disk, name=name)
         assert shown(disk, name) == {(0, 0, 0o700), (0, 0, 0o600)}
 

@@ -28,6 +28,9 @@ class TLSCharm(ops.CharmBase):
         framework.observe(self.certificates.on.certificate_available, self._on_certificate)
         framework.observe(self.on.certificates_relation_broken, self._on_gone)
         framework.observe(self.on.rotate_action, self._on_rotate)
+        framework.observe(self.on.renew_root_action, self._on_renew_root)
+        framework.observe(self.on.revoke_action, self._on_revoke)
+        framework.observe(self.on.config_changed, self._on_asked)
         framework.observe(self.on.start, self._on_start)
 
     def _on_start(self, _: ops.StartEvent) -> None:
@@ -47,16 +50,35 @@ class TLSCharm(ops.CharmBase):
         key = tls.PrivateKey.from_string(key_file.read_text())
         return key, tls.Certificate.from_string(certificate_file.read_text())
 
-    def _on_asked(self, _: ops.RelationChangedEvent) -> None:
-        if not self.unit.is_leader():
+    def _on_asked(self, _: ops.EventBase) -> None:
+        answers = str(self.config["answers"])
+        if not self.unit.is_leader() or answers == "nothing":
             return
         key, root = self._root()
         for request in self.authority.get_outstanding_certificate_requests():
             csr = request.certificate_signing_request
+            if answers != "certificates":
+                self._deny(request.relation_id, csr, tls.CertificateRequestErrorCode[answers])
+                continue
             signed = csr.sign(ca=root, ca_private_key=key, validity=10 * DAY)
             self.authority.set_relation_certificate(
                 tls.ProviderCertificate(request.relation_id, signed, csr, root, [signed, root])
             )
+
+    def _deny(
+        self,
+        relation_id: int,
+        csr: tls.CertificateSigningRequest,
+        code: tls.CertificateRequestErrorCode,
+    ) -> None:
+        error = tls.CertificateError(code=code, name=code.name, message="not a name of ours")
+        self.authority.set_relation_error(tls.ProviderCertificateError(relation_id, csr, error))
+
+    def _on_renew_root(self, _: ops.ActionEvent) -> None:
+        (KEPT / "ca.pem").unlink()
+
+    def _on_revoke(self, _: ops.ActionEvent) -> None:
+        self.authority.revoke_all_certificates()
 
     def _on_certificate(self, event: tls.CertificateAvailableEvent) -> None:
         (found,), key = self.certificates.get_assigned_certificates()

@@ -1,0 +1,1 @@
+"""What a person asks for: each verb, by an action or by `etcd-admin`."""

@@ -1,0 +1,474 @@
+"""The actions: parse, call, answer; one that cannot be done says why in one sentence."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
+
+import ops
+
+import errors
+from backup import create, keeper_files, operations, rclone_errors
+from etcd import membership, report, upkeep
+from hook import client_access, idle, launcher, packages
+from hook import config as configs
+from hook import restore as restores
+from machine import outside
+from relations import databag, peers
+from tls import client_archive
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from cluster import view as views
+    from hook import backups as unit_backups
+    from hook import unit as units
+
+    Handler: TypeAlias = Callable[["Actions", ops.ActionEvent], dict[str, Any]]
+
+
+_BROUGHT = {
+    "authentication": "authentication will be on: users, passwords and roles become those of then",
+    "alarms": "it was taken with an alarm armed, which is disarmed once the cluster is healthy",
+}
+"""What a restore brings along besides keys, for the operator."""
+_UNSEALED = (
+    "the backup's manifest was not sealed by this application: whether it is the one that you "
+    "mean, only its content tells"
+)
+
+
+class RefusedError(Exception):
+    """The action does nothing; the text says why and what to do."""
+
+
+_REFUSALS = (
+    RefusedError,
+    client_archive.BundleError,
+    errors.EtcdError,
+    operations.BackupError,
+    databag.PeerError,
+    rclone_errors.RemoteError,
+    configs.SettingsError,
+)
+"""Their text is one sentence for the operator."""
+
+
+class Port(Protocol):
+    """What the actions use of a unit's charm."""
+
+    @property
+    def unit(self) -> ops.Unit:
+        """This unit."""
+        ...
+
+    @property
+    def app(self) -> ops.Application:
+        """Its application."""
+        ...
+
+    @property
+    def model(self) -> ops.Model:
+        """Its model."""
+        ...
+
+    @property
+    def peers(self) -> peers.Peers:
+        """The peer relation."""
+        ...
+
+    def node(self) -> units.Node:
+        """This unit's parts, as they are now."""
+        ...
+
+    def backups(self, node: units.Node) -> unit_backups.Backups:
+        """Where this application's backups go."""
+        ...
+
+    def settle(self, node: units.Node, recover: str | None = None) -> None:
+        """Certificates, membership, clients: everything that may have moved."""
+        ...
+
+
+class Actions(ops.Object):
+    """Answers every action of the charm."""
+
+    def __init__(self, etcd: ops.CharmBase, port: Port):
+        super().__init__(etcd, "actions")
+        self._charm = port
+        handlers = {
+            "health": self._on_health,
+            "snapshot": self._on_snapshot,
+            "restore": self._on_restore,
+            "generate-client-certificates": self._on_generate_client_certificates,
+            "list-client-certificates": self._on_list_client_certificates,
+            "revoke-client-certificate": self._on_revoke_client_certificate,
+            "member-list": self._on_member_list,
+            "endpoint-status": self._on_endpoint_status,
+            "member-remove": self._on_member_remove,
+            "move-leader": self._on_move_leader,
+            "recover": self._on_recover,
+            "create-backup": self._on_create_backup,
+            "list-backups": self._on_list_backups,
+            "verify-backup": self._on_verify_backup,
+            "delete-backup": self._on_delete_backup,
+            "alarm-list": self._on_alarm_list,
+            "alarm-disarm": self._on_alarm_disarm,
+            "compact": self._on_compact,
+            "defrag": self._on_defrag,
+        }
+        for name, handler in handlers.items():
+            self.framework.observe(etcd.on[name].action, handler)
+        if launcher.RESTORE in os.environ:
+            self.framework.observe(etcd.on.update_status, self._on_ordered_restore)
+
+    @staticmethod
+    def _answering(handler: Handler) -> Callable[[Actions, ops.ActionEvent], None]:
+        @functools.wraps(handler)
+        def answer(self: Actions, event: ops.ActionEvent) -> None:
+            try:
+                event.set_results(_printable(handler(self, event)))
+            except _REFUSALS as error:
+                event.fail(outside.printable(str(error)))
+
+        return answer
+
+    @_answering
+    def _on_health(self, _: ops.ActionEvent) -> dict[str, Any]:
+        node = self._charm.node()
+        with node.client() as online:
+            found = report.health(
+                online,
+                node.settings.quota_bytes,
+                node.certificate_days(),
+                {"backups": self._charm.backups(node).words()},
+            )
+        return {**found.keys(), **keeper_files.told_reason(), "summary": found.words()}
+
+    @_answering
+    def _on_snapshot(self, event: ops.ActionEvent) -> dict[str, Any]:
+        info = restores.take(self._charm.node(), event.params["target"])
+        return {
+            "snapshot": {
+                "path": str(info.path),
+                "size": str(info.size),
+                "sha256": info.sha256,
+                "revision": str(info.revision),
+            },
+            "copy": {"cmd": client_archive.copy_command(self._charm.unit.name, info.path)},
+        }
+
+    @_answering
+    def _on_restore(self, event: ops.ActionEvent) -> dict[str, Any]:
+        return self._restore(event.params)
+
+    def _on_ordered_restore(self, _: ops.UpdateStatusEvent) -> None:
+        """`etcd-admin restore` asked for it, and reads what is printed."""
+        try:
+            told = {"results": self._restore(json.loads(os.environ[launcher.RESTORE]))}
+        except _REFUSALS as error:
+            told = {"refused": str(error)}
+        sys.stdout.write(json.dumps(told) + "\n")
+
+    def _restore(self, params: dict[str, Any]) -> dict[str, Any]:
+        self._refuse_without_lead("restore")
+        node = self._charm.node()
+        proposal = restores.propose(
+            node,
+            self._source(params),
+            known=lambda: self._charm.backups(node).high(),
+            keep=params["target"],
+            skip_backup=params["skip-backup"],
+        )
+        restores.serve(node, proposal)
+        idle.forget()  # a look that comes before the record is told would say active again
+        self._charm.peers.set_proposal(proposal)
+        self._charm.peers.set_state("withdrawn", "")
+        waits = f"preparing the restore: 0 of {len(proposal.founders)} units ready"
+        node.say(waits)  # who waits for active again must not find it still
+        detail = dict(proposal.detail)
+        brought = [_BROUGHT[word] for word in detail["carries"].split(",") if word]
+        return {
+            "generation": str(proposal.number),
+            "revision": detail["revision"],
+            "units": ",".join(founder.unit for founder in proposal.founders),
+            "message": "; ".join(
+                [
+                    "verified; the units restore it now, juju status tells its end",
+                    f"its revisions go on after {detail['high']}, above all that were ever seen",
+                    *brought,
+                    *([_UNSEALED] if detail.get("authentic") == "no" else []),
+                ]
+            ),
+        }
+
+    def _source(self, params: dict[str, Any]) -> dict[str, str]:
+        """What to restore, verified where it is a file: a backup, a path, or the resource."""
+        node = self._charm.node()
+        if params.get("backup-id") and params.get("path"):
+            raise RefusedError("path and backup-id exclude each other: give one of them")
+        if params.get("backup-id"):
+            _, detail = self._charm.backups(node).chosen(
+                params["backup-id"], params["cluster-name"]
+            )
+            return detail
+        path = params.get("path") or packages.resource(self._charm.model, "snapshot")
+        if not path:
+            raise RefusedError(
+                "nothing to restore: give path= or backup-id=, or attach the snapshot resource"
+            )
+        return restores.propose_file(
+            node, str(path), allow_missing_hash=params["allow-missing-hash"]
+        )
+
+    @_answering
+    def _on_generate_client_certificates(self, event: ops.ActionEvent) -> dict[str, Any]:
+        params = event.params
+        node = self._charm.node()
+        path = client_access.hand_out(node, params["common-name"], params["validity-days"])
+        return {"copy": {"cmd": client_archive.copy_command(node.unit, path)}}
+
+    @_answering
+    def _on_list_client_certificates(self, event: ops.ActionEvent) -> dict[str, Any]:
+        node = self._charm.node()
+        refused = client_access.refused(node)
+        records = [
+            {
+                "serial": one.serial,
+                "common-name": one.name,
+                "made": _date(one.made),
+                "ends": _date(one.until),
+                "unit": one.unit,
+                "state": "revoked" if one.serial in refused else "believed",
+            }
+            for one in client_access.handed(node)
+        ]
+        if event.params["format"] == "json":
+            return {"certificates": report.to_json(records)}
+        columns = ("SERIAL", "COMMON NAME", "MADE", "ENDS", "UNIT", "STATE")
+        return {"certificates": report.table(columns, [list(each.values()) for each in records])}
+
+    @_answering
+    def _on_revoke_client_certificate(self, event: ops.ActionEvent) -> dict[str, Any]:
+        self._refuse_without_lead("revoke-client-certificate")
+        node = self._charm.node()
+        serial, name = (event.params[key] for key in ("serial", "common-name"))
+        found = client_access.take_back(node, str(serial), str(name))
+        node.wake_in(0)  # this unit's own etcd hears of it, too
+        return {
+            "revoked": " ".join(one.serial for one in found),
+            "common-name": found[0].name,
+        }
+
+    @_answering
+    def _on_member_list(self, event: ops.ActionEvent) -> dict[str, Any]:
+        with self._charm.node().client() as online:
+            found = online.observe().members
+        if event.params["format"] == "json":
+            return {"members": report.to_json(report.member_records(found))}
+        return {"members": report.member_table(found)}
+
+    @_answering
+    def _on_endpoint_status(self, event: ops.ActionEvent) -> dict[str, Any]:
+        with self._charm.node().client() as online:
+            found = report.endpoints(online)
+        as_json = event.params["format"] == "json"
+        return {
+            "endpoints": report.to_json(found.records()) if as_json else found.table(),
+            "cluster-version": found.cluster_version,
+        }
+
+    @_answering
+    def _on_member_remove(self, event: ops.ActionEvent) -> dict[str, Any]:
+        node = self._charm.node()
+        with node.client() as online:
+            member = membership.remove(online, event.params["member"], node.peers.units())
+        return {"removed": {"name": member.name, "id": f"{member.id:x}"}}
+
+    @_answering
+    def _on_move_leader(self, event: ops.ActionEvent) -> dict[str, Any]:
+        with self._charm.node().client() as online:
+            member = membership.move_leader(online, event.params["to"])
+        return {"leader": {"name": member.name, "id": f"{member.id:x}"}}
+
+    @_answering
+    def _on_alarm_list(self, _: ops.ActionEvent) -> dict[str, Any]:
+        with self._charm.node().client() as online:
+            return {"alarms": report.alarm_words(online.alarms())}
+
+    @_answering
+    def _on_alarm_disarm(self, _: ops.ActionEvent) -> dict[str, Any]:
+        with self._charm.node().client() as online:
+            return {"disarmed": str(online.disarm())}
+
+    @_answering
+    def _on_compact(self, event: ops.ActionEvent) -> dict[str, Any]:
+        with self._charm.node().client() as online:
+            revision = upkeep.compact(online, event.params["revision"], event.params["physical"])
+        return {"compacted": str(revision)}
+
+    @_answering
+    def _on_defrag(self, event: ops.ActionEvent) -> dict[str, Any]:
+        node = self._charm.node()
+        with node.client() as online:
+            done = upkeep.defragment(
+                online, event.params["member"], create.alone_on(node.member), event.log
+            )
+        as_json = event.params["format"] == "json"
+        records = report.to_json(report.defrag_records(done))
+        return {
+            "members": records if as_json else report.defrag_table(done),
+            "reclaimed": str(sum(each.reclaimed for each in done)),
+        }
+
+    @_answering
+    def _on_create_backup(self, event: ops.ActionEvent) -> dict[str, Any]:
+        take_over = event.params["take-over"]
+        return {
+            "backup": operations.backup_keys(self._manual().create(event.log, take_over=take_over))
+        }
+
+    @_answering
+    def _on_list_backups(self, event: ops.ActionEvent) -> dict[str, Any]:
+        listing = self._manual().listing(event.params["cluster-name"])
+        if event.params["format"] == "json":
+            return {"backups": report.to_json(operations.records(listing))}
+        return {"backups": operations.table(listing)}
+
+    @_answering
+    def _on_verify_backup(self, event: ops.ActionEvent) -> dict[str, Any]:
+        manifest, found = self._manual().verify(event.params["backup-id"])
+        return {
+            "backup": operations.backup_keys(manifest),
+            "proof": operations.proof_keys(found),
+        }
+
+    @_answering
+    def _on_delete_backup(self, event: ops.ActionEvent) -> dict[str, Any]:
+        manifest = self._manual().delete(event.params["backup-id"])
+        return {"deleted": manifest.id}
+
+    def _manual(self) -> operations.Operations:
+        return self._charm.backups(self._charm.node()).manual()
+
+    @_answering
+    def _on_recover(self, event: ops.ActionEvent) -> dict[str, Any]:
+        self._refuse_without_lead("recover")
+        node = self._charm.node()
+        try:
+            with node.client() as online:
+                online.health()
+        except errors.EtcdError:
+            pass
+        else:
+            raise RefusedError("the cluster answers: there is nothing to recover")
+        disks = {u.name: u.facts for u in node.peers.units() if u.alive and u.facts}
+        own = node.root.disk(facts=True).facts
+        if own is not None:
+            disks[node.unit] = own
+        if not disks:
+            raise RefusedError("no unit's disk holds data of the cluster: restore a backup")
+        unit = event.params["unit"] or max(disks, key=lambda name: disks[name])
+        if unit not in disks:
+            raise RefusedError(f"{unit} holds no data: choose one of {', '.join(sorted(disks))}")
+        held = {
+            name.replace("/", "-"): f"revision {f.revision}, term {f.term}, index {f.index}"
+            for name, f in disks.items()
+        }
+        committed = node.peers.generation()
+        silent = [
+            u.name
+            for u in node.peers.units()
+            if u.alive and u.name not in disks and committed and u.token == committed.token
+        ]
+        words = loss(unit, disks, silent)
+        if not event.params["confirm"]:
+            command = f"juju run {node.unit} recover unit={unit} confirm=true"
+            members, left = _left_behind(node)
+            words = "; ".join(filter(None, (words, left)))
+            return {"disks": held, "members": members, "message": words, "run": command}
+        self._charm.settle(node, recover=unit)
+        return {"disks": held, "message": f"recovering from {unit}; {words}"}
+
+    def _refuse_without_lead(self, action: str) -> None:
+        if not self._charm.peers.leads():
+            application = self._charm.app.name
+            raise RefusedError(f"the leader does this: juju run {application}/leader {action}")
+
+
+def _date(at: float) -> str:
+    """A moment, as people read it; UTC."""
+    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(at))
+
+
+def _left_behind(node: units.Node) -> tuple[dict[str, str], str]:
+    """Which other members of the cluster this unit reaches, and what follows, in words."""
+    from hook import fencing
+    from keeper import fence
+
+    known = fence.Known.read()
+    members: Mapping[str, str] = known.members if known is not None else {}
+    answers = fencing.ask(node, members)
+    reached = [fence.place(members, url) for url in members if url in answers]
+    silent = [fence.place(members, url) for url in members if url not in answers]
+    keys = report.labels([name.replace("/", "-").replace(" ", "-") for name in members.values()])
+    told = {
+        key: f"{url} {'answers' if url in answers else 'cannot be reached'}"
+        for key, url in zip(keys, members, strict=True)
+    }
+    return told, left_behind(node.unit, reached, silent)
+
+
+def left_behind(unit: str, reached: Sequence[str], silent: Sequence[str]) -> str:
+    """What the other members may still do after a recovery, in words.
+
+    Args:
+        unit: who has looked.
+        reached: members whose etcd answers, each with its address.
+        silent: those that do not answer.
+    """
+    words: list[str] = []
+    if silent:
+        words.append(
+            f"{unit} cannot reach {', '.join(silent)}: make sure that these machines are off, or "
+            "run `systemctl disable --now etcd-keeper etcd` on each of them; a majority that runs "
+            "on out of reach takes writes, which are lost, until it reaches the new cluster"
+        )
+    if reached:
+        words.append(
+            f"{', '.join(reached)} can be reached: etcd stops there before clients are let in "
+            "to the new cluster"
+        )
+    return "; ".join(words)
+
+
+def loss(unit: str, disks: Mapping[str, views.DiskFacts], silent: Sequence[str]) -> str:
+    """What a recovery from `unit` keeps and loses, in words.
+
+    Args:
+        unit: whose disk is used.
+        disks: what is known of each disk, by unit.
+        silent: units that Juju has, with the cluster's data, whose disks nobody knows.
+    """
+    kept = disks[unit].revision
+    behind = max(facts.revision for facts in disks.values()) - kept
+    words = f"{unit} holds up to revision {kept}, {behind} behind the newest disk here; "
+    if not silent:
+        return f"{words}what only the missing members acknowledged would be lost"
+    return (
+        f"{words}{', '.join(silent)} did not tell, and may still serve clients: what only they or "
+        "the missing members acknowledged would be lost; bring their machines back instead, if "
+        "you can"
+    )
+
+
+def _printable(value: Any) -> Any:
+    """Results without what steers a terminal, in keys as in values."""
+    if isinstance(value, dict):
+        results = cast("dict[str, Any]", value)
+        return {_printable(key): _printable(inner) for key, inner in results.items()}
+    return outside.printable(value, len(value), lines=True) if isinstance(value, str) else value

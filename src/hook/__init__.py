@@ -1,0 +1,1 @@
+"""What a hook does: observe, plan, act, and tell."""

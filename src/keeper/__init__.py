@@ -1,0 +1,1 @@
+"""The resident service of a unit: what happens between the hooks."""

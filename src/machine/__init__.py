@@ -1,0 +1,1 @@
+"""The operating system; nothing here knows etcd or Juju."""

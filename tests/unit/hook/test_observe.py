@@ -1,0 +1,119 @@
+"""What a look hands to policy, and what it tells the other units."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import time
+import types
+
+import pytest
+
+from cluster import generation as generations
+from cluster import queries
+from cluster import view as views
+from etcd import data
+from hook import observe
+from hook import unit as units
+from tls import store
+
+FOUNDERS = (generations.Founder("etcd/0", "https://a:2380"),)
+RECORD = generations.Generation(1, "one", generations.Source.NEW, FOUNDERS, confirmed=True)
+MEMBERS = (views.Member(1, "etcd-0", ("https://a:2380",), ("https://a:2379",), healthy=True),)
+
+
+class Peers(types.SimpleNamespace):
+    """A relation of one unit, with what it published last."""
+
+    def __init__(self, record: generations.Generation):
+        super().__init__(
+            told=views.Unit("etcd/0", heard="one", unanswered=True),
+            generation=lambda: record,
+            proposal=lambda: None,
+            planned=lambda: 1,
+            turn=lambda: ("", 0),
+            look_again=lambda: None,
+            units=lambda: (self.told,),
+            dying=False,
+        )
+
+    def publish(self, unit: views.Unit) -> None:
+        self.told = unit
+
+
+@pytest.fixture
+def unit(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> units.Node:
+    monkeypatch.setattr(units, "LOCAL", tmp_path / "notes")
+    monkeypatch.setattr(units, "SINCE", tmp_path / "since.json")
+    monkeypatch.setattr(units, "JOINS", tmp_path / "joins.json")
+    peers = Peers(RECORD)
+    return units.Node(
+        unit="etcd/0",
+        root=data.Root(tmp_path / "root", owner=None),
+        peers=peers,
+        settings=types.SimpleNamespace(policy=views.Policy()),
+        certificates=store.Store(tmp_path / "tls", owner=None),
+        charm_dir=tmp_path,
+        me=peers.told,
+    )
+
+
+def answered(monkeypatch: pytest.MonkeyPatch, members: tuple[views.Member, ...] | None) -> None:
+    seen = views.Etcd(views.Service.STOPPED, members)
+    monkeypatch.setattr(observe, "look", lambda _: seen)
+
+
+def test_given_a_unit_that_told_of_no_quorum_when_one_answers_then_its_word_holds_for_the_hook(
+    unit, monkeypatch
+):
+    answered(monkeypatch, MEMBERS)
+    seen = [observe.observe(unit, leader=False) for _ in range(2)]
+    assert [each.said_unanswered for each in seen] == [True, True]
+    assert not unit.peers.told.unanswered, "what the others read when the hook has ended"
+
+
+def test_given_silence_for_a_minute_when_looked_then_the_unit_tells_that_it_asks_in_vain(
+    unit, monkeypatch
+):
+    answered(monkeypatch, None)
+    unit.remember((queries.silent_key(RECORD),), time.time() - 59)
+    observe.observe(unit, leader=False)
+    assert not unit.peers.told.unanswered
+    unit.remember((queries.silent_key(RECORD),), time.time() - 61)
+    observe.observe(unit, leader=False)
+    assert unit.peers.told.unanswered
+
+
+@pytest.mark.parametrize("source", [generations.Source.PREVIOUS, generations.Source.NEW])
+def test_given_data_that_a_restore_put_aside_when_it_is_taken_back_then_told_as_ready(
+    unit, monkeypatch, source
+):
+    answered(monkeypatch, None)
+    record = generations.Generation(3, "one", source, FOUNDERS)
+    unit.peers.generation = lambda: record
+    monkeypatch.setattr(data.Root, "disk", lambda *_, **__: views.Disk(kept=("one",)))
+    observe.observe(unit, leader=False)
+    back = source is generations.Source.PREVIOUS
+    assert unit.peers.told.prepared == ("one" if back else None)
+
+
+@pytest.mark.parametrize(
+    ("holder", "since", "started", "looks"),
+    [
+        ("etcd/1", None, None, False),
+        ("etcd/0", None, None, True),
+        ("etcd/0", 1000.0, 999.0, False),
+        ("etcd/0", 1000.0, 1001.0, True),
+        ("etcd/0", 1000.0, None, True),
+    ],
+)
+def test_given_a_turn_when_etcd_ran_on_in_it_then_nobody_looks_whom_it_dials(
+    unit, monkeypatch, tmp_path, holder, since, started, looks
+):
+    unit.peers.turn = lambda: (holder, 7)
+    monkeypatch.setattr(units.Node, "since", lambda _: {"turn:7": since} if since else {})
+    monkeypatch.setattr(observe.service, "STARTED", tmp_path / "started")
+    if started is not None:
+        (tmp_path / "started").write_text("x")
+        os.utime(tmp_path / "started", (started, started))
+    assert observe._restarted(unit) is looks

@@ -1,0 +1,133 @@
+"""A file of a restore is served after all that could refuse, and no longer than it is needed."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+
+import pytest
+
+import errors
+from backup import peer_transfer
+from cluster import generation as generations
+from cluster import loop
+from commands import actions
+from hook import reconcile
+from hook import restore as restores
+
+DETAIL = (
+    ("path", "/root/file.db"),
+    ("source", "share"),
+    ("unit", "etcd/0"),
+    ("url", "https://[fd00::1]:7379/snapshot.db"),
+)
+RECORD = generations.Generation(
+    number=2,
+    token="b" * 32,
+    source=generations.Source.BACKUP,
+    founders=(),
+    detail=DETAIL,
+    keep="",
+    skip_backup=False,
+)
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """What is served: one file at a time."""
+    held = types.SimpleNamespace(share=None)
+    monkeypatch.setattr(
+        peer_transfer.Share, "start", lambda self, _seconds: setattr(held, "share", self)
+    )
+    monkeypatch.setattr(peer_transfer.Share, "stop", lambda: setattr(held, "share", None))
+    return held
+
+
+def node(tmp_path, proposal=None, committed=None, unit="etcd/0", began=0.0):
+    """A unit with these records, as the leader has them."""
+    clocks = {restores.queries.confirm_key(committed): began} if committed and began else {}
+    return types.SimpleNamespace(
+        unit=unit,
+        addresses=types.SimpleNamespace(peer="fd00::1", peer_bind="fd00::2"),
+        certificates=types.SimpleNamespace(path=lambda name: tmp_path / name),
+        peers=types.SimpleNamespace(proposal=lambda: proposal, generation=lambda: committed),
+        since=lambda: clocks,
+        settings=types.SimpleNamespace(policy=types.SimpleNamespace(confirm_deadline=60.0)),
+    )
+
+
+def test_given_a_proposal_of_a_file_when_served_then_at_the_url_that_it_names(served, tmp_path):
+    restores.serve(node(tmp_path), RECORD)
+    assert served.share.url == dict(DETAIL)["url"]
+    assert served.share.bind == "fd00::2"
+    assert str(served.share.file) == "/root/file.db"
+
+
+def test_given_a_proposal_of_a_backup_when_served_then_nothing_is(served, tmp_path):
+    restores.serve(node(tmp_path), dataclasses.replace(RECORD, detail=(("source", "remote"),)))
+    assert served.share is None
+
+
+LONG_AGO = 1.0
+CONFIRMED = dataclasses.replace(RECORD, confirmed=True)
+
+
+@pytest.mark.parametrize(
+    ("records", "kept"),
+    [
+        ({"proposal": RECORD}, True),
+        ({"committed": RECORD}, True),
+        ({}, False),  # withdrawn
+        ({"committed": CONFIRMED}, False),
+        ({"committed": RECORD, "began": LONG_AGO}, False),  # it is given up
+        ({"committed": dataclasses.replace(RECORD, detail=())}, False),  # rolled back
+        ({"proposal": RECORD, "unit": "etcd/1"}, False),  # another unit serves that
+        ({"proposal": RECORD, "committed": CONFIRMED}, True),  # the next one
+    ],
+)
+def test_given_a_served_file_when_its_restore_moves_on_then_it_is_served_as_long_as_needed(
+    served, tmp_path, records, kept
+):
+    served.share = "some file"
+    restores.end_share(node(tmp_path, **records))
+    assert (served.share is not None) is kept
+
+
+def test_given_a_second_restore_when_refused_then_the_file_of_the_first_is_still_served(
+    served, monkeypatch
+):
+    served.share = "of the first"
+
+    def refuse(*_, **__):
+        raise errors.DataError("a restore is under way already")
+
+    monkeypatch.setattr(restores, "propose_file", lambda *_, **__: dict(DETAIL))
+    monkeypatch.setattr(restores, "propose", refuse)
+    made = object.__new__(actions.Actions)
+    made._charm = types.SimpleNamespace(
+        node=lambda: None, peers=types.SimpleNamespace(leads=lambda: True)
+    )
+    params = {"path": "/x", "target": "", "skip-backup": False, "allow-missing-hash": False}
+    with pytest.raises(errors.DataError, match="under way"):
+        made._restore(params)
+    assert served.share == "of the first"
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_given_a_hook_when_something_is_served_then_it_asks_whether_that_is_needed(
+    monkeypatch, runs
+):
+    asked = []
+    monkeypatch.setattr(reconcile.systemd, "service_runs", lambda name: runs and "share" in name)
+    monkeypatch.setattr(restores, "end_share", asked.append)
+    plan = types.SimpleNamespace(steps=(), message="", state=None)
+    monkeypatch.setattr(reconcile, "_drive", lambda *_, **__: loop.Ended(plan))
+    unit = types.SimpleNamespace(
+        me=None,
+        recall=lambda: None,
+        torn_down=False,
+        leads=False,
+        peers=types.SimpleNamespace(publish=lambda _: None),
+    )
+    reconcile.settle(unit, leader=True)
+    assert asked == ([unit] if runs else [])
