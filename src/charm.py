@@ -65,6 +65,7 @@ class EtcdCharm(ops.CharmBase):
             ):
                 framework.observe(event, self._on_event)
         framework.observe(self.on.collect_unit_status, self._on_collect_unit_status)
+        framework.observe(framework.on.pre_commit, self._on_pre_commit)
         if "JUJU_ACTION_NAME" in os.environ or launcher.RESTORE in os.environ:
             from commands import actions  # costly, and most hooks run none
 
@@ -178,6 +179,9 @@ class EtcdCharm(ops.CharmBase):
         if (own := self._shown) is not None:
             event.add_status(ops.StatusBase.from_name(own.status, own.printable))
             own.tell()
+
+    def _on_pre_commit(self, _: ops.EventBase) -> None:
+        self.peers.check_lead()  # the last act of each hook and action
 
     # Parts
 

@@ -110,14 +110,14 @@ def run(
         leader: this unit is Juju's leader.
         decide: what plans, `plans.plan` by default.
     """
-    plan = yield from _round(decide)
+    plan = yield from _round(decide, leader)
     until, rounds, said = (yield Time()) + (LEAD if leader else STAY), 0, ""
     while (yield Time()) < until if leaves else rounds < ROUNDS:
         rounds += 1
         if leaves and said != plan.message:
             said = plan.message
             yield Say(said)
-        done, failed = yield from _steps(plan, decide)
+        done, failed = yield from _steps(plan, decide, leader)
         if failed:
             plan = dataclasses.replace(plan, message=failed)
             yield Again(RETRY)
@@ -129,7 +129,7 @@ def run(
             break
         if any(isinstance(step, steps.Wake) for step in done) and not leaves:
             break
-        plan = yield from _round(decide)
+        plan = yield from _round(decide, leader)
     else:
         yield Again(RETRY)
     stays = leaves and bool(plan.steps)
@@ -139,16 +139,18 @@ def run(
 
 
 def _round(
-    decide: Callable[[views.View], plans.Plan] | None,
+    decide: Callable[[views.View], plans.Plan] | None, leader: bool
 ) -> Generator[Request, Any, plans.Plan]:
     view: views.View = yield Look()
+    if leader and not view.leader:  # not all the while: the next hook may
+        yield Again(RETRY)
     plan = (decide or plans.plan)(view)
     yield Planned(plan, view.now)
     return plan
 
 
 def _steps(
-    plan: plans.Plan, decide: Callable[[views.View], plans.Plan] | None
+    plan: plans.Plan, decide: Callable[[views.View], plans.Plan] | None, leader: bool
 ) -> Generator[Request, Any, tuple[list[steps.Step], str]]:
     """Do the steps while what they were planned from is fresh: the rest is planned anew.
 
@@ -162,7 +164,7 @@ def _steps(
     for step in plan.steps:
         if (yield Time()) - seen > plans.VALID and not isinstance(step, steps.Wake):
             break
-        if step.final and step not in (yield from _round(decide)).steps:
+        if step.final and step not in (yield from _round(decide, leader)).steps:
             break
         failed: str = yield Do(step)
         if failed:

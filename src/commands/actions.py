@@ -177,14 +177,15 @@ class Actions(ops.Object):
     def _restore(self, params: dict[str, Any]) -> dict[str, Any]:
         self._refuse_without_lead("restore")
         node = self._charm.node()
-        proposal = restores.propose(
-            node,
-            self._source(params),
-            known=lambda: self._charm.backups(node).high(),
-            keep=params["target"],
-            skip_backup=params["skip-backup"],
-        )
-        restores.serve(node, proposal)
+        with self._charm.peers.leading():  # a large file takes long to be read
+            proposal = restores.propose(
+                node,
+                self._source(params),
+                known=lambda: self._charm.backups(node).high(),
+                keep=params["target"],
+                skip_backup=params["skip-backup"],
+            )
+            restores.serve(node, proposal)
         idle.forget()  # a look that comes before the record is told would say active again
         self._charm.peers.set_proposal(proposal)
         self._charm.peers.set_state("withdrawn", "")

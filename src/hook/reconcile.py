@@ -68,7 +68,8 @@ def _drive(node: units.Node, *, leader: bool, recover: str | None) -> loop.Ended
         except StopIteration as end:
             return end.value
         if isinstance(request, loop.Look):
-            answer = observe.observe(node, leader=leader, recover=recover)
+            leads = leader and node.peers.leads()
+            answer = observe.observe(node, leader=leads, recover=recover)
         else:
             answer = _answer(node, request)
 

@@ -40,6 +40,14 @@ def goal_state() -> dict[str, str]:
         raise databag.PeerError(f"Juju does not say which units there are: {error!r}") from error
 
 
+def is_leader() -> bool:
+    """Whether Juju says now that this unit leads: for 30 s from here on. No answer is no."""
+    try:
+        return hookcmds.is_leader()
+    except hookcmds.Error:
+        return False
+
+
 def told_ahead(relation: int, unit: str) -> dict[str, str]:
     """The databag of a unit that is in scope and whose `joined` hook is still to run here.
 

@@ -6,10 +6,12 @@ Application databag: `generation` and `proposal` (see `cluster.generation`), and
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import ipaddress
 import json
 import logging
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -17,13 +19,14 @@ import ops
 
 from backup import seal
 from cluster import generation as generations
+from cluster import lead
 from cluster import view as views
 from machine import outside
 from relations import databag, juju_units
 from tls import authority
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Generator, Iterable, Mapping
 
 log = logging.getLogger(__name__)
 AUTHORITIES = "authorities"
@@ -71,6 +74,10 @@ def _is_address(host: str) -> bool:
         return False
 
 
+class LeadLostError(Exception):
+    """What this hook would write may come after what another leader wrote."""
+
+
 class Peers:
     """Typed access to the peer relation; one instance lives for one hook.
 
@@ -84,17 +91,52 @@ class Peers:
         self._endpoint = endpoint
         self._goals: dict[str, str] | None = None
         self._ahead: dict[str, dict[str, str]] = {}
-        self._led: bool | None = None
+        self._lead = lead.Lead()
+        self._recorded = False
 
     def leads(self) -> bool:
-        """Whether this unit is Juju's leader, and was before this hook read the leader's records.
+        """Whether this unit is Juju's leader, and has been since this hook read its records.
 
-        One that came to lead since then may have read records that another has replaced.
+        One that did not lead in between may have read records that another has replaced.
         """
-        leads = self._charm.unit.is_leader()
-        if self._led is None:
-            self._led = leads
-        return self._led and leads
+        now = time.monotonic()
+        known = self._lead.known(now)
+        if known is not None:
+            return known
+        first = not self._lead.heard_of
+        said = self._charm.unit.is_leader() if first else juju_units.is_leader()
+        return self._lead.heard(said, now)
+
+    @contextlib.contextmanager
+    def leading(self) -> Generator[None]:
+        """Ask for the lead all the while: what takes long may end in a record of its leader."""
+        done = threading.Event()
+
+        def ask() -> None:
+            while not done.wait(lead.HELD / 3):
+                self.leads()
+
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def check_lead(self) -> None:
+        """Fail the hook where its records may come after another leader's: Juju runs it again.
+
+        What Juju gets from a hook that failed is nothing.
+
+        Raises:
+            LeadLostError: this unit wrote records, and may not have led all the while.
+        """
+        if self._recorded and not self.leads():
+            raise LeadLostError(
+                "another unit may have led while this hook stood still: its records are not "
+                "written, and Juju runs it again"
+            )
 
     @property
     def _relation(self) -> ops.Relation | None:
@@ -135,11 +177,11 @@ class Peers:
 
     def set_generation(self, record: generations.Generation) -> bool:
         """Commit a record; leader only; answers whether that changed anything."""
-        return self._set_app("generation", record.to_json())
+        return self._set_record("generation", record.to_json())
 
     def set_proposal(self, record: generations.Generation | None) -> bool:
         """Propose a record, or withdraw the proposal; leader only."""
-        return self._set_app("proposal", record.to_json() if record else "")
+        return self._set_record("proposal", record.to_json() if record else "")
 
     def turn(self) -> tuple[str, int]:
         """Which unit may restart now, and the turn's running number; ("", 0) before the first.
@@ -157,7 +199,7 @@ class Peers:
 
     def set_turn(self, unit: str, number: int) -> bool:
         """Give the turn to a unit; leader only."""
-        return self._set_app("turn", f"{unit} {number}")
+        return self._set_record("turn", f"{unit} {number}")
 
     def state(self) -> dict[str, str]:
         """The application's free keys.
@@ -476,7 +518,7 @@ class Peers:
         relation = self._relation
         if relation is None:
             return {}
-        if self._led is None:
+        if not self._lead.heard_of:
             self.leads()  # before it is read
         return relation.data[self._charm.app]
 
@@ -487,6 +529,11 @@ class Peers:
     def _set_app(self, key: str, value: str) -> bool:
         relation = self._relation
         return relation is not None and _set(relation.data[self._charm.app], key, value)
+
+    def _set_record(self, key: str, value: str) -> bool:
+        written = self._set_app(key, value)
+        self._recorded = self._recorded or written
+        return written
 
     def _set_unit(self, key: str, value: str) -> bool:
         relation = self._relation

@@ -269,6 +269,13 @@ class _LateLeader(simulator.World):
         return self.leader == hook.unit
 
 
+class _LateWriter(simulator.World):
+    """Its hooks write what they have planned, however long they stood still since."""
+
+    def wrote_in_time(self, hook: simulator.Hook) -> bool:
+        return True
+
+
 FOCUS = {
     "lets a machine that stays behind serve": ("abandon", "wait", "come_back", "come_back"),
     "lets a leaving unit take the quorum along": ("remove", "add", "kill", "heal", "revive"),
@@ -303,6 +310,7 @@ FOCUS = {
     ),
     "leaves when its hook has waited long enough": ("remove", "kill", "add", "wait"),
     "leads with records of before": ("restore", "pause", "leader", "heal", "wait"),
+    "writes late what it planned": ("restore", "stand", "heal", "leader", "wait"),
     "restarts on an old look": ("stale", "stale", "leader", "heal", "wait"),
     "never removes a stuck learner": ("add", "add", "kill", "force_remove"),
 }
@@ -360,6 +368,10 @@ BUGS: dict[str, tuple[Callable[[], Any], Any]] = {
     ),
     "leads with records of before": (
         lambda: _patch(simulator, "World", _LateLeader),
+        plans.plan,
+    ),
+    "writes late what it planned": (
+        lambda: _patch(simulator, "World", _LateWriter),
         plans.plan,
     ),
     "acts before its record is stored": (_eager, plans.plan),
@@ -423,6 +435,7 @@ FIRST = {
     "goes back to a restore that never served": 4400,
     "leads with records of before": 9500,
     "recovers from the worst disk": 4800,
+    "writes late what it planned": 2500,
 }
 """Where the histories begin of a bug that few of them expose."""
 

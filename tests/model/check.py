@@ -221,7 +221,7 @@ class History:
             self.kill(machine)
 
     def kill(self, machine: simulator.Machine) -> None:
-        machine.up = machine.running = machine.paused = False
+        machine.up = machine.running = machine.paused = machine.stands = False
         machine.since = {}
         self.world.crash(machine.name)
         if self.world.leader == machine.name:
@@ -283,10 +283,30 @@ class History:
             if self.world.leader == machine.name:
                 self.world.elect()
 
+    def op_stand(self) -> None:
+        """The leader's hook stands still between its writing of a record and its end."""
+        world, leader = self.world, self.world.leader
+        for _ in range(60):
+            machine = world.machines.get(leader)
+            if (
+                machine is None
+                or not machine.up
+                or machine.paused
+                or machine.mute
+                or machine.stands
+            ):
+                return
+            world.advance(leader)
+            if leader in world.hooks and world.last[leader].writes:
+                self.fault(f"the hook of {leader} stands still before its end")
+                machine.stands = True
+                world.elect()
+                return
+
     def op_heal(self) -> None:
         self.fault("heal")
         for machine in self.world.machines.values():
-            machine.cut = machine.mute = machine.paused = False
+            machine.cut = machine.mute = machine.paused = machine.stands = False
             machine.side = 0
 
     def op_wipe(self) -> None:
@@ -365,6 +385,8 @@ class History:
         """
         world = self.world
         world.log("FAULTS LAST")
+        for machine in world.machines.values():
+            machine.stands = False  # no hook stands still for good
         world.elect()  # Juju's lease goes to a machine that it reaches
         for _ in range(LASTING):
             world.tick()
@@ -402,7 +424,7 @@ class History:
             machine.side = 0
         world.fence()
         for machine in world.machines.values():
-            machine.cut = machine.unable = machine.mute = machine.paused = False
+            machine.cut = machine.unable = machine.mute = machine.paused = machine.stands = False
             if not machine.up:
                 self.revive(machine)
         for machine in world.machines.values():

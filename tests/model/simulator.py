@@ -19,7 +19,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 from cluster import generation as generations
-from cluster import loop, losses, queries, revisions, steps, telling
+from cluster import lead, loop, losses, queries, revisions, steps, telling
 from cluster import plan as plans
 from cluster import view as views
 
@@ -154,6 +154,7 @@ class Machine:
         self.serves = 0  # number of the generation by which its etcd was started last
         self.stays = False  # its unit is gone, and Juju cannot tell the machine so
         self.paused = False  # it stands still, in the middle of whatever it did
+        self.stands = False  # its hook does, and all else goes on
         self.between = False  # the next hook of its removal is a look that the charm asked for
 
     def may_begin(self, record: generations.Generation) -> bool:
@@ -216,6 +217,8 @@ class World:
             self.add_unit()
         self.planned = planned or units
         self.leader = next(iter(self.machines), "")
+        self.last: dict[str, Hook] = {}  # each unit's newest
+        self.leased = 0.0  # until when Juju's leader leads, whatever comes
 
     # Juju
 
@@ -245,7 +248,9 @@ class World:
         able = (m for m in self.machines.values() if m.up and not m.mute and not m.paused)
         names = [m.name for m in able if m.alive]
         names = names or list(self.machines)
-        self.leader = self.random.choice(names) if names else ""
+        before, self.leader = self.leader, self.random.choice(names) if names else ""
+        if before in self.machines and self.leader != before:
+            self.now = max(self.now, self.leased)  # Juju's lease runs out first
 
     def log(self, text: str) -> None:
         if self.trace is not None:
@@ -443,7 +448,18 @@ class World:
 
     def leads(self, hook: Hook) -> bool:
         """As `Peers.leads` has it."""
-        return hook.led
+        known = hook.lead.known(self.now)
+        return hook.lead.heard(self.ask_lead(hook.unit), self.now) if known is None else known
+
+    def wrote_in_time(self, hook: Hook) -> bool:
+        """As `Peers.check_lead` has it."""
+        return self.leads(hook)
+
+    def ask_lead(self, unit: str) -> bool:
+        """As Juju answers: who is told so leads for a while, whatever comes."""
+        if self.leader == unit:
+            self.leased = self.now + lead.HELD
+        return self.leader == unit
 
     # observe
 
@@ -600,7 +616,7 @@ class World:
         if name not in self.machines or not self.machines[name].up:
             self.hooks.pop(name, None)
             return False
-        if self.machines[name].mute or self.machines[name].paused:
+        if self.machines[name].mute or self.machines[name].paused or self.machines[name].stands:
             return False
         self.start_hook(name)
         try:
@@ -621,7 +637,7 @@ class World:
 
     def hook(self, machine: Machine) -> Iterator[None]:
         """One hook of the unit: it drives the loop that ships."""
-        hook = Hook(self, machine.name)
+        hook = self.last[machine.name] = Hook(self, machine.name)
         hook.dying = not machine.alive
         hook.leaves, machine.between = hook.dying and not machine.between, False
         bag = self.bags.get(machine.name, views.Unit(machine.name))
@@ -697,7 +713,11 @@ class World:
             if self.leader != machine.name:
                 self.log(f"{machine.name} flush refused: not leader")
                 return
+            if not self.wrote_in_time(hook):
+                self.log(f"{machine.name} fails: another may have led meanwhile")
+                return
             self.check_kept(hook)
+            self.check_onward(hook)
             for key, value in hook.writes.items():
                 setattr(self, key, value)
                 if self.trace is not None:
@@ -767,6 +787,14 @@ class World:
             told = told or (founder.unit == hook.unit and new.token in hook.prepared)
             if machine and not told and new.token not in machine.prepared:
                 raise Violation(f"committed before {founder.unit} was ready")
+
+    def check_onward(self, hook: Hook) -> None:
+        """What was confirmed stays the record until a later one replaces it."""
+        new, old = hook.writes.get("generation"), self.generation
+        if not isinstance(new, generations.Generation) or old is None or not old.confirmed:
+            return
+        if new.number < old.number or (new.number == old.number and new != old):
+            raise Violation(f"record {new.number} replaced the confirmed one {old.number}")
 
     def check_kept(self, hook: Hook) -> None:
         """What clients could write to is never taken back."""
@@ -1167,8 +1195,8 @@ class Hook:
         "dying",
         "epoch",
         "generation",
+        "lead",
         "leaves",
-        "led",
         "me",
         "names",
         "prepared",
@@ -1181,7 +1209,8 @@ class Hook:
     )
 
     def __init__(self, world: World, unit: str):
-        self.led = world.leader == unit  # asked before anything is read
+        self.lead = lead.Lead()
+        self.lead.heard(world.ask_lead(unit), world.now)  # before anything is read
         self.generation, self.proposal = world.generation, world.proposal
         self.turn = world.turn
         self.bags = dict(world.bags)

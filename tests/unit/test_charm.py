@@ -25,7 +25,7 @@ from hook import idle, launcher
 from hook import restore as restores
 from hook import unit as units
 from machine import juju_exec
-from relations import juju_units
+from relations import juju_units, peers
 
 
 @pytest.fixture(autouse=True)
@@ -122,6 +122,17 @@ def test_given_no_certificates_when_any_event_comes_then_waiting_for_them(
     after = run(context, state())
     assert after.unit_status == testing.WaitingStatus("no certificates")
     assert keeper_files.reason() == "certificates"
+
+
+def test_given_a_hook_in_which_another_may_have_led_when_it_ends_then_it_fails(
+    context: testing.Context, monkeypatch: pytest.MonkeyPatch
+):
+    def lost(_: peers.Peers) -> None:
+        raise peers.LeadLostError("another unit may have led")
+
+    monkeypatch.setattr(peers.Peers, "check_lead", lost)
+    with pytest.raises(testing.errors.UncaughtCharmError, match="another unit may have led"):
+        context.run(context.on.config_changed(), state(leader=True))
 
 
 def test_given_a_full_disk_when_the_configuration_changes_then_the_hook_goes_on(

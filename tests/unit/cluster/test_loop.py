@@ -24,6 +24,7 @@ class Machine:
     seconds: float = 0.0
     fails: dict[steps.Step, str] = dataclasses.field(default_factory=dict)
     now: float = 1000.0
+    leads: bool = True
     looks: int = 0
     done: list[steps.Step] = dataclasses.field(default_factory=list)
     said: list[str] = dataclasses.field(default_factory=list)
@@ -43,7 +44,7 @@ class Machine:
             case loop.Look():
                 self.looks += 1
                 plan = self.plans.pop(0) if len(self.plans) > 1 else self.plans[0]
-                return types.SimpleNamespace(now=5.0, plan=plan)
+                return types.SimpleNamespace(now=5.0, plan=plan, leader=self.leads)
             case loop.Time():
                 return self.now
             case loop.Say(message=message):
@@ -135,4 +136,10 @@ def test_given_a_plan_that_never_ends_when_all_rounds_are_over_then_another_hook
     machine = Machine([plans.Plan((steps.Start(),), plans.State.HEALTHY, "")])
     machine.run()
     assert len(machine.done) == loop.ROUNDS
+    assert machine.again == [(loop.RETRY, False)]
+
+
+def test_given_a_leader_that_has_lost_the_lead_when_it_looks_then_another_hook_comes():
+    machine = Machine([WELL], leads=False)
+    assert not machine.run(leader=True).stays
     assert machine.again == [(loop.RETRY, False)]

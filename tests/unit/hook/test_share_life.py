@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import types
 
@@ -105,7 +106,8 @@ def test_given_a_second_restore_when_refused_then_the_file_of_the_first_is_still
     monkeypatch.setattr(restores, "propose", refuse)
     made = object.__new__(actions.Actions)
     made._charm = types.SimpleNamespace(
-        node=lambda: None, peers=types.SimpleNamespace(leads=lambda: True)
+        node=lambda: None,
+        peers=types.SimpleNamespace(leads=lambda: True, leading=contextlib.nullcontext),
     )
     params = {"path": "/x", "target": "", "skip-backup": False, "allow-missing-hash": False}
     with pytest.raises(errors.DataError, match="under way"):

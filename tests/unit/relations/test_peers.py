@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import time
 import typing
 
 import ops
@@ -13,6 +14,7 @@ from ops import testing
 
 from backup import seal
 from cluster import generation as generations
+from cluster import lead
 from cluster import view as views
 from relations import databag, juju_units, peers
 from tls import authority
@@ -312,7 +314,48 @@ def test_given_a_unit_that_comes_to_lead_when_it_has_read_a_record_then_it_leads
         led = peers.Peers(charm)
         assert (led.generation(), led.leads()) == (None, True)
         said[0] = False
+        assert led.leads(), "Juju's word holds for a while"
+        later = time.monotonic() + lead.HELD
+        monkeypatch.setattr(juju_units, "is_leader", lambda: said[0])
+        monkeypatch.setattr(peers.time, "monotonic", lambda: later)
         assert not led.leads()
+
+
+@pytest.mark.parametrize(("stood", "others"), [(29.0, False), (31.0, False), (29.0, True)])
+def test_given_a_hook_that_stood_still_when_it_wrote_a_record_then_it_fails_unless_it_led_on(
+    juju, monkeypatch, stood: float, others: bool
+):
+    now, leads = [100.0], [True]
+    with juju.hook(state(peer(), leader=True)) as charm:
+        monkeypatch.setattr(ops.Unit, "is_leader", lambda _: True)
+        monkeypatch.setattr(juju_units, "is_leader", lambda: leads[0])
+        monkeypatch.setattr(peers.time, "monotonic", lambda: now[0])
+        ours = peers.Peers(charm)
+        ours.check_lead()  # nothing is written
+        assert ours.generation() is None
+        assert ours.set_turn("etcd/0", 1)
+        now[0], leads[0] = now[0] + stood, not others
+        if stood < lead.HELD and not others:
+            ours.check_lead()
+        else:
+            with pytest.raises(peers.LeadLostError, match="are not written"):
+                ours.check_lead()
+
+
+def test_given_work_that_takes_long_when_it_asks_meanwhile_then_it_leads_at_its_end(
+    juju, monkeypatch
+):
+    answers: list[bool] = []
+    monkeypatch.setattr(lead, "HELD", 0.3)
+    monkeypatch.setattr(juju_units, "is_leader", lambda: answers.append(True) or True)
+    with juju.hook(state(peer(), leader=True)) as charm:
+        ours = peers.Peers(charm)
+        assert ours.leads()
+        with ours.leading():
+            assert ours.set_turn("etcd/0", 1)
+            time.sleep(0.7)
+        assert len(answers) >= 4
+        ours.check_lead()
 
 
 def test_given_other_authorities_when_set_then_every_unit_reads_the_new_ones(juju):
