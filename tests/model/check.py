@@ -37,12 +37,13 @@ class History:
         script: list[str] | None = None,
         verbs: tuple[str, ...] = (),
         trace: bool = False,
+        units: int = 0,
     ):
         self.random = r = random.Random(seed)
         policy = views.Policy(
             recover_quorum_loss=r.random() < 0.5, recover_total_loss=r.random() < 0.5
         )
-        units = r.choice((1, 2, 3, 3, 3, 3, 5))
+        units = units or r.choice((1, 2, 3, 3, 3, 3, 5))
         self.decide = decide
         first = quick if decide is plans.plan else decide
         self.world = simulator.World(r, units, decide=first, policy=policy)

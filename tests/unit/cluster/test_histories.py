@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pathlib
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from model import bugs, check
+from model import bugs, check, document, simulator
 
 PLAY = settings(
     deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
@@ -47,3 +49,31 @@ def test_given_a_seeded_bug_when_histories_are_played_then_one_exposes_it(name: 
     seed, why = bugs.caught(name, limit=3000)
     assert seed >= 0, "no history exposes it"
     assert why
+
+
+@pytest.mark.parametrize("path", sorted(document.FOLDER.iterdir()), ids=lambda path: path.name)
+def test_given_a_history_that_is_written_down_when_played_then_it_holds_and_exposes_its_bug(
+    path: pathlib.Path,
+) -> None:
+    history = document.Document.read(path)
+    assert history.play()
+    context, decide = bugs.BUGS[history.exposes]
+    with context(), pytest.raises(simulator.Violation):
+        history.play(decide)
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("fly etcd/0", "nothing is called fly"),
+        ("kill etcd/9", "line 3, kill etcd/9"),
+        ("step etcd/0 Compare", "does not come to Compare"),
+        ("expect a riddle", "it is: "),
+    ],
+)
+def test_given_a_history_that_is_wrong_when_played_then_the_line_is_named(
+    line: str, why: str
+) -> None:
+    history = document.Document(f"# exposes: never promotes\nhooks 6\n{line}\n")
+    with pytest.raises(document.DocumentError, match=why):
+        history.play()
