@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from benchmarks import ROOT, bench
 from benchmarks.bench import Figure
-from integration import packing
-from minijuju import image
+from minijuju.machines import image
+from minijuju.testing import packing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +48,7 @@ _TIDY = 'find "$group" -depth -type d -exec rmdir {} +'
 def measure() -> Iterator[Figure]:
     """Medians of both, on one otherwise idle machine."""
     with bench.model() as juju, tempfile.TemporaryDirectory() as folder:
-        probe = packing.pack(ROOT / "tests" / "charms" / "probe", pathlib.Path(folder))
+        probe = packing.pack(ROOT / "minijuju" / "charms" / "probe", pathlib.Path(folder))
         juju.deploy(probe, "probe")
         juju.wait(
             lambda status: status.apps["probe"].units["probe/0"].juju_status.current == "idle"

@@ -1,4 +1,4 @@
-"""The floors of src/ as data: imports run down or along them, never up, and in no circle.
+"""The floors of src/ and of minijuju as data: imports run down or along them, in no circle.
 
 What is imported for annotations alone counts as well: a reader follows both.
 """
@@ -37,6 +37,15 @@ WALLS = {
     "machine": ("ops",),
 }
 """Room to what it never imports: policy is pure, and only a hook knows Juju."""
+MINIJUJU = (
+    ("for the tests of charms", ("testing",)),
+    ("the command line", ("cli",)),
+    ("what the verbs change", ("controller",)),
+    ("machines", ("machines",)),
+    ("what a unit's agent does", ("agent",)),
+    ("records and rules", ("model",)),
+)
+MINIJUJU_WALLS = {"model": ("socket", "signal", "jubilant", "pytest")}
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:
@@ -47,22 +56,32 @@ def _imports(tree: ast.Module) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def read(sources: pathlib.Path) -> dict[str, set[str]]:
-    """Module to all that it imports, by dotted name; of ours the module, not what is in it."""
+def read(sources: pathlib.Path, package: str = "") -> dict[str, set[str]]:
+    """Module to all that it imports, by dotted name; of ours the module, not what is in it.
+
+    Args:
+        sources: the folder with the rooms.
+        package: what stands before the names of the rooms, with its dot.
+    """
     paths = {
         ".".join(path.relative_to(sources).with_suffix("").parts).removesuffix(".__init__"): path
         for path in sources.rglob("*.py")
+        if path.parent != sources or path.stem != "__init__"
     }
     found: dict[str, set[str]] = {}
     for name, path in paths.items():
-        asked = set(_imports(ast.parse(path.read_text())))
+        asked = {x.removeprefix(package) for x in _imports(ast.parse(path.read_text()))}
         found[name] = {x if x in paths else x.rpartition(".")[0] or x for x in asked} - {name}
     return found
 
 
-def faults(graph: Mapping[str, set[str]]) -> list[str]:
+def faults(
+    graph: Mapping[str, set[str]],
+    floors: tuple[tuple[str, tuple[str, ...]], ...] = FLOORS,
+    walls: Mapping[str, tuple[str, ...]] = WALLS,
+) -> list[str]:
     """One sentence for each import that goes up, through a wall, or in a circle."""
-    floor = {room: at for at, (_, rooms) in enumerate(FLOORS) for room in rooms}
+    floor = {room: at for at, (_, rooms) in enumerate(floors) for room in rooms}
     found: list[str] = []
     for name, asked in sorted(graph.items()):
         room = name.partition(".")[0]
@@ -77,7 +96,7 @@ def faults(graph: Mapping[str, set[str]]) -> list[str]:
         found += [
             f"{name} imports {other}: there is a wall"
             for other in sorted(asked)
-            if other.partition(".")[0] in WALLS.get(room, ())
+            if other.partition(".")[0] in walls.get(room, ())
         ]
     circle = _circle(graph)
     if circle:
@@ -106,6 +125,8 @@ def _circle(graph: Mapping[str, set[str]]) -> list[str]:
 def main() -> int:
     """Print what breaks the plan; 1 when anything does."""
     found = faults(read(ROOT / "src"))
+    rooms = read(ROOT / "minijuju" / "src" / "minijuju", "minijuju.")
+    found += faults(rooms, MINIJUJU, MINIJUJU_WALLS)
     print("\n".join(found))
     return 1 if found else 0
 

@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from minijuju import image, system
+from minijuju.machines import image, system
 
 CHARMCRAFT = "charmcraft==4.5.0"
 PLATFORM = "ubuntu@24.04"

@@ -1,7 +1,8 @@
 """Run one test suite, or count what the suites of this run did.
 
-`suite.py run NAME [PYTEST ARGUMENT...]` runs tests/NAME; `suite.py counts NAME...` prints a line
-for each suite and one for all of them, and fails when anything failed or never ran.
+`suite.py run NAME [PYTEST ARGUMENT...]` runs tests/NAME and its like in minijuju/tests;
+`suite.py counts NAME...` prints a line for each suite and one for all of them, and fails when
+anything failed or never ran.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ REPORTS = ROOT / "build" / "reports"
 HOME = ROOT / "build" / "home"
 """The controller of the tests that `make` runs; nothing of it is left afterwards."""
 MODULES = {
-    "unit": ["tests/unit"],
-    "functional": ["tests/functional"],
-    "integration": ["tests/integration"],
+    "unit": ["tests/unit", "minijuju/tests/unit"],
+    "functional": ["tests/functional", "minijuju/tests/functional"],
+    "integration": ["tests/integration", "minijuju/tests/conformance"],
     "juju-four": [
-        "tests/integration/conformance",
+        "minijuju/tests/conformance",
         *(f"tests/integration/charm/test_{each}.py" for each in ("cluster", "membership")),
     ],
     "faults": ["tests/faults"],
@@ -39,7 +40,7 @@ WORKERS = {"unit": 2, "functional": 2, "integration": 3, "juju-four": 3, "faults
 def modules(name: str, arguments: list[str]) -> list[str]:
     """What a suite collects: nothing of its own where the arguments name files of tests."""
     named = [word for word in arguments if (ROOT / word.partition("::")[0]).exists()]
-    return [] if any(word.startswith("tests/") for word in named) else MODULES[name]
+    return [] if any(word.startswith(("tests/", "minijuju/")) for word in named) else MODULES[name]
 
 
 def run(name: str, arguments: list[str]) -> int:

@@ -193,7 +193,7 @@ def up(demo: Demo) -> None:
         with demo.doing("Taking away the demo of last time"):
             take_down(demo)
     with demo.doing("Machine image (built once, a minute or two)"):
-        demo.stream(sys.executable, "-m", "minijuju.image", "ensure")
+        demo.stream(sys.executable, "-m", "minijuju.machines.image", "ensure")
     with demo.doing("Charm (packed by charmcraft once for each state of the sources)"):
         charm = demo.stream(sys.executable, "scripts/pack.py").strip()
         folder = DEMO / "charms"

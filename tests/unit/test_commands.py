@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from minijuju import argv, cli
+from minijuju.cli import argv
+from minijuju.cli import main as cli
 
 ROOT = pathlib.Path(__file__).parents[2]
 ACTIONS: dict[str, Any] = yaml.safe_load((ROOT / "actions.yaml").read_text())

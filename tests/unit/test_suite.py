@@ -10,15 +10,19 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[2]
 
 
+INTEGRATION = ["tests/integration", "minijuju/tests/conformance"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "collected"),
     [
-        ([], ["tests/integration"]),
-        (["-k", "membership", "-x"], ["tests/integration"]),
-        (["-k", "scripts"], ["tests/integration"]),
+        ([], INTEGRATION),
+        (["-k", "membership", "-x"], INTEGRATION),
+        (["-k", "scripts"], INTEGRATION),
         (["tests/integration/charm/test_cluster.py", "-x"], []),
         (["tests/unit/test_suite.py::test_given_arguments"], []),
-        (["tests/no/such_file.py"], ["tests/integration"]),
+        (["minijuju/tests/conformance/test_wheel.py"], []),
+        (["tests/no/such_file.py"], INTEGRATION),
     ],
 )
 def test_given_arguments_when_they_name_files_then_nothing_else_is_collected(

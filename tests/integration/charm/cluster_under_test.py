@@ -16,7 +16,7 @@ from typing import Any
 import jubilant
 import load as load_
 
-from integration import hurting
+from minijuju.testing import hurting
 
 TLS = "/etc/etcd/tls/client"
 ETCDCTL = (

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import jubilant
 import pytest
 
-from integration import entering
+from minijuju.testing import entering
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

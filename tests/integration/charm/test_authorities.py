@@ -6,18 +6,17 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import TYPE_CHECKING, Any
+import pathlib
+from typing import Any
 
 import pytest
 from cluster_under_test import Cluster, eventually
 
-from integration import packing
-from minijuju import image
-
-if TYPE_CHECKING:
-    import pathlib
+from minijuju.machines import image
+from minijuju.testing import packing
 
 pytestmark = pytest.mark.minijuju
+ROOT = pathlib.Path(__file__).parents[3]
 PYTHON = "3.12"
 
 
@@ -27,7 +26,9 @@ def cluster(juju, etcd_charm, pack_charm, charms, on_minijuju, tmp_path_factory)
     python = PYTHON
     if on_minijuju:
         python = (image.ensure() / "usr/bin/python3").readlink().name.removeprefix("python")
-    files = packing.libraries("charm-tls", tmp_path_factory.mktemp("charm-tls"), python)
+    files = packing.libraries(
+        ROOT / "requirements/charm-tls.txt", tmp_path_factory.mktemp("charm-tls"), python
+    )
     juju.deploy(pack_charm(charms / "tls", files=files), "authority")
     juju.deploy(etcd_charm, "etcd", num_units=2)
     requires = {"requires": {"db": {"interface": "etcd"}}}

@@ -5,19 +5,21 @@ from __future__ import annotations
 import base64
 import json
 import lzma
+import pathlib
 import re
 
 import pytest
 from cluster_under_test import Cluster, eventually
 
 UNITS = 3
+OBSERVER = pathlib.Path(__file__).parents[2] / "charms" / "observer"
 
 
 @pytest.fixture(scope="module")
-def cluster(juju, etcd_charm, charms, pack_charm) -> Cluster:
+def cluster(juju, etcd_charm, pack_charm) -> Cluster:
     """Three units of etcd, each with an agent beside it."""
     juju.deploy(etcd_charm, "etcd", num_units=UNITS)
-    juju.deploy(pack_charm(charms / "observer"), "observer")
+    juju.deploy(pack_charm(OBSERVER), "observer")
     juju.integrate("etcd:cos-agent", "observer")
     deployed = Cluster(juju)
     deployed.wait_healthy(UNITS)

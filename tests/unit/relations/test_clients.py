@@ -13,7 +13,7 @@ from ops import testing
 
 from etcd import service
 from hook import client_access
-from minijuju import actions
+from minijuju.agent import actions
 from relations import db, peers
 from tls import authority, certificate, client_archive, revocation
 
