@@ -46,12 +46,7 @@ def awaited(view: views.View) -> bool:
 
 def turn_key(view: views.View) -> str:
     """The clock of a granted turn."""
-    return key_of(view.turn[1])
-
-
-def key_of(turn: int) -> str:
-    """The same by the turn's number."""
-    return f"turn:{turn}"
+    return f"turn:{view.turn[1]}"
 
 
 def restart(view: views.View) -> Steps | None:

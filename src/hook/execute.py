@@ -162,7 +162,7 @@ class Actor:
 
     @do.register
     def _(self, step: steps.Restart) -> None:
-        self._node.use_turn(self._node.peers.turn()[1])
+        self._node.restarts_in(self._node.peers.turn()[1])
         if self._node.storage is not None:
             service.stop()
             self._node.move()

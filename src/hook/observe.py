@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import errors
 from cluster import generation as generations
-from cluster import queries, restarting, telling
+from cluster import queries, telling
 from cluster import view as views
 from etcd import connected, service
 from etcd import failure as failures
@@ -234,18 +234,12 @@ def _running_options(node: units.Node, etcd: views.Etcd) -> str:
 
 
 def _restarted(node: units.Node) -> bool:
-    """Whether the local etcd was started since this unit has the turn to restart.
+    """Whether this unit has the turn to restart, and its etcd was restarted in it.
 
     One that ran on may count a peer as inactive whose address went and came back, and reach it.
     """
     unit, number = node.peers.turn()
-    began = node.since().get(restarting.key_of(number))
-    if unit != node.unit or began is None:
-        return unit == node.unit
-    try:
-        return service.STARTED.stat().st_mtime >= began
-    except OSError:
-        return True
+    return unit == node.unit and node.restarted_in == number
 
 
 def _cut_off(node: units.Node, etcd: views.Etcd) -> bool:

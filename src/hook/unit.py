@@ -404,11 +404,23 @@ class Node:
 
         It outlives the data and a hook that dies before its databag is flushed.
         """
+        self.me = dataclasses.replace(self.me, begun=number)
         self._note(begun=number)
 
     def use_turn(self, number: int) -> None:
         """Note that this turn to restart was used."""
+        self.me = dataclasses.replace(self.me, turn_done=number)
         self._note(turn_done=number)
+
+    def restarts_in(self, number: int) -> None:
+        """Note that etcd is restarted in this turn, which is used by that."""
+        self.use_turn(number)
+        self._note(restarted=number)
+
+    @property
+    def restarted_in(self) -> int:
+        """Number of the last turn in which etcd was restarted, 0 for none."""
+        return self._noted().get("restarted", 0)
 
     def recall(self) -> None:
         """Add what is noted on the machine to what the databag says of this unit."""
@@ -420,7 +432,6 @@ class Node:
         )
 
     def _note(self, **numbers: int) -> None:
-        self.me = dataclasses.replace(self.me, **numbers)
         files.ensure_dir(LOCAL)
         files.write(self._notes, json.dumps({**self._noted(), **numbers}))
 

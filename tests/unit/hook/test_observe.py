@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 import time
 import types
@@ -98,22 +97,14 @@ def test_given_data_that_a_restore_put_aside_when_it_is_taken_back_then_told_as_
 
 
 @pytest.mark.parametrize(
-    ("holder", "since", "started", "looks"),
-    [
-        ("etcd/1", None, None, False),
-        ("etcd/0", None, None, True),
-        ("etcd/0", 1000.0, 999.0, False),
-        ("etcd/0", 1000.0, 1001.0, True),
-        ("etcd/0", 1000.0, None, True),
-    ],
+    ("holder", "restarts", "looks"),
+    [("etcd/1", 7, False), ("etcd/0", None, False), ("etcd/0", 6, False), ("etcd/0", 7, True)],
 )
 def test_given_a_turn_when_etcd_ran_on_in_it_then_nobody_looks_whom_it_dials(
-    unit, monkeypatch, tmp_path, holder, since, started, looks
+    unit, holder, restarts, looks
 ):
     unit.peers.turn = lambda: (holder, 7)
-    monkeypatch.setattr(units.Node, "since", lambda _: {"turn:7": since} if since else {})
-    monkeypatch.setattr(observe.service, "STARTED", tmp_path / "started")
-    if started is not None:
-        (tmp_path / "started").write_text("x")
-        os.utime(tmp_path / "started", (started, started))
+    if restarts:
+        unit.restarts_in(restarts)
+    unit.use_turn(7)
     assert observe._restarted(unit) is looks
