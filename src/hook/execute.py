@@ -174,11 +174,11 @@ class Actor:
     @do.register
     def _(self, step: steps.AddLearner) -> None:
         with self._node.client() as client:
-            self._node.joined()
+            self._node.notes.joined()
             try:
                 client.add_learner([step.peer_url])
             except errors.RefusedError:
-                self._node.not_joined()  # another was faster: that is no failure of this unit
+                self._node.notes.not_joined()  # another was faster: no failure of this unit
                 raise
 
     @do.register

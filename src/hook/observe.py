@@ -63,7 +63,7 @@ def observe(node: units.Node, *, leader: bool, recover: str | None = None) -> vi
         disk=disk,
         etcd=etcd,
         fresh_token=secrets.token_hex(16),
-        since=tuple(node.since().items()),
+        since=tuple(node.notes.since().items()),
         recover=recover,
         policy=node.settings.policy,
         turn=node.peers.turn(),
@@ -186,10 +186,10 @@ def _failure(node: units.Node, etcd: views.Etcd) -> failures.Failure | None:
 
     listed = None if etcd.members is None else [member.id for member in etcd.members]
     looked = f"{failure} {listed} {offline.mark(node.root.etcd_dir)}"
-    found = node.examined(looked)
+    found = node.notes.examined(looked)
     if found is None:
         found = offline.confirms(failure, node.root.etcd_dir, listed)
-        node.note_examined(looked, found)
+        node.notes.note_examined(looked, found)
     return failure if found else offline.unconfirmed(failure)
 
 
@@ -203,9 +203,9 @@ def _disk(node: units.Node, etcd: views.Etcd, failure: failures.Failure | None) 
 def _tell(node: units.Node, etcd: views.Etcd, disk: views.Disk) -> None:
     """Publish this unit's part of the picture."""
     proposal, committed = node.peers.proposal(), node.peers.generation()
-    voters = telling.seen(etcd, committed, node.peers.units(), node.account())
-    node.keep_account(voters)
-    began = node.since().get(queries.silent_key(committed)) if committed else None
+    voters = telling.seen(etcd, committed, node.peers.units(), node.notes.account())
+    node.notes.keep_account(voters)
+    began = node.notes.since().get(queries.silent_key(committed)) if committed else None
     node.me = telling.describe_unit(
         node.me,
         etcd,
@@ -214,7 +214,7 @@ def _tell(node: units.Node, etcd: views.Etcd, disk: views.Disk) -> None:
             voters,
             peer_url=node.peer_url if node.ready else None,
             client_url=node.client_url if node.ready else None,
-            joins=node.joins(),
+            joins=node.notes.joins(),
             options=_running_options(node, etcd),
             cut_off=_cut_off(node, etcd),
             waited=0.0 if began is None else time.time() - began,

@@ -77,7 +77,7 @@ def _drive(node: units.Node, *, leader: bool, recover: str | None) -> loop.Ended
 def _answer(node: units.Node, request: loop.Request) -> Any:
     match request:
         case loop.Planned(plan=plan, now=now):
-            return node.remember(plan.clocks, now)
+            return node.notes.remember(plan.clocks, now)
         case loop.Time():
             return time.monotonic()
         case loop.Say(message=message):

@@ -320,7 +320,7 @@ def _unsettled(node: units.Node, committed: generations.Generation, unknown: flo
     """
     if committed.confirmed or committed.source is generations.Source.NEW:
         return False
-    began = node.since().get(queries.confirm_key(committed), unknown)
+    began = node.notes.since().get(queries.confirm_key(committed), unknown)
     return time.time() - began <= node.settings.policy.confirm_deadline
 
 

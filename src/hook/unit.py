@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import json
 import logging
-import pathlib
 import time
 import urllib.parse
 from typing import TYPE_CHECKING
@@ -18,11 +16,13 @@ from cluster import view as views
 from etcd import client as clients
 from etcd import config as etcd_config
 from etcd import data, install, service
+from hook import notes
 from machine import files, juju_exec
 from relations import peers
 from tls import pem_files
 
 if TYPE_CHECKING:
+    import pathlib
     from collections.abc import Callable, Generator
 
     from backup import rclone
@@ -31,15 +31,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SINCE = files.MEMORY / "since.json"
-LOCAL = pathlib.Path("/var/lib/etcd-charm")
-EXAMINED = files.MEMORY / "examined"
-JOINS = files.MEMORY / "joins.json"
 TRIED = files.MEMORY / "tried"  # digests of the last configurations that etcd could start with
 CONFIGURED = files.MEMORY / "configured"  # fingerprint of the options in etcd's file
 _KNOWN = 4  # of these
 FINISHED = "finished"
-JOINS_WITHIN = 3600  # seconds that an attempt to join is counted
 CERTIFICATES = ("peer", "server", "client", etcd_config.GATEWAY)
 WAKE_SHARE = 4  # a wake-up is this many hooks away
 WAKE_LONGEST = 60  # seconds
@@ -101,6 +96,11 @@ class Node:
     def __post_init__(self) -> None:
         """Note what the others can read: `me` changes from here on."""
         self.said = self.me
+
+    @functools.cached_property
+    def notes(self) -> notes.Notes:
+        """What it notes from one hook to the next."""
+        return notes.Notes(self.unit)
 
     @property
     def torn_down(self) -> bool:
@@ -361,22 +361,6 @@ class Node:
         """Note that the aftermath of this generation is done on this data."""
         files.write(self.root.current / FINISHED, f"{number}\n")
 
-    def since(self) -> dict[str, float]:
-        """When each thing that policy waits for began, wall clock; lost at a reboot."""
-        try:
-            raw = json.loads(SINCE.read_text())
-        except (OSError, ValueError):
-            return {}
-        return {str(key): float(value) for key, value in raw.items()}
-
-    def remember(self, clocks: tuple[str, ...], now: float) -> None:
-        """Keep the clocks that policy runs, and forget the others."""
-        before = self.since()
-        wanted = {clock: min(before.get(clock, now), now) for clock in clocks}
-        if wanted != before:
-            SINCE.parent.mkdir(parents=True, exist_ok=True)
-            SINCE.write_text(json.dumps(wanted))
-
     def wake(self, seconds: float) -> None:
         """Look again in so many seconds; a leaving unit, which has no later hook, waits here.
 
@@ -388,7 +372,7 @@ class Node:
             time.sleep(min(seconds, 1.0))
             return
         now = time.time()
-        age = max((now - began for began in self.since().values()), default=0.0)
+        age = max((now - began for began in self.notes.since().values()), default=0.0)
         delay = max(seconds, WAKE_SHARE * (time.monotonic() - self.began), age / WAKE_SHARE)
         self.wake_in(min(delay, WAKE_LONGEST))
 
@@ -405,89 +389,31 @@ class Node:
         It outlives the data and a hook that dies before its databag is flushed.
         """
         self.me = dataclasses.replace(self.me, begun=number)
-        self._note(begun=number)
+        self.notes.note(begun=number)
 
     def use_turn(self, number: int) -> None:
         """Note that this turn to restart was used."""
         self.me = dataclasses.replace(self.me, turn_done=number)
-        self._note(turn_done=number)
+        self.notes.note(turn_done=number)
 
     def restarts_in(self, number: int) -> None:
         """Note that etcd is restarted in this turn, which is used by that."""
         self.use_turn(number)
-        self._note(restarted=number)
+        self.notes.note(restarted=number)
 
     @property
     def restarted_in(self) -> int:
         """Number of the last turn in which etcd was restarted, 0 for none."""
-        return self._noted().get("restarted", 0)
+        return self.notes.numbers().get("restarted", 0)
 
     def recall(self) -> None:
         """Add what is noted on the machine to what the databag says of this unit."""
-        noted = self._noted()
+        noted = self.notes.numbers()
         self.me = dataclasses.replace(
             self.me,
             begun=max(self.me.begun, noted.get("begun", 0)),
             turn_done=max(self.me.turn_done, noted.get("turn_done", 0)),
         )
-
-    def _note(self, **numbers: int) -> None:
-        files.ensure_dir(LOCAL)
-        files.write(self._notes, json.dumps({**self._noted(), **numbers}))
-
-    def _noted(self) -> dict[str, int]:
-        try:
-            return dict(json.loads(self._notes.read_text()))
-        except (OSError, ValueError):
-            return {}
-
-    def account(self) -> views.Account:
-        """The voters that this unit last saw agreed by a quorum."""
-        try:
-            raw = json.loads(self._account.read_text())
-            return views.Account(tuple(map(str, raw["voters"])), str(raw["token"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            return views.Account()
-
-    def keep_account(self, account: views.Account) -> None:
-        """Remember it for the day on which no quorum answers; a full disk keeps the one before."""
-        if account != self.account():
-            with contextlib.suppress(OSError):
-                files.ensure_dir(LOCAL)
-                files.write(self._account, json.dumps(dataclasses.asdict(account)))
-
-    @property
-    def _account(self) -> pathlib.Path:
-        return LOCAL / f"{self.member}-voters.json"
-
-    @property
-    def _notes(self) -> pathlib.Path:
-        return LOCAL / f"{self.member}.json"
-
-    def examined(self, looked: str) -> bool | None:
-        """What a look at the data found, None when it was no look at just this."""
-        try:
-            noted, _, found = EXAMINED.read_text().rpartition("\n")
-        except (OSError, ValueError):
-            return None
-        return found == "broken" if noted == looked else None
-
-    def note_examined(self, looked: str, found: bool) -> None:
-        """Remember what a look at the data found, so that the next hook need not read it all."""
-        files.write(EXAMINED, f"{looked}\n{'broken' if found else 'whole'}")
-
-    def joins(self) -> int:
-        """How often this unit was added as a learner in the last hour."""
-        return len(_recent_joins())
-
-    def joined(self) -> None:
-        """Count one more attempt."""
-        JOINS.parent.mkdir(parents=True, exist_ok=True)
-        JOINS.write_text(json.dumps([*_recent_joins(), time.time()]))
-
-    def not_joined(self) -> None:
-        """Take the last attempt back: etcd refused it, and added nobody."""
-        JOINS.write_text(json.dumps(_recent_joins()[:-1]))
 
 
 def _tried() -> list[str]:
@@ -499,12 +425,3 @@ def _tried() -> list[str]:
 
 def _host(url: str | None) -> str | None:
     return urllib.parse.urlsplit(url).hostname if url else None
-
-
-def _recent_joins() -> list[float]:
-    try:
-        raw = json.loads(JOINS.read_text())
-    except (OSError, ValueError):
-        return []
-    now = time.time()  # what lies ahead was noted by a clock that was wrong
-    return [float(at) for at in raw if now - JOINS_WITHIN < float(at) <= now]

@@ -12,8 +12,7 @@ import errors
 from cluster import steps
 from cluster import view as views
 from etcd import responses, service
-from hook import execute
-from hook import unit as units
+from hook import execute, notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,10 +47,8 @@ class FakeEtcd:
 class FakeNode:
     """A unit with the real count of its attempts to join."""
 
-    joins, joined, not_joined = units.Node.joins, units.Node.joined, units.Node.not_joined
-
     def __init__(self, etcd: FakeEtcd) -> None:
-        self.etcd = etcd
+        self.etcd, self.notes = etcd, notes.Notes("etcd/0")
 
     @contextlib.contextmanager
     def client(self, *, others: bool = False) -> Iterator[FakeEtcd]:
@@ -60,7 +57,7 @@ class FakeNode:
 
 @pytest.fixture(autouse=True)
 def _counted_here(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
-    monkeypatch.setattr(units, "JOINS", tmp_path / "joins.json")
+    monkeypatch.setattr(notes, "JOINS", tmp_path / "joins.json")
 
 
 def add(error: errors.EtcdError | None = None) -> int:
@@ -68,7 +65,7 @@ def add(error: errors.EtcdError | None = None) -> int:
     unit = FakeNode(FakeEtcd(error))
     with contextlib.suppress(errors.EtcdError):
         execute.Actor(unit).do(steps.AddLearner(URL))  # type: ignore[arg-type]
-    return unit.joins()
+    return unit.notes.joins()
 
 
 def test_given_a_learner_of_another_when_etcd_refuses_this_one_then_it_counts_as_no_attempt():

@@ -12,7 +12,7 @@ from cluster import generation as generations
 from cluster import queries
 from cluster import view as views
 from etcd import data
-from hook import observe
+from hook import notes, observe
 from hook import unit as units
 from tls import store
 
@@ -42,9 +42,9 @@ class Peers(types.SimpleNamespace):
 
 @pytest.fixture
 def unit(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> units.Node:
-    monkeypatch.setattr(units, "LOCAL", tmp_path / "notes")
-    monkeypatch.setattr(units, "SINCE", tmp_path / "since.json")
-    monkeypatch.setattr(units, "JOINS", tmp_path / "joins.json")
+    monkeypatch.setattr(notes, "LOCAL", tmp_path / "notes")
+    monkeypatch.setattr(notes, "SINCE", tmp_path / "since.json")
+    monkeypatch.setattr(notes, "JOINS", tmp_path / "joins.json")
     peers = Peers(RECORD)
     return units.Node(
         unit="etcd/0",
@@ -75,10 +75,10 @@ def test_given_silence_for_a_minute_when_looked_then_the_unit_tells_that_it_asks
     unit, monkeypatch
 ):
     answered(monkeypatch, None)
-    unit.remember((queries.silent_key(RECORD),), time.time() - 59)
+    unit.notes.remember((queries.silent_key(RECORD),), time.time() - 59)
     observe.observe(unit, leader=False)
     assert not unit.peers.told.unanswered
-    unit.remember((queries.silent_key(RECORD),), time.time() - 61)
+    unit.notes.remember((queries.silent_key(RECORD),), time.time() - 61)
     observe.observe(unit, leader=False)
     assert unit.peers.told.unanswered
 

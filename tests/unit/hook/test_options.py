@@ -18,7 +18,7 @@ from etcd import data, install, service, trial
 from etcd import failure as failures
 from etcd import stamp as stamps
 from hook import config as configs
-from hook import options
+from hook import notes, options
 from hook import unit as units
 from machine import files, juju_exec
 from relations import peers
@@ -79,7 +79,8 @@ class Application:
         for name in ("CONFIG", "CLOSED_CONFIG", "LISTENING"):
             self.monkeypatch.setattr(etcd_config, name, at / "etc" / name.lower())
         self.monkeypatch.setattr(files, "MEMORY", at / "run")
-        for name in ("TRIED", "CONFIGURED", "SINCE"):
+        self.monkeypatch.setattr(notes, "SINCE", at / "run" / "since")
+        for name in ("TRIED", "CONFIGURED"):
             self.monkeypatch.setattr(units, name, at / "run" / name.lower())
         juju = types.SimpleNamespace(
             dying=False,

@@ -23,7 +23,7 @@ class Unit:
     def __init__(self, torn_down: bool = False) -> None:
         self.torn_down, self.leads = torn_down, False
         self.me = views.Unit("etcd/0")
-        self.peers = self.root = self
+        self.peers = self.root = self.notes = self
         self.said: list[str] = []
         self.woken: list[float] = []
         self.published: list[views.Unit] = []

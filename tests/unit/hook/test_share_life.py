@@ -52,7 +52,7 @@ def node(tmp_path, proposal=None, committed=None, unit="etcd/0", began=0.0):
         addresses=types.SimpleNamespace(peer="fd00::1", peer_bind="fd00::2"),
         certificates=types.SimpleNamespace(path=lambda name: tmp_path / name),
         peers=types.SimpleNamespace(proposal=lambda: proposal, generation=lambda: committed),
-        since=lambda: clocks,
+        notes=types.SimpleNamespace(since=lambda: clocks),
         settings=types.SimpleNamespace(policy=types.SimpleNamespace(confirm_deadline=60.0)),
     )
 
