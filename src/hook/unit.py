@@ -18,7 +18,7 @@ from etcd import config as etcd_config
 from etcd import data, install, service
 from hook import notes
 from machine import files, juju_exec
-from relations import peers
+from relations import network, peers
 from tls import pem_files
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Node:
         return stamp.token if stamp else None
 
     @functools.cached_property
-    def addresses(self) -> peers.Addresses:
+    def addresses(self) -> network.Addresses:
         """What `network-get` says, asked once for each hook."""
         return self.peers.addresses()
 
@@ -134,12 +134,12 @@ class Node:
     def peer_url(self) -> str:
         """Where peers reach this unit."""
         told = self.me.peer_url if self.quiet else None
-        return peers.url(_host(told) or self.addresses.peer, self.settings.peer_port)
+        return network.url(_host(told) or self.addresses.peer, self.settings.peer_port)
 
     @property
     def client_url(self) -> str:
         """Where clients reach this unit: another port than configured until etcd has restarted."""
-        return peers.url(self._client_host, self.port)
+        return network.url(self._client_host, self.port)
 
     @property
     def _client_host(self) -> str:
@@ -154,7 +154,7 @@ class Node:
     @property
     def local_url(self) -> str:
         """Where the charm reaches the etcd of this unit."""
-        return peers.url("127.0.0.1", self.port)
+        return network.url("127.0.0.1", self.port)
 
     def tls(self) -> pem_files.TLSFiles:
         """The administrator's client certificate."""
@@ -327,9 +327,9 @@ class Node:
             name=self.member,
             data_dir=self.root.etcd_dir,
             version=version,
-            listen_client_urls=tuple(dict.fromkeys(peers.url(at, wanted.port) for at in listen)),
-            advertise_client_urls=(peers.url(self._client_host, wanted.port),),
-            listen_peer_urls=(peers.url(self.addresses.peer_bind, wanted.peer_port),),
+            listen_client_urls=tuple(dict.fromkeys(network.url(at, wanted.port) for at in listen)),
+            advertise_client_urls=(network.url(self._client_host, wanted.port),),
+            listen_peer_urls=(network.url(self.addresses.peer_bind, wanted.peer_port),),
             advertise_peer_urls=(self.peer_url,),
             gateway_tls=etcd_config.tls_files(etcd_config.GATEWAY),
             gateway=shows_client or version >= etcd_config.OWN_GATEWAY,

@@ -6,12 +6,9 @@ Application databag: `generation` and `proposal` (see `cluster.generation`), and
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import ipaddress
 import json
 import logging
-import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -19,14 +16,13 @@ import ops
 
 from backup import seal
 from cluster import generation as generations
-from cluster import lead
 from cluster import view as views
 from machine import outside
-from relations import databag, juju_units
+from relations import databag, juju_units, network, peer_bag
 from tls import authority
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
 log = logging.getLogger(__name__)
 AUTHORITIES = "authorities"
@@ -38,109 +34,13 @@ _CHAIN = "serves-with"
 _KEYS_MARK = "backup-keys-mark"
 
 
-@dataclasses.dataclass(frozen=True)
-class Addresses:
-    """Where this unit is reached, by the network spaces of the endpoints `cluster` and `db`.
-
-    Attributes:
-        peer: the address for other members, IPv6 without brackets.
-        client: the address for clients.
-        peer_bind: the address of this machine to listen on for `peer`: another one where
-            addresses are translated on the way, or where `peer` is a host name.
-        client_bind: the same for `client`.
-        peer_sans: every address of the `cluster` binding, and loopback.
-        client_sans: every address of the `db` binding, loopback and `localhost`.
-    """
-
-    peer: str
-    client: str
-    peer_bind: str
-    client_bind: str
-    peer_sans: tuple[str, ...]
-    client_sans: tuple[str, ...]
-
-
-def url(host: str, port: int, scheme: str = "https") -> str:
-    """`https://198.18.0.10:2379`, with IPv6 addresses in brackets."""
-    bracket = _is_address(host) and ":" in host
-    return f"{scheme}://[{host}]:{port}" if bracket else f"{scheme}://{host}:{port}"
-
-
-def _is_address(host: str) -> bool:
-    """Whether that is an IP address and no name: nothing else can be listened on."""
-    try:
-        return bool(ipaddress.ip_address(host))
-    except ValueError:
-        return False
-
-
-class LeadLostError(Exception):
-    """What this hook would write may come after what another leader wrote."""
-
-
-class Peers:
-    """Typed access to the peer relation; one instance lives for one hook.
-
-    Args:
-        charm: the charm.
-        endpoint: name of the peer relation.
-    """
+class Peers(peer_bag.PeerBag):
+    """What the peer relation tells, typed; one instance lives for one hook."""
 
     def __init__(self, charm: ops.CharmBase, endpoint: str = "cluster"):
-        self._charm = charm
-        self._endpoint = endpoint
+        super().__init__(charm, endpoint)
         self._goals: dict[str, str] | None = None
         self._ahead: dict[str, dict[str, str]] = {}
-        self._lead = lead.Lead()
-        self._recorded = False
-
-    def leads(self) -> bool:
-        """Whether this unit is Juju's leader, and has been since this hook read its records.
-
-        One that did not lead in between may have read records that another has replaced.
-        """
-        now = time.monotonic()
-        known = self._lead.known(now)
-        if known is not None:
-            return known
-        first = not self._lead.heard_of
-        said = self._charm.unit.is_leader() if first else juju_units.is_leader()
-        return self._lead.heard(said, now)
-
-    @contextlib.contextmanager
-    def leading(self) -> Generator[None]:
-        """Ask for the lead all the while: what takes long may end in a record of its leader."""
-        done = threading.Event()
-
-        def ask() -> None:
-            while not done.wait(lead.HELD / 3):
-                self.leads()
-
-        thread = threading.Thread(target=ask, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
-
-    def check_lead(self) -> None:
-        """Fail the hook where its records may come after another leader's: Juju runs it again.
-
-        What Juju gets from a hook that failed is nothing.
-
-        Raises:
-            LeadLostError: this unit wrote records, and may not have led all the while.
-        """
-        if self._recorded and not self.leads():
-            raise LeadLostError(
-                "another unit may have led while this hook stood still: its records are not "
-                "written, and Juju runs it again"
-            )
-
-    @property
-    def _relation(self) -> ops.Relation | None:
-        return self._charm.model.get_relation(self._endpoint)
 
     @property
     def related(self) -> bool:
@@ -380,23 +280,13 @@ class Peers:
         """How many units Juju plans: those that are not being removed."""
         return sum(_alive(status) for status in self._goal_state().values())
 
-    def addresses(self) -> Addresses:
+    def addresses(self) -> network.Addresses:
         """Where this unit is reached.
 
         Raises:
             PeerError: Juju has no address for this unit yet.
         """
-        peer, peer_bind, peer_sans = self._binding(self._endpoint)
-        client, client_bind, client_sans = self._binding("db")
-        loopback = ("127.0.0.1", "::1", "localhost")
-        return Addresses(
-            peer=peer,
-            client=client,
-            peer_bind=peer_bind,
-            client_bind=client_bind,
-            peer_sans=tuple(sorted({*peer_sans, *loopback})),
-            client_sans=tuple(sorted({*client_sans, *loopback})),
-        )
+        return network.of(self._charm.model, self._endpoint)
 
     # Secrets of the application.
 
@@ -514,67 +404,14 @@ class Peers:
                 f" ({str(error).rpartition(': ')[2]}); nothing was changed"
             ) from error
 
-    def _app_bag(self) -> Mapping[str, str]:
-        relation = self._relation
-        if relation is None:
-            return {}
-        if not self._lead.heard_of:
-            self.leads()  # before it is read
-        return relation.data[self._charm.app]
-
-    def _unit_bag(self) -> Mapping[str, str]:
-        relation = self._relation
-        return relation.data[self._charm.unit] if relation else {}
-
-    def _set_app(self, key: str, value: str) -> bool:
-        relation = self._relation
-        return relation is not None and _set(relation.data[self._charm.app], key, value)
-
-    def _set_record(self, key: str, value: str) -> bool:
-        written = self._set_app(key, value)
-        self._recorded = self._recorded or written
-        return written
-
-    def _set_unit(self, key: str, value: str) -> bool:
-        relation = self._relation
-        return relation is not None and _set(relation.data[self._charm.unit], key, value)
-
     def _goal_state(self) -> dict[str, str]:
         if self._goals is None:
             self._goals = juju_units.goal_state()
         return self._goals
 
-    def _binding(self, endpoint: str) -> tuple[str, str, set[str]]:
-        """An endpoint's ingress address, where to listen for it, and every address of both."""
-        binding = self._charm.model.get_binding(endpoint)
-        network = binding.network if binding else None
-        ingress = [str(address) for address in network.ingress_addresses] if network else []
-        bound = (
-            [str(each.address) for each in network.interfaces if each.address] if network else []
-        )
-        if not ingress and not bound:
-            raise databag.PeerError(
-                f"Juju has no address for this unit on endpoint {endpoint} yet"
-            )
-        reached = (ingress or bound)[0]
-        own = [each for each in bound or ingress if _is_address(each)]
-        if not own:
-            raise databag.PeerError(
-                f"Juju names {reached} for endpoint {endpoint}, and no address of this unit that "
-                "etcd could listen on: nothing was changed; see `juju show-machine`"
-            )
-        return reached, reached if reached in own else own[0], {*ingress, *bound}
-
 
 def _alive(status: str | None) -> bool:
     return status is not None and status not in ("dying", "dead")
-
-
-def _set(bag: ops.RelationDataContent, key: str, value: str) -> bool:
-    if bag.get(key, "") == value:
-        return False
-    bag[key] = value
-    return True
 
 
 def _updated(present: dict[str, str], key: str, value: str) -> str:

@@ -25,7 +25,7 @@ from hook import idle, launcher
 from hook import restore as restores
 from hook import unit as units
 from machine import juju_exec
-from relations import juju_units, peers
+from relations import juju_units, peer_bag, peers
 
 
 @pytest.fixture(autouse=True)
@@ -128,7 +128,7 @@ def test_given_a_hook_in_which_another_may_have_led_when_it_ends_then_it_fails(
     context: testing.Context, monkeypatch: pytest.MonkeyPatch
 ):
     def lost(_: peers.Peers) -> None:
-        raise peers.LeadLostError("another unit may have led")
+        raise peer_bag.LeadLostError("another unit may have led")
 
     monkeypatch.setattr(peers.Peers, "check_lead", lost)
     with pytest.raises(testing.errors.UncaughtCharmError, match="another unit may have led"):

@@ -21,11 +21,11 @@ from hook import config as configs
 from hook import notes, options
 from hook import unit as units
 from machine import files, juju_exec
-from relations import peers
+from relations import network
 
 CONFIG = yaml.safe_load((pathlib.Path(__file__).parents[3] / "config.yaml").read_text())
 DEFAULTS = {key: o["default"] for key, o in CONFIG["options"].items() if "default" in o}
-ADDRESSES = peers.Addresses("198.18.0.1", "198.18.0.1", "198.18.0.1", "198.18.0.1", (), ())
+ADDRESSES = network.Addresses("198.18.0.1", "198.18.0.1", "198.18.0.1", "198.18.0.1", (), ())
 TAKEN = "another program listens on port 2390 of 198.18.0.1"
 
 

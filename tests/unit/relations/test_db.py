@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ops import testing
 
-from relations import db, peers
+from relations import db, network
 
 GOOD = db.Credentials("cert", "key", "ca", "https://198.18.0.10:2379", "3.5.16")
 KEYS = {"client_cert", "client_key", "client_ca", "connection_string", "version"}
@@ -20,7 +20,7 @@ def relation() -> testing.Relation:
 @settings(max_examples=300, deadline=None)
 @given(hosts=st.lists(st.ip_addresses().map(str), max_size=9), order=st.randoms())
 def test_given_members_in_any_order_when_joined_then_every_unit_says_the_same(hosts, order):
-    urls = [peers.url(host, 2379) for host in hosts]
+    urls = [network.url(host, 2379) for host in hosts]
     shuffled = urls[:]
     order.shuffle(shuffled)
     text = db.connection_string(shuffled)

@@ -16,7 +16,7 @@ from backup import seal
 from cluster import generation as generations
 from cluster import lead
 from cluster import view as views
-from relations import databag, juju_units, peers
+from relations import databag, juju_units, network, peer_bag, peers
 from tls import authority
 
 RECORD = generations.Generation(
@@ -317,7 +317,7 @@ def test_given_a_unit_that_comes_to_lead_when_it_has_read_a_record_then_it_leads
         assert led.leads(), "Juju's word holds for a while"
         later = time.monotonic() + lead.HELD
         monkeypatch.setattr(juju_units, "is_leader", lambda: said[0])
-        monkeypatch.setattr(peers.time, "monotonic", lambda: later)
+        monkeypatch.setattr(peer_bag.time, "monotonic", lambda: later)
         assert not led.leads()
 
 
@@ -329,7 +329,7 @@ def test_given_a_hook_that_stood_still_when_it_wrote_a_record_then_it_fails_unle
     with juju.hook(state(peer(), leader=True)) as charm:
         monkeypatch.setattr(ops.Unit, "is_leader", lambda _: True)
         monkeypatch.setattr(juju_units, "is_leader", lambda: leads[0])
-        monkeypatch.setattr(peers.time, "monotonic", lambda: now[0])
+        monkeypatch.setattr(peer_bag.time, "monotonic", lambda: now[0])
         ours = peers.Peers(charm)
         ours.check_lead()  # nothing is written
         assert ours.generation() is None
@@ -338,7 +338,7 @@ def test_given_a_hook_that_stood_still_when_it_wrote_a_record_then_it_fails_unle
         if stood < lead.HELD and not others:
             ours.check_lead()
         else:
-            with pytest.raises(peers.LeadLostError, match="are not written"):
+            with pytest.raises(peer_bag.LeadLostError, match="are not written"):
                 ours.check_lead()
 
 
@@ -491,7 +491,7 @@ def bind(*addresses: str) -> testing.BindAddress:
     ],
 )
 def test_given_a_host_when_made_an_url_then_ipv6_is_in_brackets(host, text):
-    assert peers.url(host, 2379) == text
+    assert network.url(host, 2379) == text
 
 
 def tool(
