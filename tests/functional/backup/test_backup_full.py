@@ -12,7 +12,7 @@ import pytest
 import test_backup_keeper as keeping
 
 import errors
-from keeper import service as keeper_service
+from keeper import scheduled
 
 if TYPE_CHECKING:
     import pathlib
@@ -29,7 +29,7 @@ def full(
     tmp_path: pathlib.Path, authority: signing.Authority, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[list[scratch.Member]]:
     """Three members under NOSPACE."""
-    monkeypatch.setattr(keeper_service, "_LIST", (0.0, 1.0))
+    monkeypatch.setattr(scheduled, "_LIST", (0.0, 1.0))
     (tmp_path / "etcd").mkdir()
     started = parts.cluster(tmp_path / "etcd", authority, members=3, quota_bytes=QUOTA)
     with started[0].client() as online, contextlib.suppress(errors.NoSpaceError):

@@ -14,7 +14,7 @@ from backup import catalog as catalogs
 from backup import keeper_files, proof, rclone_errors, schedule, seal, worker
 from backup import listing as listings
 from backup import owner as owners
-from keeper import service as keeper_service
+from keeper import holder, scheduled
 
 if TYPE_CHECKING:
     import pathlib
@@ -49,7 +49,7 @@ class Unit:
             **changes,
         )
         self.write(self.config)
-        self.keeper = keeper_service.Keeper(
+        self.keeper = scheduled.Keeper(
             self.folder / "keeper.json",
             self.folder / "status.json",
             self.folder / "cache",
@@ -84,7 +84,7 @@ def remote(local, tmp_path):
 
 @pytest.fixture
 def unit(etcd, remote, tmp_path, monkeypatch):
-    monkeypatch.setattr(keeper_service, "_LIST", (0.0, 1.0))
+    monkeypatch.setattr(scheduled, "_LIST", (0.0, 1.0))
     made = Unit(etcd, tmp_path)
     yield made
     made.keeper.close()
@@ -115,7 +115,7 @@ def test_given_a_ghost_in_the_keepers_key_when_looking_then_backups_go_on_and_it
     unit, etcd
 ):
     with etcd.client() as client:
-        client.put(keeper_service.KEY, "ghost")
+        client.put(holder.KEY, "ghost")
     status = unit.until(lambda s: s.newest)
     assert status.role == "holder"
     assert "a client wrote 'ghost' to the keeper's key" in status.words(time.time())
@@ -133,7 +133,7 @@ def test_given_nothing_written_when_due_then_skipped_and_said(unit, etcd):
 def test_given_new_connections_when_nothing_is_written_then_no_revision_is_spent(
     unit, etcd, monkeypatch
 ):
-    monkeypatch.setattr(keeper_service, "_RECONNECT", 0.0)
+    monkeypatch.setattr(holder, "_RECONNECT", 0.0)
     before = unit.until(lambda s: s.newest)
     assert before.role == "holder"
     for _ in range(5):
@@ -349,8 +349,8 @@ def test_given_no_etcd_when_looking_then_blind_and_no_exception(unit):
 def test_given_three_members_when_looking_then_one_follower_holds_and_a_dead_holder_is_replaced(
     three, remote, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(keeper_service, "TTL", 2)
-    monkeypatch.setattr(keeper_service, "_LIST", (0.0, 1.0))
+    monkeypatch.setattr(holder, "TTL", 2)
+    monkeypatch.setattr(scheduled, "_LIST", (0.0, 1.0))
     units = [Unit(each, tmp_path, number, prove_every=0) for number, each in enumerate(three)]
     try:
         with three[0].client() as client:

@@ -16,14 +16,14 @@ import pytest
 from backup import catalog as catalogs
 from backup import create, keeper_files, rclone, worker
 from backup import listing as listings
-from keeper import service as keeper_service
+from keeper import scheduled
 
 _LOOP = """\
 import os, pathlib, sys, time
-from keeper import service as keeper
+from keeper import holder, scheduled as keeper
 from machine import processes
 processes.PATH = os.environ["PATH"]
-keeper.TTL = 2
+holder.TTL = 2
 folder = pathlib.Path(sys.argv[1])
 made = keeper.Keeper(*(folder / name for name in ("keeper.json", "status.json", "cache", "lock")))
 while True:
@@ -127,12 +127,12 @@ def test_given_a_keeper_killed_at_work_when_another_works_then_nothing_is_left(
     settings = dataclasses.replace(settings, interval=2.0, mark="new")
     (tmp_path / "keeper.json").write_text(settings.to_json())
     monkeypatch.setattr(listings, "LEFTOVER", -5.0)
-    monkeypatch.setattr(keeper_service, "_SWEEP", 0.0)
-    monkeypatch.setattr(keeper_service, "_LIST", (0.0, 0.0))
+    monkeypatch.setattr(scheduled, "_SWEEP", 0.0)
+    monkeypatch.setattr(scheduled, "_LIST", (0.0, 0.0))
     with etcd.client() as client:
         client.put("/after", os.urandom(64))
     names = ("keeper.json", "status.json", "cache", "lock")
-    keeper = keeper_service.Keeper(*(tmp_path / name for name in names), wake=lambda: None)
+    keeper = scheduled.Keeper(*(tmp_path / name for name in names), wake=lambda: None)
     deadline = time.monotonic() + 60
     try:
         while not keeper.status.proven or keeper.status.problems:
