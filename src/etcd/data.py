@@ -23,14 +23,12 @@ from typing import Any
 
 import errors
 from cluster import view as views
-from etcd import disk_facts
+from etcd import disk_facts, ownership
 from etcd import stamp as stamps
 from machine import files, outside
 
 _KEPT = "kept.json"
 _PART = ".part"
-_PASSED = 0o710  # root's, passed through by etcd's group
-_OURS = 0o700
 _WORK = ("fetched", "backup", "trial")
 """Folders of the root in which root works: what is in them is made anew."""
 
@@ -85,7 +83,7 @@ class Root:
         changed = self.guard()
         for folder in (self.path, self.prepared_dir, self.kept_dir):
             if not folder.is_dir():
-                folder.mkdir(mode=_OURS, parents=True)
+                folder.mkdir(mode=ownership.OURS, parents=True)
                 files.fsync(folder.parent)
                 changed = True
         changed = self.guard() or changed
@@ -108,73 +106,24 @@ class Root:
         except FileNotFoundError:
             return False
         try:
-            changed = self._seize(descriptor, _PASSED)
+            changed = ownership.seize(descriptor, ownership.PASSED, self.owner)
             for name in (*_WORK, self._current_part.name):
-                if (details := _lstat(name, descriptor)) and not _is_ours(details):
+                details = ownership.lstat(name, descriptor)
+                if details and not ownership.is_ours(details):
                     changed = files.remove(self.path / name)
             for folder in (self.prepared_dir, self.kept_dir):
-                changed = self._take_all(folder, descriptor) or changed
-            details = _lstat(self.current.name, descriptor)
+                changed = ownership.take_all(folder, descriptor, self.owner) or changed
+            details = ownership.lstat(self.current.name, descriptor)
             if details and not stat.S_ISDIR(details.st_mode):
                 raise errors.DataError(
                     f"{self.current} is a link, or no directory, and was left alone: find out who "
                     "made it, and remove it"
                 )
-            return (bool(details) and self._take(self.current, descriptor)) or changed
+            return (
+                bool(details) and ownership.take(self.current, descriptor, self.owner)
+            ) or changed
         finally:
             os.close(descriptor)
-
-    def _take_all(self, folder: pathlib.Path, root: int) -> bool:
-        """Take a folder of the root with the data in it."""
-        details = _lstat(folder.name, root)
-        if details is None:
-            return False
-        if not stat.S_ISDIR(details.st_mode):
-            return files.remove(folder)
-        with files.folder(folder.name, root) as descriptor:
-            if not self._seize(descriptor, _OURS):
-                return False
-            for name in os.listdir(descriptor):
-                entry = _lstat(name, descriptor)
-                if entry and stat.S_ISDIR(entry.st_mode):
-                    self._take(folder / name, descriptor)
-                else:
-                    files.remove(folder / name)
-        return True
-
-    def _take(self, path: pathlib.Path, parent: int) -> bool:
-        """Take stamped data but for `etcd/`; True when it was another's.
-
-        Files are written anew: somebody may still have the old ones open.
-        """
-        with files.folder(path.name, parent) as descriptor:
-            if not self._seize(descriptor, _PASSED):
-                return False
-            for name in os.listdir(descriptor):
-                entry = _lstat(name, descriptor)
-                if name == disk_facts.ETCD and entry and stat.S_ISDIR(entry.st_mode):
-                    continue
-                text = None
-                with contextlib.suppress(OSError, ValueError):
-                    text = files.read(path / name)
-                files.remove(path / name)
-                if text is not None:
-                    files.write(path / name, text, 0o600)
-        return True
-
-    def _seize(self, descriptor: int, mode: int) -> bool:
-        """Make an open directory ours, and etcd's group's to pass where `mode` says so."""
-        details = os.fstat(descriptor)
-        uid, gid = os.geteuid(), files.ids(self.owner)[1] if mode == _PASSED else -1
-        if (
-            details.st_uid == uid
-            and details.st_mode & 0o7777 == mode
-            and gid in (-1, details.st_gid)
-        ):
-            return False
-        os.fchown(descriptor, uid, gid)
-        os.fchmod(descriptor, mode)
-        return True
 
     def stamp(self) -> stamps.Stamp | None:
         """Stamp of the current data, None without current data.
@@ -275,7 +224,7 @@ class Root:
         other.set_aside("this unit's own data moved here")
         part = other._current_part
         files.copy_tree(self.current, part)
-        other._give(part)
+        ownership.give(part, other.owner)
         files.rename(part, other.current)
 
     def forget(self) -> None:
@@ -301,7 +250,7 @@ class Root:
         """Complete prepared data: owner, flush, and its final name in one rename."""
         part, final = self._part(token), self.prepared_dir / token
         files.remove(final)
-        self._give(part)
+        ownership.give(part, self.owner)
         files.rename(part, final)
 
     def discard(self, token: str) -> bool:
@@ -402,7 +351,7 @@ class Root:
             OSError: it is not there now, whole.
         """
         name, part = source.name, f"{source.name}{_PART}"
-        if (found := _lstat(name, there)) and _is_ours(found):
+        if (found := ownership.lstat(name, there)) and ownership.is_ours(found):
             return  # the hook that copied it died before it could remove the original
         files.remove(files.through(there) / part)
         files.copy_tree(source, part, target_fd=there)
@@ -410,7 +359,7 @@ class Root:
             files.give_tree(disk_facts.ETCD, self.owner, made)
             files.give_tree(part, None, there)
             os.rename(part, name, src_dir_fd=there, dst_dir_fd=there)
-            found = _lstat(name, there)
+            found = ownership.lstat(name, there)
             if found is None or found.st_ino != os.fstat(made).st_ino:
                 raise OSError(errno.EBUSY, "somebody changes the directory meanwhile", name)
         os.fsync(there)
@@ -426,7 +375,7 @@ class Root:
             details.st_blocks * 512
             for _, _, names, descriptor in os.fwalk(self.current)
             for name in names
-            if (details := _lstat(name, descriptor))
+            if (details := ownership.lstat(name, descriptor))
         )
 
     def disk(self, broken: str = "", facts: bool = False) -> views.Disk:
@@ -500,33 +449,14 @@ class Root:
         self, part: pathlib.Path, stamp: stamps.Stamp, closed: bool = False
     ) -> pathlib.Path:
         self.ensure()
-        (part / disk_facts.ETCD).mkdir(mode=_OURS, parents=True)
+        (part / disk_facts.ETCD).mkdir(mode=ownership.OURS, parents=True)
         if closed:
             files.write(part / disk_facts.CLOSED, "open: etcd-admin open\n", 0o600)
         files.write(part / stamps.STAMP, stamp.to_json(), 0o600)
-        self._give(part)
+        ownership.give(part, self.owner)
         return part
-
-    def _give(self, part: pathlib.Path) -> None:
-        """Let etcd pass into data and change what it runs on, and flush all of it."""
-        with files.folder(part) as descriptor:
-            self._seize(descriptor, _PASSED)
-            if _lstat(disk_facts.ETCD, descriptor):
-                files.give_tree(disk_facts.ETCD, self.owner, descriptor)
-        files.fsync_tree(part)
 
 
 def _folders(path: pathlib.Path) -> list[pathlib.Path]:
     there = path.is_dir() and not path.is_symlink()
     return [p for p in path.iterdir() if p.is_dir() and not p.is_symlink()] if there else []
-
-
-def _lstat(name: str, directory: int) -> os.stat_result | None:
-    try:
-        return os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-
-
-def _is_ours(details: os.stat_result) -> bool:
-    return stat.S_ISDIR(details.st_mode) and details.st_uid == os.geteuid()

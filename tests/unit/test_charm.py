@@ -17,7 +17,7 @@ from backup import create, keeper_files
 from cluster import generation as generations
 from cluster import reasons
 from cluster import view as views
-from commands import actions, etcd_admin
+from commands import actions, etcd_admin, recover
 from etcd import data, install, service, upkeep
 from etcd import stamp as stamps
 from hook import certificates as unit_certificates
@@ -193,17 +193,17 @@ def test_given_a_restore_when_it_answers_then_the_status_is_not_active_any_more(
 
 def test_given_units_that_did_not_tell_when_a_recovery_is_weighed_then_they_are_named():
     disks = {"etcd/0": views.DiskFacts(2, 90, 40), "etcd/1": views.DiskFacts(2, 95, 45)}
-    assert actions.loss("etcd/0", disks, []) == (
+    assert recover.loss("etcd/0", disks, []) == (
         "etcd/0 holds up to revision 40, 5 behind the newest disk here; what only the missing "
         "members acknowledged would be lost"
     )
-    told = actions.loss("etcd/1", disks, ["etcd/2", "etcd/3"])
+    told = recover.loss("etcd/1", disks, ["etcd/2", "etcd/3"])
     assert "etcd/2, etcd/3 did not tell, and may still serve clients" in told
 
 
 def test_given_members_left_behind_when_a_recovery_is_weighed_then_what_to_do_about_each():
-    assert actions.left_behind("etcd/0", [], []) == ""
-    told = actions.left_behind("etcd/0", ["etcd/2 at c:2380"], ["etcd/1 at b:2380"])
+    assert recover.left_behind("etcd/0", [], []) == ""
+    told = recover.left_behind("etcd/0", ["etcd/2 at c:2380"], ["etcd/1 at b:2380"])
     assert "etcd/0 cannot reach etcd/1 at b:2380: make sure that these machines are off" in told
     assert "`systemctl disable --now etcd-keeper etcd`" in told
     assert "etcd/2 at c:2380 can be reached: etcd stops there before clients are let in" in told
