@@ -48,7 +48,9 @@ def run(name: str, arguments: list[str]) -> int:
     REPORTS.mkdir(parents=True, exist_ok=True)
     report = REPORTS / f"{name}.xml"
     report.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "pytest", *modules(name, arguments)]
+    measured = name == "unit" and not arguments
+    tracer = ["-m", "coverage", "run"] if measured else []
+    command = [sys.executable, *tracer, "-m", "pytest", *modules(name, arguments)]
     command += [f"--junit-xml={report}"]
     command += [f"--timeout={LIMITS[name]}", "-q", "--durations=5", "--dist=loadfile"]
     # In the order of their names: long files come before short ones.
@@ -58,6 +60,7 @@ def run(name: str, arguments: list[str]) -> int:
     env["PATH"] = f"{ROOT / 'build/bin'}:{venv}:{env['PATH']}:{ROOT / 'build/etcd-3.5'}"
     print(f"== {name} tests", flush=True)
     env.setdefault("MINIJUJU_HOME", str(HOME))
+    env["COVERAGE_FILE"] = str(REPORTS / "coverage")
     env |= {"JUJU_AGENT_VERSION": "4.0"} if name == "juju-four" else {}
     begun = time.monotonic()
     try:
@@ -67,7 +70,30 @@ def run(name: str, arguments: list[str]) -> int:
             down = [str(venv / "minijuju"), "down"]
             subprocess.run(down, env=env, check=False, timeout=600, capture_output=True)
     print(f"== {name} tests: {time.monotonic() - begun:.0f} s", flush=True)
+    if measured and not code:
+        _show_coverage(env)
     return code
+
+
+def _show_coverage(env: dict[str, str]) -> None:
+    """Print how much of each room of src/ ran, by branches."""
+    coverage = [sys.executable, "-m", "coverage"]
+    report = REPORTS / "branches.json"
+    for words in (["combine", "--quiet"], ["json", "--quiet", "-o", str(report)]):
+        subprocess.run([*coverage, *words], cwd=ROOT, env=env, check=False)
+    rooms: dict[str, list[int]] = {}
+    for file, found in json.loads(report.read_text())["files"].items():
+        room = file.removeprefix("src/").partition("/")[0].removesuffix(".py")
+        taken = rooms.setdefault(room, [0, 0])
+        taken[0] += found["summary"]["covered_branches"]
+        taken[1] += found["summary"]["num_branches"]
+    taken = [sum(each) for each in zip(*rooms.values(), strict=True)]
+    shown = [f"{room} {_share(*rooms[room])}" for room in sorted(rooms) if rooms[room][1]]
+    print(f"== branches that ran: {_share(*taken)} of src ({', '.join(shown)})", flush=True)
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.0f} %"
 
 
 def counts(name: str) -> tuple[int, int, int]:

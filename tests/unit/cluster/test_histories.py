@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Iterator
 
+import coverage
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,6 +15,19 @@ from model import bugs, check, document, simulator
 PLAY = settings(
     deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _untraced() -> Iterator[None]:
+    """Thousands of histories take no time for coverage: what they run, `test_plan` runs too."""
+    tracer = coverage.Coverage.current()
+    if tracer:
+        tracer.stop()
+    yield
+    if tracer:
+        tracer.start()
+
+
 FOUNDING = ("add", "remove", "kill", "revive", "cut", "heal", "wipe", "leader", "wait")
 
 
