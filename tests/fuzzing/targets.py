@@ -29,6 +29,7 @@ from etcd import stamp as stamps
 from etcd import wal as wals
 from machine import outside, processes
 from relations import certificates, databag, juju_units, peers, s3
+from support import keeper_config
 from tls import authority, certificate, served
 
 if TYPE_CHECKING:
@@ -357,11 +358,8 @@ def _read_etcd_log(raw: bytes, _: pathlib.Path) -> None:
 
 
 def _orders() -> list[bytes]:
-    config = keeper_files.Config(
-        unit="etcd/0", member="etcd-0", endpoints=("https://a:1",), local="https://a:1", ca="c",
-        cert="c", key="k", generation=1, token="t", folder="f", interval=60.0, retention="7d",
-        workdir="/w", remote="/r",
-    )  # fmt: skip
+    folder = pathlib.Path("/w")
+    config = keeper_config.told(folder=folder, interval=60.0, retention="7d")
     return [config.to_json().encode()]
 
 

@@ -15,6 +15,7 @@ from backup import keeper_files, proof, rclone_errors, schedule, seal, worker
 from backup import listing as listings
 from backup import owner as owners
 from keeper import holder, scheduled
+from support import keeper_config
 
 if TYPE_CHECKING:
     import pathlib
@@ -31,22 +32,10 @@ class Unit:
         self.folder = folder / f"unit-{number}"
         self.folder.mkdir()
         self.woken, self.closed = 0, False
-        self.config = keeper_files.Config(
-            unit=f"etcd/{number}",
-            member=f"etcd-{number}",
-            endpoints=(etcd.endpoint,),
-            local=etcd.endpoint,
-            ca=str(etcd.config.server_tls.ca),
-            cert=str(etcd.config.server_tls.cert),
-            key=str(etcd.config.server_tls.key),
-            generation=1,
-            token="t",
-            folder="here",
-            interval=1.0,
-            retention="",
-            workdir=str(self.folder / "work"),
-            remote=str(folder / "remote.json"),
-            **changes,
+        given = {"interval": 1.0, "workdir": str(self.folder / "work"), **changes}
+        tls = etcd.config.server_tls
+        self.config = keeper_config.told(
+            f"etcd/{number}", etcd.endpoint, tls=tls, folder=folder, **given
         )
         self.write(self.config)
         self.keeper = scheduled.Keeper(

@@ -17,6 +17,7 @@ from backup import catalog as catalogs
 from backup import create, keeper_files, rclone, worker
 from backup import listing as listings
 from keeper import scheduled
+from support import keeper_config
 
 _LOOP = """\
 import os, pathlib, sys, time
@@ -37,22 +38,8 @@ def stored(settings: keeper_files.Config) -> catalogs.Catalog:
 
 def config(etcd, folder: pathlib.Path, **changes) -> keeper_files.Config:
     tls = etcd.config.server_tls
-    return keeper_files.Config(
-        unit="etcd/0",
-        member="etcd-0",
-        endpoints=(etcd.endpoint,),
-        local=etcd.endpoint,
-        ca=str(tls.ca),
-        cert=str(tls.cert),
-        key=str(tls.key),
-        generation=1,
-        token="t",
-        folder="here",
-        interval=30.0,
-        workdir=str(folder / "work"),
-        remote=str(folder / "remote.json"),
-        **{"retention": "", **changes},
-    )
+    given = {"interval": 30.0, **changes}
+    return keeper_config.told(local=etcd.endpoint, tls=tls, folder=folder, **given)
 
 
 def tree(root: int) -> dict[int, str]:

@@ -12,6 +12,7 @@ import yaml
 from backup import keeper_files
 from keeper import alarms, metrics
 from relations import cos
+from support import keeper_config
 
 PROMTOOL = pathlib.Path(__file__).resolve().parents[3] / "build" / "prometheus" / "promtool"
 TOPOLOGY = {"juju_model": "m", "juju_model_uuid": "12345678-9", "juju_application": "etcd"}
@@ -50,10 +51,12 @@ class Happens:
         lived, left = (
             NOW + sign * days * 86400 for sign, days in zip((-1, 1), self.certificate, strict=True)
         )
-        config = keeper_files.Config(
-            f"etcd/{unit}", f"etcd-{unit}", (), "", "", "", "", 1, "t", "f", 0.0, "",
-            units=self.units, certificates={"peer": left}, certificates_from={"peer": lived},
-        )  # fmt: skip
+        config = keeper_config.told(
+            f"etcd/{unit}",
+            units=self.units,
+            certificates={"peer": left},
+            certificates_from={"peer": lived},
+        )
         if unit in self.stopped:
             return metrics.render(config, keeper_files.Status(), None, NOW)
         side = [unit] if unit in self.cut_off else self._others

@@ -12,11 +12,11 @@ import etcd_cluster
 import pytest
 
 import errors
-from backup import keeper_files
 from etcd import config as etcd_config
 from etcd import data
 from etcd import stamp as stamps
 from keeper import fence
+from support import keeper_config
 from tls import authority, pem_files, served, store
 
 TOKENS = ("0123456789abcdef", "fedcba9876543210")
@@ -106,9 +106,8 @@ def test_given_an_old_majority_when_the_survivor_serves_a_later_generation_then_
         told.write_text(known.to_json())
         tls = cluster.tls
         config.write_text(
-            keeper_files.Config("etcd/0", "etcd-0", (), old[index].client_url, str(tls.ca),
-                          str(tls.cert), str(tls.key), 1, TOKENS[0], "folder", 0.0, "").to_json()
-        )  # fmt: skip
+            keeper_config.told(local=old[index].client_url, tls=tls, token=TOKENS[0]).to_json()
+        )
         node = old[index]
         guards.append(
             fence.Guard(lambda: None, told, config, members.peer(index),

@@ -15,6 +15,7 @@ import pytest
 from backup import keeper_files
 from keeper import alarms, metrics
 from relations import cos
+from support import keeper_config
 
 TOPOLOGY = {"juju_model": "m", "juju_model_uuid": "1", "juju_application": "etcd"}
 
@@ -44,12 +45,16 @@ def exporter(cluster, tmp_path):
 def serve(cluster, folder) -> metrics.Exporter:
     (port,) = etcd_cluster.free_ports(1)
     tls = cluster.tls
-    config = keeper_files.Config(
-        "etcd/0", "etcd-0", (), cluster.nodes[0].client_url, str(tls.ca), str(tls.cert),
-        str(tls.key), 1, "t", "f", 60.0, "last=1", units=3, certificates={"peer": 2e9},
+    config = keeper_config.told(
+        local=cluster.nodes[0].client_url,
+        tls=tls,
+        interval=60.0,
+        retention="last=1",
+        units=3,
+        certificates={"peer": 2e9},
         certificates_from={"peer": 1e9},
         metrics_port=port,
-    )  # fmt: skip
+    )
     path = folder / "keeper.json"
     path.write_text(config.to_json())
     watched = alarms.Watch(lambda: None, path)

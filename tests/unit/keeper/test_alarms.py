@@ -7,10 +7,7 @@ import pytest
 import errors
 from backup import keeper_files
 from keeper import alarms
-
-CONFIG = keeper_files.Config(
-    "etcd/0", "etcd-0", (), "https://127.0.0.1:2379", "", "", "", 1, "t", "f", 0.0, ""
-)
+from support import keeper_config
 
 
 class World:
@@ -29,8 +26,7 @@ class World:
         self.watch = alarms.Watch(self.wake, self.path, lambda: self.now)
 
     def lead(self, leads: bool) -> None:
-        raw = {**vars(CONFIG), "leads": leads}
-        self.path.write_text(keeper_files.Config(**raw).to_json())
+        self.path.write_text(keeper_config.told(leads=leads).to_json())
 
     def see(self, _: keeper_files.Config) -> alarms.Sight:
         if not self.answers:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 import errors
-from backup import keeper_files
 from cluster import generation as generations
 from cluster import view as views
 from etcd import data
 from etcd import stamp as stamps
 from hook import fencing
 from keeper import fence, systemd_unit
+from support import keeper_config
 from tls import authority, served, store
 
 if TYPE_CHECKING:
@@ -145,11 +145,8 @@ class Unit:
         self.known, self.config = at / "fence.json", at / "keeper.json"
         self.tell()
         self.config.write_text(
-            keeper_files.Config(
-                "etcd/0", "etcd-0", (), "https://127.0.0.1:1", "ca", "cert", "key", 7, TOKEN,
-                "folder", 0.0, "",
-            ).to_json()
-        )  # fmt: skip
+            keeper_config.told(local="https://127.0.0.1:1", generation=7, token=TOKEN).to_json()
+        )
         self.guard = fence.Guard(
             self.wake, self.known, self.config, certificate(at / "own"), lambda: self.runs,
             self.stop,

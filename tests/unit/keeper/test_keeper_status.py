@@ -8,6 +8,7 @@ import pytest
 
 from backup import keeper_files, remote_settings
 from keeper import systemd_unit
+from support import keeper_config
 
 NOW = 1_795_000_000.0
 WELL = keeper_files.Status(
@@ -83,10 +84,7 @@ def test_given_no_backup_when_asked_then_said():
 
 
 def test_given_a_configuration_when_written_and_read_then_the_same_and_no_secret_in_it(tmp_path):
-    config = keeper_files.Config(
-        "etcd/0", "etcd-0", ("https://127.0.0.1:2379",), "https://127.0.0.1:2379", "ca", "cert",
-        "key", 1, "token", "folder", 30.0, "last=3",
-    )  # fmt: skip
+    config = keeper_config.told(interval=30.0, retention="last=3")
     (tmp_path / "keeper.json").write_text(config.to_json())
     assert keeper_files.Config.read(tmp_path / "keeper.json") == config
     with pytest.raises(ValueError, match="no backups are configured"):

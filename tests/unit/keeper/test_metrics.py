@@ -12,19 +12,10 @@ import yaml
 
 from backup import keeper_files
 from keeper import alarms, metrics
+from support import keeper_config
 
 NOW = 1_795_000_000.0
-CONFIG = keeper_files.Config(
-    unit="etcd/0",
-    member="etcd-0",
-    endpoints=("https://198.18.0.10:2379",),
-    local="https://127.0.0.1:2379",
-    ca="",
-    cert="",
-    key="",
-    generation=1,
-    token="t",
-    folder="f",
+CONFIG = keeper_config.told(
     interval=3600.0,
     retention="last=1",
     units=3,

@@ -15,6 +15,7 @@ from ops import testing
 from backup import keeper_files
 from keeper import alarms, metrics
 from relations import cos
+from support import keeper_config
 
 ROOT = pathlib.Path(__file__).parents[3]
 TOPOLOGY = {"juju_model": "m", "juju_model_uuid": "12345678-9", "juju_application": "etcd"}
@@ -86,10 +87,7 @@ def test_given_the_rules_when_made_then_each_is_of_this_application_alone():
 
 
 def test_given_the_rules_and_the_dashboard_when_they_name_our_metrics_then_there_are_such():
-    config = keeper_files.Config(
-        "etcd/0", "etcd-0", (), "", "", "", "", 1, "", "", 60.0, "",
-        certificates={"peer": 1.0},
-    )  # fmt: skip
+    config = keeper_config.told(interval=60.0, certificates={"peer": 1.0})
     status = keeper_files.Status(error="x", proof_error="y")
     seen = metrics.Seen("", 1, 0, {"NOSPACE": 0})
     sight = alarms.Sight({"etcd-0": True}, (), 1, 1)
