@@ -491,7 +491,9 @@ class World:
         for name, alive in hook.names.items():
             bag = hook.bags.get(name)
             if name == machine.name:
-                unit = dataclasses.replace(hook.me, alive=not hook.dying)
+                unit = hook.me
+                if unit.alive is hook.dying:
+                    unit = dataclasses.replace(unit, alive=not hook.dying)
             elif bag is None:
                 unit = views.Unit(name, alive=alive)
             else:
@@ -641,11 +643,13 @@ class World:
         hook.dying = not machine.alive
         hook.leaves, machine.between = hook.dying and not machine.between, False
         bag = self.bags.get(machine.name, views.Unit(machine.name))
-        hook.me = dataclasses.replace(
-            bag,
-            begun=max(bag.begun, machine.begun),
-            turn_done=max(bag.turn_done, machine.turn_done),
-        )
+        hook.me = bag
+        if bag.begun < machine.begun or bag.turn_done < machine.turn_done:
+            hook.me = dataclasses.replace(
+                bag,
+                begun=max(bag.begun, machine.begun),
+                turn_done=max(bag.turn_done, machine.turn_done),
+            )
         hook.said_unanswered = bag.unanswered
         machine.installed = True
         ended = yield from self.drive(machine, hook)
@@ -703,7 +707,10 @@ class World:
             yield
             self.run(machine)
             machine.turn_done = hook.turn[1]
-        hook.me = dataclasses.replace(hook.me, begun=machine.begun, turn_done=machine.turn_done)
+        if (hook.me.begun, hook.me.turn_done) != (machine.begun, machine.turn_done):
+            hook.me = dataclasses.replace(
+                hook.me, begun=machine.begun, turn_done=machine.turn_done
+            )
         if isinstance(step, steps.Wake) and hook.leaves:
             self.now += WAIT
         return ""
