@@ -30,16 +30,23 @@ WAKE = "JUJU_DISPATCH_PATH=hooks/update-status ./dispatch"
 @pytest.fixture
 def hurt(cluster: Cluster, tmp_path: pathlib.Path) -> Iterator[str]:
     """A unit whose clock can be set, and is right again at the end."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("needs a C compiler")
-    source, library = pathlib.Path(__file__).with_name("clock.c"), tmp_path / "clock.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True, timeout=60)
     unit = next(unit for unit in cluster.units() if unit != cluster.leader())
-    cluster.juju.scp(str(library), f"{unit}:/tmp/clock.so")
-    cluster.shell(unit, f"install -m 755 /tmp/clock.so {LIBRARY}")
+    if not prepare(cluster, unit, tmp_path):
+        pytest.skip("needs a C compiler")
     yield unit
     mend(cluster, unit)
+
+
+def prepare(cluster: Cluster, unit: str, folder: pathlib.Path) -> bool:
+    """Put the library on the unit's machine; False where there is no compiler to make it."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        return False
+    source, library = pathlib.Path(__file__).with_name("clock.c"), folder / "clock.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True, timeout=60)
+    cluster.juju.scp(str(library), f"{unit}:/tmp/clock.so")
+    cluster.shell(unit, f"install -m 755 /tmp/clock.so {LIBRARY}")
+    return True
 
 
 def shift(cluster: Cluster, unit: str, days: int) -> None:

@@ -9,7 +9,6 @@ import itertools
 import json
 import pathlib
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -475,17 +474,11 @@ class Lab:
 
     def shift_clock(self, unit: str) -> None:
         """Let the clock of a unit's hooks and keeper be an hour ahead, given a compiler."""
-        if shutil.which("cc") is None:
-            self.say("there is no C compiler here: the clock stays right")
-            return
         with tempfile.TemporaryDirectory() as folder:
-            library = f"{folder}/clock.so"
-            source = str(TESTS / "faults" / "clock.c")
-            subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
-            self.juju.scp(library, f"{unit}:clock.so")
+            if not test_clock.prepare(self.cluster, unit, pathlib.Path(folder)):
+                self.say("there is no C compiler here: the clock stays right")
+                return
         with self.acting("clock off by an hour", unit):
-            install = f"install -m 755 ~ubuntu/clock.so {test_clock.LIBRARY}"
-            self.cluster.shell(unit, install)
             test_clock.shift(self.cluster, unit, 1 / 24)
         self.after(lambda: test_clock.mend(self.cluster, unit))
 

@@ -1,4 +1,4 @@
-"""What the charm tells the keeper, as tests need it."""
+"""What the charm tells the keeper, and the keeper the charm, as tests need it."""
 
 from __future__ import annotations
 
@@ -42,3 +42,13 @@ def told(
     return keeper_files.Config(
         unit=unit, member=member, local=local, **{**plain, **given, **changes}
     )
+
+
+def well(now: float, **changes: Any) -> keeper_files.Status:
+    """What a keeper tells whose backups are well: the newest ten minutes old, one proven."""
+    plain: dict[str, Any] = {
+        "at": now, "unit": "etcd/0", "role": "holder", "interval": 3600.0, "count": 3,
+        "newest": "b", "newest_at": now - 600, "newest_revision": 90, "newest_seconds": 20.0,
+        "revision": 100, "proven": "a", "proven_at": now - 7200,
+    }  # fmt: skip
+    return keeper_files.Status(**{**plain, **changes})

@@ -11,20 +11,7 @@ from keeper import systemd_unit
 from support import keeper_config
 
 NOW = 1_795_000_000.0
-WELL = keeper_files.Status(
-    at=NOW,
-    unit="etcd/0",
-    role="holder",
-    interval=3600.0,
-    count=3,
-    newest="b",
-    newest_at=NOW - 600,
-    newest_revision=90,
-    newest_seconds=20.0,
-    revision=100,
-    proven="a",
-    proven_at=NOW - 7200,
-)
+WELL = keeper_config.well(NOW)
 
 
 def changed(**changes) -> keeper_files.Status:

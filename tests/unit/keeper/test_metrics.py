@@ -22,19 +22,7 @@ CONFIG = keeper_config.told(
     certificates={"peer": NOW + 20 * 86400, "server": NOW - 86400, "client": NOW + 86400},
     certificates_from={"peer": NOW - 60 * 86400, "server": NOW - 9 * 86400},
 )
-STATUS = keeper_files.Status(
-    role="holder",
-    interval=3600.0,
-    count=4,
-    newest="b",
-    newest_at=NOW - 600,
-    newest_revision=90,
-    newest_seconds=20.0,
-    revision=100,
-    proven="a",
-    proven_at=NOW - 7200,
-    unchanged_at=NOW - 60,
-)
+STATUS = keeper_config.well(NOW, count=4, unchanged_at=NOW - 60)
 SEEN = metrics.Seen("etcd_server_has_leader 1\n", 3, 1, {"CORRUPT": 0, "NOSPACE": 2})
 
 
