@@ -6,15 +6,15 @@ A follower where there is one; when it dies, another takes over within seconds.
 from __future__ import annotations
 
 import contextlib
+import threading
 from typing import TYPE_CHECKING
 
 import errors
 from backup import worker
 from etcd import election
-from machine import meanwhile
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     from backup import keeper_files
     from cluster import view as views
@@ -123,13 +123,21 @@ class Holder:
         """The member that holds the key, "" for none."""
         return self._election.holder() if self._election else ""
 
-    def holding(self) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def holding(self) -> Generator[None]:
         """Keep the key while work takes longer than it lives."""
+        done = threading.Event()
         election = self._election
 
         def hold() -> None:
-            with contextlib.suppress(errors.EtcdError):
-                if election:
+            while election and not done.wait(TTL / 3):
+                with contextlib.suppress(errors.EtcdError):
                     election.campaign()
 
-        return meanwhile.repeated(hold, TTL / 3)
+        thread = threading.Thread(target=hold, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()

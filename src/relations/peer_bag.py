@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from typing import TYPE_CHECKING
 
 from cluster import lead
-from machine import meanwhile
 from relations import juju_units
 
 if TYPE_CHECKING:
-    import contextlib
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping
 
     import ops
 
@@ -47,9 +47,22 @@ class PeerBag:
         said = self._charm.unit.is_leader() if first else juju_units.is_leader()
         return self._lead.heard(said, now)
 
-    def leading(self) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def leading(self) -> Generator[None]:
         """Ask for the lead all the while: what takes long may end in a record of its leader."""
-        return meanwhile.repeated(self.leads, lead.HELD / 3)
+        done = threading.Event()
+
+        def ask() -> None:
+            while not done.wait(lead.HELD / 3):
+                self.leads()
+
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
 
     def check_lead(self) -> None:
         """Fail the hook where its records may come after another leader's: Juju runs it again.
