@@ -128,7 +128,14 @@ def _holders(view: views.View) -> list[views.Unit]:
 
 
 def _silent(view: views.View) -> list[views.Unit]:
-    return [u for u in _holders(view) if queries.facts_of(view, u) is None]
+    """Holders whose disks nobody knows, and those that may have become holders since they told."""
+    token = view.generation.token if view.generation is not None else ""
+    return [
+        u
+        for u in queries.alive(view)
+        if (token and u.peer_url and losses.may_have_joined(view, u, token))
+        or (u in _holders(view) and queries.facts_of(view, u) is None)
+    ]
 
 
 def _reattached(view: views.View) -> Steps | None:

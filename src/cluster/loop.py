@@ -26,6 +26,8 @@ LEAD = 10.0
 """The same for Juju's leader, which can write records only between two."""
 RETRY = 5.0
 """Seconds until what failed is tried again."""
+RECORD = 60.0
+"""Seconds for which a hook acts on the record that it has read: it never gets a newer one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +101,7 @@ def run(
     *,
     leaves: bool,
     leader: bool,
+    read_at: float,
     decide: Callable[[views.View], plans.Plan] | None = None,
 ) -> Generator[Request, Any, Ended]:
     """One hook, to be driven by `send`; answers what it came to.
@@ -108,6 +111,7 @@ def run(
     Args:
         leaves: this is a hook of the unit's removal: when it ends well, the removal goes on.
         leader: this unit is Juju's leader.
+        read_at: when it read Juju's records, by the clock of `Time`.
         decide: what plans, `plans.plan` by default.
     """
     plan = yield from _round(decide, leader)
@@ -117,7 +121,11 @@ def run(
         if leaves and said != plan.message:
             said = plan.message
             yield Say(said)
-        done, failed = yield from _steps(plan, decide, leader)
+        seen: float = yield Time()
+        if _begins(plan) and seen > read_at + RECORD:
+            yield Again(RETRY, exactly=True)
+            break
+        done, failed = yield from _steps(plan, seen, decide, leader)
         if failed:
             plan = dataclasses.replace(plan, message=failed)
             yield Again(RETRY)
@@ -150,9 +158,12 @@ def _round(
 
 
 def _steps(
-    plan: plans.Plan, decide: Callable[[views.View], plans.Plan] | None, leader: bool
+    plan: plans.Plan,
+    seen: float,
+    decide: Callable[[views.View], plans.Plan] | None,
+    leader: bool,
 ) -> Generator[Request, Any, tuple[list[steps.Step], str]]:
-    """Do the steps while what they were planned from is fresh: the rest is planned anew.
+    """Do the steps while what was seen for them is fresh: the rest is planned anew.
 
     A `Wake` that follows a step which took long still ends the hook.
 
@@ -160,7 +171,6 @@ def _steps(
         The steps that were done, and why the next one could not be.
     """
     done: list[steps.Step] = []
-    seen: float = yield Time()
     for step in plan.steps:
         if (yield Time()) - seen > plans.VALID and not isinstance(step, steps.Wake):
             break
@@ -171,6 +181,11 @@ def _steps(
             return done, failed
         done.append(step)
     return done, ""
+
+
+def _begins(plan: plans.Plan) -> bool:
+    """Whether the plan brings data to life that the record names."""
+    return any(step.by_record for step in plan.steps)
 
 
 def _follows_up(plan: plans.Plan) -> bool:

@@ -26,23 +26,30 @@ def may_serve_beside(
     unknown = len(queries.untold(view))
     names = {f.unit for f in founders}
     told = queries.told(view, token) if token else ()
-    still |= {u.name for u in view.units if _may_have_joined(view, u, token)}
+    still |= {u.name for u in view.units if may_have_joined(view, u, token)}
     if token and not told and (unknown or any(u.name not in names for u in others)):
         return True  # nobody knows its voters: one disk may be a quorum by itself
     for voters in told:
-        moved = queries.quorum(len(names)) - len(names - set(voters))
-        gone = sum(view.unit(name) is None for name in voters)
-        serving = len(still & set(voters)) + min(unknown, gone)
+        moved = max(0, queries.quorum(len(names)) - len(names - set(voters)))
+        gone = {name for name in voters if view.unit(name) is None}
         learners = len({u.name for u in others} - set(voters) - names)
-        for promoted in range(learners + 1):  # since its voters were told
-            count = len(voters) + promoted
-            need = queries.quorum(count)
-            if serving + promoted >= need and count - max(0, moved) >= need:
-                return True
+        # Learners may have been promoted since its voters were told, and some may have left.
+        for left in range(_may_have_left(gone, still) + 1):
+            serving = len(still & set(voters)) + min(unknown, len(gone) - left)
+            for promoted in range(learners + 1):
+                count = len(voters) - left + promoted
+                need = queries.quorum(count)
+                if serving + promoted >= need and count - moved >= need:
+                    return True
     return False
 
 
-def _may_have_joined(view: views.View, unit: views.Unit, token: str) -> bool:
+def _may_have_left(gone: set[str], still: set[str]) -> int:
+    """How many of the voters that Juju has no more the others may have removed."""
+    return len(gone - still)
+
+
+def may_have_joined(view: views.View, unit: views.Unit, token: str) -> bool:
     """Whether `unit`, which told of no data, may have that of the cluster `token` by now.
 
     One that knows of a later record joins no earlier cluster, and one that looked in vain for a

@@ -115,12 +115,19 @@ def roll_back(view: views.View) -> Steps | None:
 def _too_late(view: views.View) -> str:
     """Why nobody saw the generation healthy: it does not start beside what may serve the old."""
     coming = [u.name for u in queries.untold(view)]
-    if not coming:
+    token = queries.detail_of(view.generation, "previous_token") if view.generation else ""
+    staying = [u.name for u in view.units if u.name != view.me and token and u.token == token]
+    if not coming and not staying:
         return "it did not become healthy in time"
-    names, them = ", ".join(coming), "it" if len(coming) == 1 else "them"
+    why = (
+        f"{', '.join(coming)} did not say what is on disk"
+        if coming
+        else f"{', '.join(staying)} did not stop serving the old data"
+    )
+    them = "it" if len(coming or staying) == 1 else "them"
     return (
-        f"it did not become healthy in time, and {names} did not say what is on disk: wait for "
-        f"{them}, or run `juju remove-unit --force {' '.join(coming)}`, and try again"
+        f"it did not become healthy in time, and {why}: wait for {them}, or run "
+        f"`juju remove-unit --force {' '.join(coming or staying)}`, and try again"
     )
 
 

@@ -24,11 +24,14 @@ class Step:
         needs_etcd: it cannot be done before etcd is installed.
         final: nothing takes it back, so that the caller looks at Juju and at etcd once more right
             before it, and leaves it when it is not planned any more.
+        by_record: it brings data to life that the record names. Juju hands a hook the same record
+            all along, so that the caller leaves this to the next hook once that may be replaced.
     """
 
     ends_hook: ClassVar[bool] = False
     needs_etcd: ClassVar[bool] = True
     final: ClassVar[bool] = False
+    by_record: ClassVar[bool] = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +92,7 @@ class SetAside(Step):
 class Adopt(Step):
     """Rename `prepared/<token>/` to `current/`; there is no `current/`."""
 
+    by_record: ClassVar[bool] = True
     token: str
 
 
@@ -96,6 +100,7 @@ class Adopt(Step):
 class PutBack(Step):
     """Rename the kept data of `token` to `current/`; there is no `current/`."""
 
+    by_record: ClassVar[bool] = True
     token: str
 
 
@@ -103,6 +108,7 @@ class PutBack(Step):
 class Found(Step):
     """Stamp an empty `current/` and start etcd `new` with the generation's initial cluster."""
 
+    by_record: ClassVar[bool] = True
     generation: generations.Generation
 
 
@@ -110,6 +116,7 @@ class Found(Step):
 class Join(Step):
     """Stamp an empty `current/` and start etcd `existing` with exactly this initial cluster."""
 
+    by_record: ClassVar[bool] = True
     generation: generations.Generation
     initial_cluster: str
 
@@ -130,6 +137,7 @@ class Start(Step):
             all founders start the same restored data now, and each would wait for the others.
     """
 
+    by_record: ClassVar[bool] = True
     compare: bool = True
 
 

@@ -61,7 +61,8 @@ def settle(node: units.Node, *, leader: bool, recover: str | None = None) -> pla
 
 def _drive(node: units.Node, *, leader: bool, recover: str | None) -> loop.Ended:
     """Give the loop what it asks for until it has ended."""
-    run, answer = loop.run(leaves=node.torn_down, leader=leader), None
+    read_at = node.peers.read_at
+    run, answer = loop.run(leaves=node.torn_down, leader=leader, read_at=read_at), None
     while True:
         try:
             request = run.send(answer)

@@ -33,6 +33,8 @@ class PeerBag:
         self._endpoint = endpoint
         self._lead = lead.Lead()
         self._recorded = False
+        self.read_at = time.monotonic()
+        """When Juju's records were read, or before that; seconds of the monotonic clock."""
 
     def leads(self) -> bool:
         """Whether this unit is Juju's leader, and has been since this hook read its records.
@@ -88,6 +90,7 @@ class PeerBag:
             return {}
         if not self._lead.heard_of:
             self.leads()  # before it is read
+            self.read_at = time.monotonic()
         return relation.data[self._charm.app]
 
     def _unit_bag(self) -> Mapping[str, str]:

@@ -7,8 +7,8 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from cluster import generation as generations
 from cluster import (
+    founding,
     joining,
     leaving,
     local,
@@ -20,6 +20,7 @@ from cluster import (
     revisions,
     steps,
 )
+from cluster import generation as generations
 from cluster import plan as plans
 from cluster import view as views
 from model import check, simulator
@@ -276,6 +277,15 @@ class _LateWriter(simulator.World):
         return True
 
 
+def _none(*_: object) -> int:
+    return 0
+
+
+def _silent_holders(view: views.View) -> list[views.Unit]:
+    """Awaits only those that have told of data, and not who may have joined since."""
+    return [u for u in founding._holders(view) if queries.facts_of(view, u) is None]
+
+
 FOCUS = {
     "lets a machine that stays behind serve": ("abandon", "wait", "come_back", "come_back"),
     "lets a leaving unit take the quorum along": ("remove", "add", "kill", "heal", "revive"),
@@ -423,6 +433,18 @@ BUGS: dict[str, tuple[Callable[[], Any], Any]] = {
         lambda: _without(restoring.confirm, _confirm_by_sight),
         plans.plan,
     ),
+    "acts on a record that it read long ago": (
+        lambda: _patch(loop, "RECORD", float("inf")),
+        plans.plan,
+    ),
+    "counts those that left among the voters": (
+        lambda: _patch(losses, "_may_have_left", _none),
+        plans.plan,
+    ),
+    "takes what joined unheard for empty": (
+        lambda: _patch(founding, "_silent", _silent_holders),
+        plans.plan,
+    ),
     "never promotes": (lambda: _without(joining.promote), plans.plan),
     "never removes the gone": (lambda: _without(leaving.remove_gone), plans.plan),
     "never removes a stuck learner": (lambda: _without(joining.remove_stuck), plans.plan),
@@ -438,6 +460,13 @@ FIRST = {
     "writes late what it planned": 2500,
 }
 """Where the histories begin of a bug that few of them expose."""
+
+WRITTEN = {
+    "acts on a record that it read long ago",
+    "counts those that left among the voters",
+    "takes what joined unheard for empty",
+}
+"""Bugs that one random history in 100,000 exposes: a history that is written down does."""
 
 
 def caught(name: str, limit: int, first: int | None = None) -> tuple[int, str]:

@@ -110,6 +110,11 @@ class _Player:
             self.world.full_hook(unit)
             self.world.tick()
 
+    def do_go_on(self, *units: str) -> None:
+        """Units run their hooks to the end before anything else moves."""
+        for unit in units:
+            self.world.full_hook(unit)
+
     def do_step(self, unit: str, name: str) -> None:
         """A hook goes on until it has done the step, and no further."""
         trace = self.world.trace
@@ -191,6 +196,12 @@ class _Player:
         for machine in self.world.gone:
             machine.cut = machine.mute = machine.paused = False
             machine.stays = True
+
+    def do_recover(self, unit: str) -> None:
+        """The operator orders to found anew from the disk of the unit."""
+        self.world.recover = unit
+        self.do_hook(self.world.leader)
+        self.world.recover = None
 
     def do_heal(self) -> None:
         self.history.op_heal()

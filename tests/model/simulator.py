@@ -662,7 +662,12 @@ class World:
 
     def drive(self, machine: Machine, hook: Hook) -> Generator[None, None, loop.Ended]:
         """Give the loop what it asks for; others go on between any two steps."""
-        run = loop.run(leaves=hook.leaves, leader=self.leads(hook), decide=self.decide)
+        run = loop.run(
+            leaves=hook.leaves,
+            leader=self.leads(hook),
+            read_at=hook.read_at,
+            decide=self.decide,
+        )
         answer: object = None
         while True:
             try:
@@ -1208,6 +1213,7 @@ class Hook:
         "names",
         "prepared",
         "proposal",
+        "read_at",
         "said_unanswered",
         "turn",
         "unit",
@@ -1216,6 +1222,7 @@ class Hook:
     )
 
     def __init__(self, world: World, unit: str):
+        self.read_at = world.now
         self.lead = lead.Lead()
         self.lead.heard(world.ask_lead(unit), world.now)  # before anything is read
         self.generation, self.proposal = world.generation, world.proposal

@@ -24,6 +24,7 @@ class Machine:
     seconds: float = 0.0
     fails: dict[steps.Step, str] = dataclasses.field(default_factory=dict)
     now: float = 1000.0
+    read_at: float = 1000.0
     leads: bool = True
     looks: int = 0
     done: list[steps.Step] = dataclasses.field(default_factory=list)
@@ -31,7 +32,12 @@ class Machine:
     again: list[tuple[float, bool]] = dataclasses.field(default_factory=list)
 
     def run(self, *, leaves: bool = False, leader: bool = False) -> loop.Ended:
-        hook = loop.run(leaves=leaves, leader=leader, decide=lambda view: view.plan)  # type: ignore
+        hook = loop.run(
+            leaves=leaves,
+            leader=leader,
+            read_at=self.read_at,
+            decide=lambda view: view.plan,  # type: ignore
+        )
         answer: Any = None
         try:
             while True:
@@ -99,6 +105,38 @@ def test_given_a_final_step_when_one_more_look_does_not_plan_it_then_it_is_not_d
     assert machine.run().plan == WELL
     assert machine.done == []
     assert machine.looks == 3
+
+
+BEGINS = plans.Plan((steps.Start(),), plans.State.DOWN, "etcd is down")
+
+
+@pytest.mark.parametrize(("old", "begun"), [(0.0, True), (loop.RECORD + 1, False)])
+def test_given_a_record_read_long_ago_when_its_data_is_to_start_then_the_next_hook_does_that(
+    old: float, begun: bool
+):
+    machine = Machine([BEGINS, WELL])
+    machine.read_at -= old
+    machine.run()
+    assert machine.done == (list(BEGINS.steps) if begun else [])
+    assert machine.again == ([] if begun else [(loop.RETRY, True)])
+
+
+def test_given_a_hook_that_fetched_for_long_when_data_is_to_start_then_the_next_does_that():
+    fetches = plans.Plan((steps.Discard("t"),), plans.State.RESTORING, "fetching")
+    machine = Machine([fetches, BEGINS], seconds=loop.RECORD + 1)
+    machine.run()
+    assert machine.done == list(fetches.steps)
+    assert machine.again == [(loop.RETRY, True)]
+
+
+@pytest.mark.parametrize(
+    "step", [s for s in vars(steps).values() if isinstance(s, type) and issubclass(s, steps.Step)]
+)
+def test_given_a_step_when_it_brings_data_of_a_record_to_life_then_it_heeds_the_records_age(
+    step: type[steps.Step],
+):
+    begin = (steps.Found, steps.Join, steps.Adopt, steps.PutBack, steps.Start)
+    assert step.by_record == (step in begin)
 
 
 @pytest.mark.parametrize("leaves", [False, True])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 import types
 from typing import Any
 
@@ -22,6 +23,7 @@ class Unit:
 
     def __init__(self, torn_down: bool = False) -> None:
         self.torn_down, self.leads = torn_down, False
+        self.read_at = time.monotonic()
         self.me = views.Unit("etcd/0")
         self.peers = self.root = self.notes = self
         self.said: list[str] = []
