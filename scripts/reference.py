@@ -113,7 +113,9 @@ def alerts() -> list[tuple[str, ...]]:
             rule["alert"],
             rule["labels"]["severity"],
             rule.get("for", "at once"),
-            "`" + re.sub(r"\{\}", "", re.sub(r"%%juju_topology%%(, )?", "", rule["expr"])) + "`",
+            "`"
+            + re.sub(r"\{\}", "", re.sub(r"(, ?)?%%juju_topology%%(, )?", "", rule["expr"]))
+            + "`",
         )
         for rule in rules
     ]

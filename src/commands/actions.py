@@ -15,12 +15,13 @@ import errors
 from backup import create, keeper_files, operations, rclone_errors
 from commands import recover
 from etcd import membership, report, upkeep
+from hook import certificates as unit_certificates
 from hook import client_access, idle, launcher, packages
 from hook import config as configs
 from hook import restore as restores
 from machine import outside
 from relations import databag, peers
-from tls import client_archive
+from tls import certificate, client_archive, inventory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +41,10 @@ _UNSEALED = (
     "the backup's manifest was not sealed by this application: whether it is the one that you "
     "mean, only its content tells"
 )
+_ROOT_WARNING = (
+    "authentication is on, or cannot be asked about: whoever holds this certificate is root, and "
+    "may read, write and change everything; give people users of their own"
+)
 
 
 class RefusedError(Exception):
@@ -54,6 +59,7 @@ _REFUSALS = (
     databag.PeerError,
     rclone_errors.RemoteError,
     configs.SettingsError,
+    certificate.CertificateError,
 )
 """Their text is one sentence for the operator."""
 
@@ -105,6 +111,7 @@ class Actions(ops.Object):
             "snapshot": self._on_snapshot,
             "restore": self._on_restore,
             "generate-client-certificates": self._on_generate_client_certificates,
+            "certificates": self._on_certificates,
             "list-client-certificates": self._on_list_client_certificates,
             "revoke-client-certificate": self._on_revoke_client_certificate,
             "member-list": self._on_member_list,
@@ -230,8 +237,20 @@ class Actions(ops.Object):
     def _on_generate_client_certificates(self, event: ops.ActionEvent) -> dict[str, Any]:
         params = event.params
         node = self._charm.node()
-        path = client_access.hand_out(node, params["common-name"], params["validity-days"])
-        return {"copy": {"cmd": client_archive.copy_command(node.unit, path)}}
+        path = client_access.hand_out(
+            node, params["common-name"], params["validity-days"], params["key-type"]
+        )
+        found: dict[str, Any] = {"copy": {"cmd": client_archive.copy_command(node.unit, path)}}
+        if params["common-name"] == unit_certificates.ADMIN and _authenticates(node):
+            found["warning"] = _ROOT_WARNING
+        return found
+
+    @_answering
+    def _on_certificates(self, event: ops.ActionEvent) -> dict[str, Any]:
+        found, now = inventory.read(self._charm.node().certificates), time.time()
+        if event.params["format"] == "json":
+            return {"certificates": report.to_json(inventory.records(found, now))}
+        return {"certificates": report.table(inventory.COLUMNS, inventory.rows(found, now))}
 
     @_answering
     def _on_list_client_certificates(self, event: ops.ActionEvent) -> dict[str, Any]:
@@ -241,8 +260,8 @@ class Actions(ops.Object):
             {
                 "serial": one.serial,
                 "common-name": one.name,
-                "made": _date(one.made),
-                "ends": _date(one.until),
+                "made": inventory.date(one.made),
+                "ends": inventory.date(one.until),
                 "unit": one.unit,
                 "state": "revoked" if one.serial in refused else "believed",
             }
@@ -401,9 +420,13 @@ class Actions(ops.Object):
             raise RefusedError(f"the leader does this: juju run {application}/leader {action}")
 
 
-def _date(at: float) -> str:
-    """A moment, as people read it; UTC."""
-    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(at))
+def _authenticates(node: units.Node) -> bool:
+    """Whether etcd asks who a client is; where it does not say, it may."""
+    try:
+        with node.client() as online:
+            return online.auth_enabled() is not False
+    except errors.EtcdError:
+        return True
 
 
 def _printable(value: Any) -> Any:

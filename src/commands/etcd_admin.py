@@ -16,6 +16,7 @@ from etcd import client as clients
 from etcd import data, membership, report, service, upkeep
 from hook import launcher
 from machine import juju_exec, outside
+from tls import certificate, inventory, store
 
 if TYPE_CHECKING:
     import argparse
@@ -117,6 +118,13 @@ def backup_delete(asked: argparse.Namespace, _: launcher.Place) -> Answer:
     """`backup delete`."""
     manifest = _backups().delete(asked.backup_id)
     return Answer(f"deleted {manifest.id}", {"deleted": manifest.id})
+
+
+def certificates(_: argparse.Namespace, __: launcher.Place) -> Answer:
+    """`certificates`."""
+    found, now = inventory.read(store.Store()), time.time()
+    words = report.table(inventory.COLUMNS, inventory.rows(found, now))
+    return Answer(words, inventory.records(found, now))
 
 
 def _backups() -> operations.Operations:
@@ -234,6 +242,12 @@ def parser() -> argparse.ArgumentParser:
     verb(endpoint, "health", "how the cluster is, in words", health)
     moving = verb(verbs, "move-leader", "hand raft leadership to another voter", move_leader)
     moving.add_argument("member", nargs="?", default="", help="name or hexadecimal ID")
+    verb(
+        verbs,
+        "certificates",
+        "this unit's certificates and the authorities that it knows",
+        offline=certificates,
+    )
     alarm = verbs.add_parser("alarm", help="alarms").add_subparsers(required=True, metavar="VERB")
     verb(alarm, "list", "armed alarms", alarm_list)
     verb(alarm, "disarm", "disarm all alarms", alarm_disarm)
@@ -286,6 +300,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         errors.EtcdError,
         operations.BackupError,
         rclone_errors.RemoteError,
+        certificate.CertificateError,
         OSError,
     ) as error:
         sys.stderr.write(f"etcd-admin: {outside.printable(str(error))}\n")

@@ -44,7 +44,8 @@ class Health:
         statuses: what the endpoints that answered say.
         alarms: armed alarms.
         quota: bytes of the database that arm NOSPACE, 0 unknown.
-        certificate_days: days left, by certificate (`peer`, `server`, ...).
+        certificate_days: days left, by certificate (`peer`, `server`, ...), and of the authority
+            above it that ends first (`peer-authority`, ...).
         cluster_version: the version that all members can do, "" when nobody tells.
         problem: why the cluster does not work, "" when it does.
         extra: further facts to show, flat, in order.
@@ -157,7 +158,7 @@ class Health:
         lines += self._versions()
         lines += [f"alarm {a.kind} on {self.name(a.member_id)}" for a in self.alarms]
         lines += [
-            f"the {name} certificate ends in {days} days"
+            f"the {_certificate(name)} ends in {days} days"
             for name, days in self.certificate_days.items()
         ]
         lines += [f"{key}: {value}" for key, value in self.extra.items()]
@@ -197,6 +198,12 @@ class Health:
         if self.problem:
             found["problem"] = self.problem
         return found | dict(self.extra)
+
+
+def _certificate(name: str) -> str:
+    """What `peer` or `peer-authority` is called."""
+    of, _, authority = name.partition("-")
+    return f"{of} certificate's authority" if authority else f"{of} certificate"
 
 
 def labels(names: Sequence[str]) -> list[str]:

@@ -277,7 +277,7 @@ class Backups:
         node, settings = self._node, self._node.settings
         committed = node.peers.generation()
         tls, claimant = node.tls(), self._claimant
-        facts = dict(node.certificate_facts())
+        facts, dates = dict(node.certificate_facts()), node.certificate_dates()
         return keeper_files.Config(
             unit=node.unit,
             member=node.member,
@@ -295,8 +295,8 @@ class Backups:
             workdir=str(self._workdir),
             units=sum(unit.alive for unit in node.peers.units()),
             leads=node.leads,
-            certificates={name: each.not_after for name, each in facts.items()},
-            certificates_from={name: each.not_before for name, each in facts.items()},
+            certificates={name: end for name, (_, end) in dates.items()},
+            certificates_from={name: begin for name, (begin, _) in dates.items()},
             believed=facts["client"].ca_fingerprint if "client" in facts else "",
             metrics_port=settings.metrics_port,
             application=claimant.application,

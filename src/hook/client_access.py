@@ -43,8 +43,16 @@ def publish(node: units.Node, relation: db.Db, *, leader: bool) -> None:
     )
 
 
-def hand_out(node: units.Node, common_name: object, days: object) -> pathlib.Path:
+def hand_out(
+    node: units.Node, common_name: object, days: object, key_type: str = "ec"
+) -> pathlib.Path:
     """Sign a client certificate and pack it for a person; answers with the tar's path.
+
+    Args:
+        node: this unit.
+        common_name: etcd's user, with authentication on.
+        days: how long it is valid.
+        key_type: `ec` or `rsa`.
 
     Raises:
         client_archive.BundleError: the name or the number of days cannot be used.
@@ -59,7 +67,9 @@ def hand_out(node: units.Node, common_name: object, days: object) -> pathlib.Pat
         )
     name = client_archive.check_common_name(common_name)
     signer = _authority(node)
-    pair = signer.sign(name, (), authority.Usage.CLIENT, client_archive.check_days(days))
+    lifetime = client_archive.check_days(days)
+    kind = authority.KeyType(key_type)
+    pair = signer.sign(name, (), authority.Usage.CLIENT, lifetime, key_type=kind)
     urls = [u.client_url for u in node.peers.units() if u.alive and u.client_url]
     path = client_archive.write(pair, server_ca(node), urls)
     facts = certificate.parse(pair.cert, signer.ca)

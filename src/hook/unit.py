@@ -35,6 +35,9 @@ TRIED = files.MEMORY / "tried"  # digests of the last configurations that etcd c
 CONFIGURED = files.MEMORY / "configured"  # fingerprint of the options in etcd's file
 _KNOWN = 4  # of these
 FINISHED = "finished"
+_DAY = 86400.0
+_WITH_AUTHORITY = ("peer", "server", "client")
+"""Certificates whose authorities are told of; those of the others are among these."""
 CERTIFICATES = ("peer", "server", "client", etcd_config.GATEWAY)
 WAKE_SHARE = 4  # a wake-up is this many hooks away
 WAKE_LONGEST = 60  # seconds
@@ -206,7 +209,18 @@ class Node:
     def certificate_days(self) -> dict[str, int]:
         """Days left, by certificate."""
         now = time.time()
-        return {name: int(facts.days_left(now)) for name, facts in self.certificate_facts()}
+        return {
+            name: int((end - now) / _DAY) for name, (_, end) in self.certificate_dates().items()
+        }
+
+    def certificate_dates(self) -> dict[str, tuple[float, float]]:
+        """When each certificate, and the authority above it that ends first, begins and ends."""
+        found: dict[str, tuple[float, float]] = {}
+        for name, facts in self.certificate_facts():
+            found[name] = facts.not_before, facts.not_after
+            if facts.chain_ends and name in _WITH_AUTHORITY:
+                found[f"{name}-authority"] = facts.chain_begins, facts.chain_ends
+        return found
 
     @contextlib.contextmanager
     def client(self, *, others: bool = False) -> Generator[clients.Client]:

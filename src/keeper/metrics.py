@@ -140,12 +140,12 @@ def _cluster(
         days = {name: (at - now) / _DAY for name, at in config.certificates.items()}
         yield _Gauge(
             "etcd_charm_certificate_days",
-            "Days until a certificate of this unit ends.",
+            "Days until a certificate of this unit ends, or the authority above it.",
             tuple(({"certificate": name}, left) for name, left in sorted(days.items())),
         )
         yield _Gauge(
             "etcd_charm_certificate_left_ratio",
-            "Share of a certificate's lifetime that is left; below a third it is renewed.",
+            "Share of its lifetime that is left; below a third a certificate is renewed.",
             tuple(({"certificate": name}, left) for name, left in sorted(_left(config, now))),
         )
     if seen is not None and seen.members is not None:

@@ -16,12 +16,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from cryptography import x509
-    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 CA_DAYS = 3650
 LEAF_DAYS = 365
 _SKEW = datetime.timedelta(hours=24)
 """Certificates are valid from this long before they are made: machines' clocks disagree."""
+
+
+class KeyType(enum.Enum):
+    """What kind of private key a certificate is made for."""
+
+    EC = "ec"  # P-256
+    RSA = "rsa"  # 3072 bits, for clients that know nothing else
 
 
 class Usage(enum.Enum):
@@ -97,6 +104,7 @@ class Authority:
         usage: Usage = Usage.BOTH,
         days: float = LEAF_DAYS,
         uris: Iterable[str] = (),
+        key_type: KeyType = KeyType.EC,
     ) -> Pair:
         """Make a key and sign a certificate for it.
 
@@ -106,6 +114,7 @@ class Authority:
             usage: extended key usage.
             days: lifetime, cut to what the authority itself has left.
             uris: names that no address is checked against.
+            key_type: of the key that is made.
 
         Raises:
             ValueError: a name that cannot stand in a certificate.
@@ -118,7 +127,7 @@ class Authority:
         signer = serialization.load_pem_private_key(self.key, password=None)
         if not isinstance(signer, ec.EllipticCurvePrivateKey):
             raise ValueError("the authority's key is not an elliptic curve key")
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = _new_key(key_type)
         now = _now()
         until = min(now + datetime.timedelta(days=days), ours.not_valid_after_utc)
         builder = (
@@ -270,7 +279,15 @@ def _pem(cert: x509.Certificate) -> bytes:
     return cert.public_bytes(serialization.Encoding.PEM)
 
 
-def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def _new_key(key_type: KeyType) -> ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey:
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+    if key_type is KeyType.RSA:
+        return rsa.generate_private_key(public_exponent=65537, key_size=3072)
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def key_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
     """The key as unencrypted PEM (PKCS #8)."""
     from cryptography.hazmat.primitives import serialization
 

@@ -26,7 +26,7 @@ _BODY = re.compile(rb"\s[A-Za-z0-9+/=\s]+")
 LARGEST = 256 * 1024  # bytes of all certificates of one answer: a hundred of the usual size
 _LARGEST_KEY = 16 * 1024  # bytes of a PEM key: twice those of RSA with 8192 bits
 _RSA_BITS = (1024, 8192)  # that Go's TLS takes part with
-_DAY = 86400.0
+DAY = 86400.0
 _LONGEST_CHAIN = 8
 RENEW_FRACTION = 1 / 3
 """A certificate is due when less than this part of its lifetime is left."""
@@ -51,6 +51,8 @@ class Facts:
         ca_fingerprint: SHA-256 over the set of authorities.
         uris: subject alternative names that are URIs, in order.
         serial: the serial number, hexadecimal, "" where it was not noted.
+        chain_begins: `not_before` of the authority in its chain that ends first.
+        chain_ends: `not_after` of that one, 0 where it was not noted.
     """
 
     common_name: str
@@ -63,10 +65,12 @@ class Facts:
     ca_fingerprint: str
     uris: tuple[str, ...] = ()
     serial: str = ""
+    chain_begins: float = 0.0
+    chain_ends: float = 0.0
 
     def days_left(self, now: float) -> float:
         """Days until it expires, negative afterwards; `now` in Unix seconds."""
-        return (self.not_after - now) / _DAY
+        return (self.not_after - now) / DAY
 
 
 def cut(text: bytes | str) -> bytes:
@@ -204,10 +208,12 @@ def parse(cert: bytes, ca: bytes) -> Facts:
         CertificateError: either is not PEM, or the certificate does not chain to `ca`.
     """
     from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
 
     chain = _certificates(cert, "the certificate")
     roots = _certificates(ca, "the certificate authority's certificate")
-    leaf = chain[0]
+    leaf, above = chain[0], _authorities_of(chain, roots)
+    first = min(above, key=lambda each: each.not_valid_after_utc)
     with _reading("the certificate"):
         try:
             names = list(
@@ -224,11 +230,88 @@ def parse(cert: bytes, ca: bytes) -> Facts:
             not_before=leaf.not_valid_before_utc.timestamp(),
             not_after=leaf.not_valid_after_utc.timestamp(),
             fingerprint=fingerprint(cert),
-            signer=_signer(chain, roots),
+            signer=above[-1].fingerprint(hashes.SHA256()).hex(),
             ca_fingerprint=bundle_fingerprint(ca),
             uris=uris,
             serial=f"{leaf.serial_number:x}",
+            chain_begins=first.not_valid_before_utc.timestamp(),
+            chain_ends=first.not_valid_after_utc.timestamp(),
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Details:
+    """What one certificate or authority says of itself.
+
+    Attributes:
+        subject: CN, "" without one.
+        issuer: CN of the issuer, "" without one.
+        serial: hexadecimal.
+        sans: subject alternative names, URIs as well, in order.
+        usages: `server`, `client`, `sign` for an authority, other extended usages by their number;
+            none where any is allowed.
+        not_before: Unix seconds.
+        not_after: Unix seconds.
+        fingerprint: SHA-256, hexadecimal.
+    """
+
+    subject: str
+    issuer: str
+    serial: str
+    sans: tuple[str, ...]
+    usages: tuple[str, ...]
+    not_before: float
+    not_after: float
+    fingerprint: str
+
+
+def details(pem: bytes) -> list[Details]:
+    """Each certificate of a PEM bundle, in order.
+
+    Raises:
+        CertificateError: one cannot be read, or there is none.
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+
+    found: list[Details] = []
+    for each in _certificates(pem, "the certificate"):
+        with _reading("the certificate"):
+            names = (
+                extension.value
+                for extension in each.extensions
+                if isinstance(extension.value, x509.SubjectAlternativeName)
+            )
+            found.append(
+                Details(
+                    subject=_common_name(each.subject),
+                    issuer=_common_name(each.issuer),
+                    serial=f"{each.serial_number:x}",
+                    sans=tuple(str(name.value) for names_ in names for name in names_),
+                    usages=_usages(each),
+                    not_before=each.not_valid_before_utc.timestamp(),
+                    not_after=each.not_valid_after_utc.timestamp(),
+                    fingerprint=each.fingerprint(hashes.SHA256()).hex(),
+                )
+            )
+    return found
+
+
+def _usages(cert: x509.Certificate) -> tuple[str, ...]:
+    from cryptography import x509
+    from cryptography.x509 import oid
+
+    named = {
+        oid.ExtendedKeyUsageOID.SERVER_AUTH: "server",
+        oid.ExtendedKeyUsageOID.CLIENT_AUTH: "client",
+    }
+    usages: list[str] = []
+    for extension in cert.extensions:
+        if isinstance(extension.value, x509.BasicConstraints) and extension.value.ca:
+            usages.insert(0, "sign")
+        if isinstance(extension.value, x509.ExtendedKeyUsage):
+            usages += [named.get(each) or each.dotted_string for each in extension.value]
+    return tuple(usages)
 
 
 def check_pair(
@@ -269,9 +352,9 @@ def check_pair(
         raise CertificateError("the private key does not belong to the certificate")
     if facts.not_after <= now:
         raise CertificateError(f"the certificate expired {-facts.days_left(now):.0f} days ago")
-    if facts.not_before > now + _DAY:
+    if facts.not_before > now + DAY:
         raise CertificateError(
-            f"the certificate is not valid for another {(facts.not_before - now) / _DAY:.0f} days"
+            f"the certificate is not valid for another {(facts.not_before - now) / DAY:.0f} days"
             " (compare the clocks)"
         )
     if not _serves(cert):
@@ -375,18 +458,20 @@ def _common_name(name: x509.Name) -> str:
     return str(values[0].value) if values else ""
 
 
-def _signer(chain: list[x509.Certificate], roots: list[x509.Certificate]) -> str:
-    """Fingerprint of the root that `chain` (leaf first) ends at."""
-    from cryptography.hazmat.primitives import hashes
-
+def _authorities_of(
+    chain: list[x509.Certificate], roots: list[x509.Certificate]
+) -> list[x509.Certificate]:
+    """The authorities above a leaf, in order, the root that its `chain` ends at last."""
     at = chain[0]
+    found: list[x509.Certificate] = []
     for _ in range(_LONGEST_CHAIN):
         for root in roots:
             if _issued(at, root):
-                return root.fingerprint(hashes.SHA256()).hex()
+                return [*found, root]
         above = next((c for c in chain[1:] if c is not at and _issued(at, c)), None)
         if above is None:
             break
+        found.append(above)
         at = above
     raise CertificateError(
         "the certificate is not signed by the certificate authority that came with it"

@@ -37,14 +37,22 @@ export NO_PROXY no_proxy
 _README = """\
 Credentials for an etcd cluster. Keep client.key secret.
 
-  ca.crt      verifies the servers
-  client.crt  what to show to them
-  client.key  its private key
-  env         settings for etcdctl
+- ca.crt: verifies the servers
+- client.crt: what to show to them
+- client.key: its private key
+- env: settings for etcdctl
 
-  tar xzf {name}
-  . ./env
-  etcdctl endpoint health
+These lines work as they are, in this directory:
+
+    . ./env
+    etcdctl endpoint health
+    etcdctl put greeting hello
+    etcdctl get greeting
+    etcdctl del greeting
+
+Without the settings, in a shell that has not read env:
+
+    etcdctl --endpoints {endpoints} --cacert ca.crt --cert client.crt --key client.key member list
 """
 
 
@@ -115,7 +123,7 @@ def write(
     Raises:
         BundleError: the directory or the owner is missing, or there is no room.
     """
-    content = _tar(pair, ca, endpoints, path.name)
+    content = _tar(pair, ca, endpoints)
     try:
         person = pwd.getpwnam(owner) if owner else None
     except KeyError:
@@ -157,13 +165,13 @@ def copy_command(unit: str, path: pathlib.Path = PATH) -> str:
     return f"juju scp {shlex.quote(f'{unit}:{shown}')} ."
 
 
-def _tar(pair: authority.Pair, ca: bytes, endpoints: Sequence[str], name: str) -> bytes:
+def _tar(pair: authority.Pair, ca: bytes, endpoints: Sequence[str]) -> bytes:
     files = {
         "ca.crt": (ca, 0o644),
         "client.crt": (pair.cert, 0o644),
         "client.key": (pair.key, 0o600),
         "env": (_env(endpoints).encode(), 0o644),
-        "README": (_README.format(name=name).encode(), 0o644),
+        "README": (_README.format(endpoints=shlex.quote(",".join(endpoints))).encode(), 0o644),
     }
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz") as tar:

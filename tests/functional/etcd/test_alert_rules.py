@@ -33,6 +33,7 @@ class Happens:
         stopped: only etcd ends there.
         cut_off: their machines see nobody, and nobody sees them.
         certificate: days that a certificate has lived, and days that it has left.
+        called: which one.
     """
 
     units: int = 3
@@ -40,6 +41,7 @@ class Happens:
     stopped: tuple[int, ...] = ()
     cut_off: tuple[int, ...] = ()
     certificate: tuple[float, float] = (0, 365)
+    called: str = "peer"
 
     def pages(self, minute: int) -> dict[int, str]:
         """What is scraped at each unit, in this minute."""
@@ -54,8 +56,8 @@ class Happens:
         config = keeper_config.told(
             f"etcd/{unit}",
             units=self.units,
-            certificates={"peer": left},
-            certificates_from={"peer": lived},
+            certificates={self.called: left},
+            certificates_from={self.called: lived},
         )
         if unit in self.stopped:
             return metrics.render(config, keeper_files.Status(), None, NOW)
@@ -186,6 +188,23 @@ def test_given_a_certificate_of_any_length_when_it_was_not_renewed_then_only_the
 ):
     expected = {"EtcdCertificateEnds"} if fires else set[str]()
     happens = Happens(1, certificate=certificate)
+    assert firing(tmp_path, happens, expected, MINUTES - 1) == ""
+
+
+@pytest.mark.parametrize(
+    ("certificate", "expected"),
+    [
+        ((3200, 450), set[str]()),
+        ((3300, 350), {"EtcdAuthorityEnds"}),
+        ((3640, 10), {"EtcdAuthorityEnds", "EtcdAuthorityEndsSoon"}),
+        ((10, 80), set[str]()),  # an intermediate one of ninety days
+        ((80, 10), {"EtcdAuthorityEnds", "EtcdAuthorityEndsSoon"}),
+    ],
+)
+def test_given_an_authority_when_it_comes_to_its_end_then_its_alerts_fire_one_by_one(
+    tmp_path, certificate, expected
+):
+    happens = Happens(1, certificate=certificate, called="server-authority")
     assert firing(tmp_path, happens, expected, MINUTES - 1) == ""
 
 

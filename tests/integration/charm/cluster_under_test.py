@@ -194,9 +194,11 @@ class Cluster:
         found = self.etcdctl(unit or self.leader(), f"get --print-value-only {shlex.quote(key)}")
         return found.rstrip("\n")
 
-    def credentials(self, directory: pathlib.Path, common_name: str = "client") -> pathlib.Path:
+    def credentials(
+        self, directory: pathlib.Path, common_name: str = "client", **params: object
+    ) -> pathlib.Path:
         """Fetch what generate-client-certificates hands out, by the command that it names."""
-        task = self.run("generate-client-certificates", common_name=common_name)
+        task = self.run("generate-client-certificates", common_name=common_name, **params)
         words = shlex.split(task.results["copy"]["cmd"])
         assert words[:2] == ["juju", "scp"], words
         self.juju.scp(words[2], str(directory))

@@ -147,6 +147,47 @@ def test_given_a_client_certificate_when_revoked_then_every_member_refuses_it_an
     )
 
 
+def test_given_a_tar_when_the_lines_of_its_readme_are_pasted_then_each_works(
+    cluster: Cluster, tmp_path: pathlib.Path
+):
+    task = cluster.run("generate-client-certificates", common_name="root", key_type="rsa")
+    assert "warning" not in task.results  # nobody asks who a client is
+    folder = cluster.credentials(tmp_path, "pasting", key_type="rsa")
+    where = next(folder.rglob("README")).parent
+    lines = [line.strip() for line in (where / "README").read_text().splitlines()]
+    pasted = [line for line in lines if line.startswith((". ./env", "etcdctl "))]
+    assert len(pasted) == 6
+    for told, shell in (("hello", pasted[:-1]), ("etcd-0", pasted[-1:])):
+        printed = run_on_host("bash", "-ec", "\n".join([f"cd {where}", *shell]))
+        assert printed.returncode == 0, printed.stderr
+        assert told in printed.stdout
+    key = run_on_host("openssl", "pkey", "-in", f"{where}/client.key", "-noout", "-text")
+    assert "3072 bit" in key.stdout
+
+
+def test_given_a_unit_when_its_certificates_are_listed_then_openssl_sees_the_same(
+    cluster: Cluster,
+):
+    unit = cluster.leader()
+    listed = json.loads(cluster.run("certificates", unit, format="json").results["certificates"])
+    server, client = (next(e for e in listed if e["name"] == n) for n in ("server", "client"))
+    at = f"{cluster.address(unit)}:2379"
+    fetch = f"openssl s_client -connect {at} </dev/null 2>/dev/null"
+    shown = run_on_host("bash", "-c", f"{fetch} | openssl x509 -noout -fingerprint -sha256 -text")
+    digest = shown.stdout.splitlines()[0].rpartition("=")[2].replace(":", "").lower()
+    assert digest == server["sha256"]
+    # openssl writes IPv6 addresses out.
+    assert all(san in shown.stdout for san in server["sans"] if ":" not in san)
+    assert server["usages"] == ["server", "client"] and client["usages"] == ["client"]
+    assert cluster.address(unit) in server["sans"]
+    signs = {each["subject"] for each in listed if "sign" in each["usages"]}
+    assert {server["issuer"], client["issuer"]} <= signs
+    table = cluster.run("certificates", unit).results["certificates"]
+    assert "NEEDED BY" in table and table == cluster.shell(unit, "etcd-admin certificates").strip()
+    days = cluster.run("health", unit).results["certificate-days"]
+    assert int(days["peer-authority"]) > 3600 and int(days["peer"]) < 366
+
+
 def test_given_a_unit_when_logged_in_then_etcd_admin_answers_as_the_actions_do(cluster: Cluster):
     unit = cluster.leader()
     assert "IS LEARNER" in cluster.shell(unit, "etcd-admin member list")

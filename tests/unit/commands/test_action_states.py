@@ -232,6 +232,7 @@ def params(action: str, folder: pathlib.Path) -> list[dict[str, Any]]:
         "delete-backup": [{"backup-id": "b"}],
         "restore": [{"path": "/missing"}, {"backup-id": "latest"}],
         "recover": [{}, {"unit": "etcd/0"}, {"unit": "etcd/9"}],
+        "certificates": [{}, {"format": "json"}],
         "list-client-certificates": [{}, {"format": "json"}],
         "revoke-client-certificate": [{}, {"serial": "ab"}, {"common-name": "operator"}],
         "member-list": [{}, {"format": "json"}],

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from tls import authority, certificate
 
@@ -104,3 +105,12 @@ def test_given_the_tls_floor_when_imported_then_cryptography_is_not_loaded():
         [sys.executable, "-c", code], env={"PYTHONPATH": path}, check=False, timeout=60
     )
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize(("kind", "bits"), [("ec", 256), ("rsa", 3072)])
+def test_given_a_key_type_when_a_client_is_signed_for_then_its_key_is_of_it(kind: str, bits: int):
+    signer = authority.Authority.create("CA")
+    made = signer.sign("alice", (), authority.Usage.CLIENT, key_type=authority.KeyType(kind))
+    key = serialization.load_pem_private_key(made.key, password=None)
+    assert key.key_size == bits
+    assert certificate.parse(made.cert, signer.ca).common_name == "alice"
