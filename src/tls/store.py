@@ -194,7 +194,7 @@ class Store:
     def _is_noted(self, name: str) -> bool:
         """Whether the published facts are all that a certificate says today."""
         facts = self.load(name)
-        return facts is not None and facts.chain_ends > 0
+        return facts is not None and facts.serial != "" and facts.chain_ends > 0
 
     @staticmethod
     def _show(directory: pathlib.Path, readers: int) -> None:
