@@ -44,6 +44,7 @@ class Told:
             endpoints=lambda: self.endpoints,
             tls=lambda: pem_files.TLSFiles(*paths),
             certificate_facts=list,
+            certificate_dates=dict,
         )
 
     def ensure(
