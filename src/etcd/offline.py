@@ -151,7 +151,7 @@ def _is_whole(path: pathlib.Path, until: float) -> bool:
         else:
             crc = wals.crc32c(record.data, crc)
             if crc != record.crc:
-                return _is_torn(path, end, record.end)
+                return _is_torn(path, end + 8, record.end)  # etcd looks behind the length, too
         end = record.end
     with open(path, "rb", opener=files.regular) as file:
         file.seek(end)
