@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from backup import catalog as catalogs
 from backup import compression, peer_transfer, rclone, rclone_errors
 from backup import manifest as manifests
+from cluster import generation as generations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 _MARGIN = 64 << 20  # bytes to leave free on the disk
 _FILE = "snapshot.db"
@@ -87,31 +88,25 @@ class Fetched:
     manifest: manifests.Manifest | None = None
 
 
-def to_detail(source: Source) -> dict[str, str]:
+def to_detail(source: Source) -> generations.Detail:
     """A source as the generation record carries it; credentials are no part of it."""
     kind = {File: "file", Shared: "share", Stored: "remote"}[type(source)]
-    values = {key: str(value) for key, value in dataclasses.asdict(source).items()}
-    return {"source": kind, **values}
+    return generations.Detail(source=kind, **dataclasses.asdict(source))
 
 
-def from_detail(detail: Mapping[str, str]) -> Source:
-    """Read what `to_detail` made; other keys are let be.
+def from_detail(detail: generations.Detail) -> Source:
+    """Read what `to_detail` made; the rest is let be.
 
     Raises:
-        ValueError: it is not that, in one sentence.
+        ValueError: it does not say where the snapshot is, in one sentence.
     """
-    try:
-        sha256, size = detail.get("sha256", ""), int(detail.get("size", "0"))
-        kind = detail["source"]
-        if kind == "file":
-            return File(detail["path"], sha256, size)
-        if kind == "share":
-            return Shared(detail["url"], sha256, size)
-        if kind == "remote":
-            return Stored(detail["folder"], detail["id"], sha256, size)
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"the record does not say where the snapshot is: {error}") from error
-    raise ValueError(f"the record names an unknown kind of source, {kind!r}")
+    if detail.source == "file" and detail.path:
+        return File(detail.path, detail.sha256, detail.size)
+    if detail.source == "share" and detail.url:
+        return Shared(detail.url, detail.sha256, detail.size)
+    if detail.source == "remote" and detail.folder and detail.id:
+        return Stored(detail.folder, detail.id, detail.sha256, detail.size)
+    raise ValueError(f"the record does not say where the snapshot is, but {detail.source!r}")
 
 
 def fetch(

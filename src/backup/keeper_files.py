@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import pathlib
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from backup import catalog as catalogs
 from backup import claimant as claimants
 from backup import listing as listings
 from backup import rclone, rclone_errors, remote_settings, schedule, seal
-from machine import files, outside
+from machine import codec, files, outside
 from tls import pem_files
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ METRICS_HOST = "127.0.0.1"  # where the keeper serves metrics, over TLS
 METRICS_PATH = "/metrics"
 _UNPROVEN = 2 * 86400.0  # seconds after which a proof is overdue: one a day is made
 _OVERDUE = 600.0  # seconds that retention may take
-_TOLD = 86400.0  # seconds that a foreign hand on the keeper's key is told of
+_REMEMBERED = 86400.0  # seconds that a foreign hand on the keeper's key is told of
 
 
 def reason() -> str:
@@ -117,7 +116,7 @@ class Config:
 
     def to_json(self) -> str:
         """The file's text."""
-        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True) + "\n"
+        return _CONFIG.to_json(self, indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> Config:
@@ -127,12 +126,8 @@ class Config:
             ValueError: it is not what the charm writes.
         """
         try:
-            raw = outside.json_object(text)
-            known = {field.name for field in dataclasses.fields(cls)}
-            values: dict[str, Any] = {key: raw[key] for key in known if key in raw}
-            values["endpoints"] = tuple(raw["endpoints"])
-            return _typed(cls(**values))
-        except (KeyError, TypeError, ValueError) as error:
+            return _CONFIG.read_json(text)
+        except outside.OutsideError as error:
             raise ValueError(f"the keeper's configuration cannot be used: {error}") from error
 
     @classmethod
@@ -267,18 +262,14 @@ class Status:
 
     def to_json(self) -> str:
         """The file's text."""
-        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True) + "\n"
+        return _STATUS.to_json(self, indent=1)
 
     @classmethod
     def read(cls, path: pathlib.Path = STATUS) -> Status:
         """What the keeper of this unit said last; an empty one when it said nothing."""
         try:
-            raw = outside.json_object(path.read_text())
-            known = {field.name for field in dataclasses.fields(cls)}
-            values: dict[str, Any] = {key: raw[key] for key in known if key in raw}
-            values["problems"] = tuple(str(each) for each in raw.get("problems", ()))
-            return _typed(cls(**values))
-        except (OSError, ValueError, TypeError):
+            return _STATUS.read_json(path.read_text())
+        except (OSError, ValueError):
             return cls()
 
     def covered_at(self, now: float) -> float:
@@ -350,7 +341,7 @@ class Status:
                 f"{self.unsealed} of {self.count} backups are not authenticated by this "
                 "application: recover-total-loss does not use them"
             )
-        if self.usurper and now - self.usurped_at < _TOLD:
+        if self.usurper and now - self.usurped_at < _REMEMBERED:
             ago = _age(now, self.usurped_at)
             yield (
                 f"a client wrote {self.usurper} to the keeper's key, which took it back {ago} ago"
@@ -372,15 +363,9 @@ def _age(now: float, at: float) -> str:
     return listings.duration(max(now - at, 0.0))
 
 
-_KINDS: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}
-_Read = TypeVar("_Read", Config, Status)
-
-
-def _typed(read: _Read) -> _Read:
-    """Refuse values of other kinds than the fields have; a whole number is a float, too."""
-    for field in dataclasses.fields(read):
-        wanted, value = _KINDS.get(str(field.type)), getattr(read, field.name)
-        whole = wanted is float and type(value) is int
-        if wanted is not None and type(value) is not wanted and not whole:
-            raise TypeError(field.name)
-    return read
+_TOLD = codec.Form(told=True)
+_CONFIG = codec.Codec(Config)
+_STATUS = codec.Codec(
+    Status,
+    dict.fromkeys(("error", "proof_error", "problems", "foreign", "stays", "hindered"), _TOLD),
+)

@@ -7,14 +7,10 @@ import datetime
 import json
 import re
 import secrets
-from typing import TYPE_CHECKING, Any, cast
 
 from backup import schedule, seal
 from cluster import revisions
-from machine import outside
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from machine import codec, outside
 
 FORMAT = 1
 SUFFIXES = {"": ".db", "zstd": ".db.zst", "gzip": ".db.gz"}
@@ -23,12 +19,10 @@ KIND = "manifest"  # what a manifest's code is made for
 LARGEST = 256 * 1024  # bytes of a manifest: a thousand members' names
 _LATEST = 32503680000.0  # seconds since the epoch: the year 3000
 _LONGEST = 100 * 86400.0  # seconds that taking a backup may last
-_MOST = 1 << 64  # above any number in it
 # rclone writes `.partial` first where a store can rename.
 FILE = re.compile(
     rf"({ID.pattern})(\.db|\.db\.zst|\.db\.gz|\.json|\.[a-z.]{{1,20}}\.[0-9a-z]{{1,20}}\.partial)"
 )
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,9 +89,7 @@ class Manifest:
             keys: the application's, to seal it with.
             now: seconds since the epoch, which decides by which of them.
         """
-        raw = {"format": FORMAT, **dataclasses.asdict(self), "members": list(self.members)}
-        raw["cluster_id"] = f"{self.cluster_id:x}"
-        raw["taken"] = stamp(self.taken_at)
+        raw = {"format": FORMAT, **_MANIFEST.to_object(self), "taken": stamp(self.taken_at)}
         raw = keys.sealed(KIND, raw, now) if keys else raw
         return json.dumps(raw, indent=2, sort_keys=True) + "\n"
 
@@ -112,56 +104,27 @@ class Manifest:
         if values.get("format") != FORMAT:
             named = repr(values.get("format"))[:40]
             raise ValueError(f"its format {named} is not the {FORMAT} known here")
-        try:
-            manifest = cls(**{field.name: _field(values, field) for field in _FIELDS})
-        except (KeyError, ValueError) as error:
-            raise ValueError(f"it lacks or garbles {error}") from error
-        problem = _wrong(manifest)
-        if problem:
+        manifest = _MANIFEST.read(values)
+        if problem := _wrong(manifest):
             raise ValueError(problem)
         return manifest
 
 
-_FIELDS = dataclasses.fields(Manifest)
-_LIMITS = {"taken_at": _LATEST, "proven_at": _LATEST, "duration": _LONGEST}
-
-
-def _field(values: Mapping[str, Any], field: dataclasses.Field[Any]) -> Any:
-    """One value of a manifest, of the type that the field has."""
-    name = field.name
-    if name not in values and field.default is not dataclasses.MISSING:
-        return field.default
-    value = values[name]
-    if name == "cluster_id":
-        if isinstance(value, str) and re.fullmatch(r"[0-9a-f]{1,16}", value):
-            return int(value, 16)
-    elif name == "members":
-        if isinstance(value, list):
-            return tuple(_text(name, member) for member in cast("list[Any]", value))
-    elif name == "proven_at":
-        return None if value is None else _number(name, value, float)
-    elif field.type == "str":
-        return _text(name, value)
-    else:
-        return _number(name, value, int if field.type == "int" else float)
-    raise ValueError(name)
-
-
-def _text(name: str, value: Any) -> str:
-    if isinstance(value, str) and len(value) <= 256 and value.isprintable():
-        return value
-    raise ValueError(name)
-
-
-def _number(name: str, value: Any, kind: type[int] | type[float]) -> int | float:
-    """A number that fits into what it is for."""
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole and (kind is int or not isinstance(value, float)):
-        raise ValueError(name)
-    least = -1 if name == "hash_compacted" else 0  # etcd's word for never
-    if not least <= value < _LIMITS.get(name, _MOST):
-        raise ValueError(name)
-    return kind(value)
+_HASH = codec.Form(re.compile(r"[0-9a-f]{64}"))
+_MANIFEST = codec.Codec(
+    Manifest,
+    {
+        "cluster_id": codec.Form(hexadecimal=True),
+        "sha256": _HASH,
+        "stored_sha256": _HASH,
+        "members": codec.Form(longest=256, count=10_000),
+        "taken_at": codec.Form(most=_LATEST),
+        "proven_at": codec.Form(most=_LATEST),
+        "duration": codec.Form(most=_LONGEST),
+        "hash_compacted": codec.Form(least=-1),  # etcd's word for never
+    },
+    otherwise=codec.Form(longest=256),
+)
 
 
 def _wrong(manifest: Manifest) -> str:
@@ -172,8 +135,6 @@ def _wrong(manifest: Manifest) -> str:
         return f"its compression {manifest.compression[:20]!r} is not known here"
     if manifest.file != manifest.id + SUFFIXES[manifest.compression]:
         return "it names a file that is not its own"
-    if not _SHA256.fullmatch(manifest.sha256) or not _SHA256.fullmatch(manifest.stored_sha256):
-        return "its sha256 is none"
     if max(manifest.revision, manifest.high) >= revisions.LIMIT:
         return "it has a revision that no cluster reaches"
     return ""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
 
-from machine import outside
+from machine import codec, outside
 
 FILE = "owner.json"
 FORMAT = 1
@@ -33,7 +32,7 @@ class Owner:
 
     def to_json(self) -> str:
         """The document as the remote holds it."""
-        raw = {"format": FORMAT, **dataclasses.asdict(self)}
+        raw = {"format": FORMAT, **_OWNER.to_object(self)}
         return json.dumps(raw, indent=2, sort_keys=True) + "\n"
 
     @classmethod
@@ -43,16 +42,15 @@ class Owner:
         Raises:
             ValueError: it is none, or a newer format's.
         """
-        raw: dict[str, Any] = outside.json_object(text, _LARGEST, depth=4)
+        raw = outside.json_object(text, _LARGEST, depth=4)
         if raw.get("format") != FORMAT:
             raise ValueError("its format is not the one known here")
-        values = {field.name: raw.get(field.name) for field in dataclasses.fields(cls)}
-        for name, value in values.items():
-            if not isinstance(value, str) or len(value) > 256 or not value.isprintable():
-                raise ValueError(f"it lacks or garbles {name}")
-        return cls(**{name: str(value) for name, value in values.items()})
+        return _OWNER.read(raw)
 
     @property
     def words(self) -> str:
         """Which application that is."""
         return f"application {self.application} of model {self.model} ({self.model_uuid[:8]})"
+
+
+_OWNER = codec.Codec(Owner, otherwise=codec.Form(longest=256))

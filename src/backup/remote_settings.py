@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import re
 from typing import TYPE_CHECKING
 
 from backup import rclone_errors
-from machine import outside
+from machine import codec, outside
 
 if TYPE_CHECKING:
     import configparser
@@ -94,7 +93,7 @@ class Settings:
 
     def to_json(self) -> str:
         """All of it, credentials included."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return _SETTINGS.to_json(self)
 
     @classmethod
     def from_json(cls, text: str) -> Settings:
@@ -104,19 +103,14 @@ class Settings:
             RemoteError: of kind CONFIG.
         """
         try:
-            raw = outside.json_object(text)
-            return cls(
-                config=str(raw["config"]),
-                path=str(raw["path"]),
-                ca=str(raw.get("ca", "")),
-                bandwidth=str(raw.get("bandwidth", "")),
-                environment=tuple((str(k), str(v)) for k, v in raw.get("environment", ())),
-                proxies=tuple((str(k), str(v)) for k, v in raw.get("proxies", ())),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            return _SETTINGS.read_json(text)
+        except outside.OutsideError as error:
             raise rclone_errors.RemoteError(
                 rclone_errors.Kind.CONFIG, "the remote's settings on this unit cannot be read"
             ) from error
+
+
+_SETTINGS = codec.Codec(Settings, otherwise=codec.Form(free=True, longest=_LARGEST))
 
 
 @dataclasses.dataclass(frozen=True)

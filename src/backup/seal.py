@@ -11,10 +11,11 @@ import dataclasses
 import hashlib
 import hmac
 import json
+import re
 import secrets
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from machine import outside
+from machine import codec, outside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,7 +100,7 @@ class Keys:
 
     def to_json(self) -> str:
         """All of it, the keys included: for files of root's and for the secret."""
-        return json.dumps([dataclasses.asdict(key) for key in self.keys], sort_keys=True)
+        return json.dumps([_STORED.to_object(key) for key in self.keys], sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Keys:
@@ -109,13 +110,13 @@ class Keys:
             ValueError: it is not that.
         """
         try:
-            read = cast("list[dict[str, Any]]", outside.json_list(text, 2 * _MOST))
-            made = tuple(Key(str(k["name"]), str(k["value"]), float(k["made_at"])) for k in read)
-            for key in made:
-                bytes.fromhex(key.value)
-        except (KeyError, TypeError, ValueError) as error:
+            made = tuple(map(_STORED.read, outside.json_list(text, 2 * _MOST)))
+        except (TypeError, ValueError) as error:
             raise ValueError("the application's backup keys cannot be read") from error
         return cls(made)
+
+
+_STORED = codec.Codec(Key, {"value": codec.Form(re.compile("([0-9a-f]{2}){1,64}"))})
 
 
 def _code(key: Key, kind: str, document: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from cluster import generation as generations
@@ -159,9 +160,11 @@ def _propose_survivor(view: views.View, unit: views.Unit) -> Steps | None:
     if unit.peer_url is None:
         return None
     facts = queries.facts_of(view, unit)
-    detail = {"unit": unit.name, "high": str(revisions.of_view(view))}
-    if facts is not None:
-        detail["revision"] = str(facts.revision)
+    detail = generations.Detail(
+        unit=unit.name,
+        high=revisions.of_view(view),
+        revision=facts.revision if facts is not None else 0,
+    )
     return (
         steps.Propose(
             generations.Generation(
@@ -169,7 +172,7 @@ def _propose_survivor(view: views.View, unit: views.Unit) -> Steps | None:
                 token=view.fresh_token,
                 source=generations.Source.SURVIVOR,
                 founders=(generations.Founder(unit.name, unit.peer_url),),
-                detail=tuple(sorted(detail.items())),
+                detail=detail,
             )
         ),
     )
@@ -181,7 +184,7 @@ def _new(view: views.View, founders: tuple[generations.Founder, ...]) -> generat
     )
 
 
-def _from_backup(view: views.View, detail: tuple[tuple[str, str], ...]) -> generations.Generation:
+def _from_backup(view: views.View, detail: generations.Detail) -> generations.Generation:
     founded = generations.Generation(
         queries.next_number(view),
         view.fresh_token,
@@ -190,4 +193,5 @@ def _from_backup(view: views.View, detail: tuple[tuple[str, str], ...]) -> gener
         detail,
     )
     known = revisions.high(founded)  # by the backup and by all that lie beside it
-    return queries.with_detail(founded, high=str(revisions.of_view(view, backups=known)))
+    detail = dataclasses.replace(detail, high=revisions.of_view(view, backups=known))
+    return dataclasses.replace(founded, detail=detail)

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import json
-from typing import Any
 
 
 class Source(enum.Enum):
@@ -41,6 +39,53 @@ class Founder:
 
 
 @dataclasses.dataclass(frozen=True)
+class Detail:
+    """What a generation's data is made from; "" and 0 where there is nothing to say.
+
+    Attributes:
+        source: how units get a snapshot: `file`, `share` or `remote` (see `backup.fetch`).
+        unit: BACKUP: whose file it is. SURVIVOR: whose disk.
+        path: the file on that unit.
+        url: where that unit serves it to the others.
+        folder: the cluster's folder on the remote.
+        id: of the backup in it.
+        sha256: of the snapshot.
+        size: its bytes.
+        revision: its revision, or the survivor's.
+        carries: what it brings along besides keys: `authentication`, `alarms`, or both.
+        cluster: hexadecimal ID of the cluster that it was taken from.
+        authentic: `yes` or `no`: whether this application sealed its manifest.
+        high: the revision that BACKUP and SURVIVOR begin with, and PREVIOUS carries on.
+        bump: what revisions of the charm before `high` added to `revision`.
+        previous_token: of the data that clients were served from last, the way back.
+        previous_number: of its generation.
+        number: PREVIOUS: the generation that it returns to.
+        failed_token: PREVIOUS: of the generation that failed.
+        reason: PREVIOUS: why it did, one sentence.
+    """
+
+    source: str = ""
+    unit: str = ""
+    path: str = ""
+    url: str = ""
+    folder: str = ""
+    id: str = ""
+    sha256: str = ""
+    size: int = 0
+    revision: int = 0
+    carries: str = ""
+    cluster: str = ""
+    authentic: str = ""
+    high: int = 0
+    bump: int = 0
+    previous_token: str = ""
+    previous_number: int = 0
+    number: int = 0
+    failed_token: str = ""
+    reason: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class Generation:
     """One committed or proposed founding of the cluster.
 
@@ -50,10 +95,7 @@ class Generation:
             (`Source.PREVIOUS`) is a new number with an old token.
         source: what the data is made from.
         founders: the units that start it together; every other unit joins as a learner.
-        detail: what `source` needs, strings only: for BACKUP where to fetch it and how to check
-            it (`remote`, `path`, `sha256`, `size`, `revision`, `unit`), for SURVIVOR the chosen
-            `unit` and its `revision`, for PREVIOUS the `number` it returns to. `high` is the
-            revision that BACKUP and SURVIVOR begin with, and PREVIOUS carries on (`revisions`).
+        detail: what its data is made from, and what it may go back to.
         keep: where replaced data is kept: "" for the data root's `kept/`, or a directory.
         skip_backup: drop the replaced data once this generation is confirmed.
         confirmed: the leader has seen the generation healthy; before that, it can be rolled back.
@@ -63,7 +105,7 @@ class Generation:
     token: str
     source: Source
     founders: tuple[Founder, ...]
-    detail: tuple[tuple[str, str], ...] = ()
+    detail: Detail = Detail()
     keep: str = ""
     skip_backup: bool = False
     confirmed: bool = False
@@ -81,45 +123,6 @@ class Generation:
     def initial_cluster(self) -> str:
         """`--initial-cluster` of the founding: `etcd-0=https://...,etcd-1=https://...`."""
         return ",".join(f"{f.member}={f.peer_url}" for f in self.founders)
-
-    def to_json(self) -> str:
-        """The record as the databag holds it."""
-        raw = dataclasses.asdict(self)
-        raw["source"] = self.source.value
-        raw["detail"] = dict(self.detail)
-        return json.dumps(raw, sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> Generation:
-        """Read a record.
-
-        Raises:
-            ValueError: the text is not a record, with the reason in one sentence.
-        """
-        try:
-            raw: dict[str, Any] = json.loads(text)
-            return cls(
-                number=int(raw["number"]),
-                token=_text(raw["token"]),
-                source=Source(raw["source"]),
-                founders=tuple(
-                    Founder(_text(f["unit"]), _text(f["peer_url"])) for f in raw["founders"]
-                ),
-                detail=tuple(
-                    sorted((str(k), str(v)) for k, v in dict(raw.get("detail", {})).items())
-                ),
-                keep=str(raw.get("keep", "")),
-                skip_backup=bool(raw.get("skip_backup", False)),
-                confirmed=bool(raw.get("confirmed", False)),
-            )
-        except (KeyError, OverflowError, TypeError, ValueError) as error:
-            raise ValueError(f"the generation record cannot be read: {error!r}") from error
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"expected a non-empty string, not {value!r}")
-    return value
 
 
 def member_name(unit: str) -> str:

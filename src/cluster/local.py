@@ -75,7 +75,7 @@ def founds(view: views.View, generation: generations.Generation) -> bool:
 
 
 def _old_may_serve(view: views.View, generation: generations.Generation) -> bool:
-    token = queries.detail_of(generation, "previous_token")
+    token = generation.detail.previous_token
     return losses.may_serve_beside(view, token, generation.founders)
 
 
@@ -102,7 +102,7 @@ def _startable(view: views.View) -> bool:
         and view.ready
         and not view.disk.broken
         and view.disk.token == generation.token
-        and view.disk.fenced[0] < generation.number
+        and view.disk.fenced.number < generation.number
         and not losses.frozen(view)
         and not _is_compared(view)
     )
@@ -183,4 +183,4 @@ def _is_compared(view: views.View) -> bool:
 
 def _failed(view: views.View, generation: generations.Generation) -> bool:
     failure = queries.me(view).failure
-    return failure is not None and failure[0] == generation.token
+    return failure is not None and failure.of == generation.token

@@ -198,6 +198,6 @@ def clocks(view: views.View) -> tuple[str, ...]:
             keys.append(joining.sync_key(learner))
     elif joining.may_join(view):
         keys.append(joining.queue_key(view))
-    if view.turn[0]:
+    if view.turn.unit:
         keys.append(restarting.turn_key(view))
     return tuple(keys)

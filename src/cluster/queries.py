@@ -159,7 +159,7 @@ def is_needed(view: views.View) -> bool:
         return False
     wanted = {generation.token}
     if not generation.confirmed:
-        wanted.add(detail_of(generation, "previous_token"))
+        wanted.add(generation.detail.previous_token)
     return view.disk.token in wanted
 
 
@@ -279,17 +279,6 @@ def published(view: views.View) -> tuple[generations.Founder, ...]:
     )
 
 
-def detail_of(generation: generations.Generation, key: str) -> str:
-    """One value of `Generation.detail`, "" when it is not there."""
-    return dict(generation.detail).get(key, "")
-
-
-def with_detail(generation: generations.Generation, **values: str) -> generations.Generation:
-    """`generation` with these added to its detail."""
-    detail = {**dict(generation.detail), **values}
-    return dataclasses.replace(generation, detail=tuple(sorted(detail.items())))
-
-
 def _founds(generation: generations.Generation, unit: views.Unit) -> bool:
     """Whether the record names `unit`, at the address that it has."""
     founder = generation.founder(unit.name)
@@ -322,7 +311,7 @@ def may_start(view: views.View, unit: views.Unit) -> bool:
     if generation.source is generations.Source.PREVIOUS:
         return ready
     fetches = generation.source is generations.Source.BACKUP and not generation.confirmed
-    fetches = fetches and (unit.failure is None or unit.failure[0] != generation.token)
+    fetches = fetches and (unit.failure is None or unit.failure.of != generation.token)
     new = generation.source is generations.Source.NEW
     return _founds(generation, unit) and (ready or new or fetches)
 
@@ -383,12 +372,12 @@ def turn_of_another(view: views.View) -> bool:
     A unit that leaves sees the turn, and one that has the turn sees who leaves, whichever came
     first: so the two never meet. The leader takes an unused turn back in time.
     """
-    name, count = view.turn
-    unit = view.unit(name)
+    turn = view.turn
+    unit = view.unit(turn.unit)
     member = member_of(view, unit) if unit is not None else None
-    if unit is None or member is None or name == view.me or not unit.alive:
+    if unit is None or member is None or turn.unit == view.me or not unit.alive:
         return False
-    return unit.turn_done < count and may_restart(view, member)
+    return unit.turn_done < turn.number and may_restart(view, member)
 
 
 def somebody_leaves(view: views.View) -> bool:
@@ -403,5 +392,5 @@ def gave_up(view: views.View) -> bool:
         generation is not None
         and not generation.confirmed
         and failure is not None
-        and failure[0] == generation.token
+        and failure.of == generation.token
     )

@@ -18,8 +18,8 @@ def grant(view: views.View) -> Steps | None:
     """
     if len(view.etcd.members or ()) < 2 or queries.somebody_leaves(view):
         return None
-    unit, number = view.turn
-    holder = view.unit(unit)
+    number = view.turn.number
+    holder = view.unit(view.turn.unit)
     waiting = [u for u in queries.alive(view) if queries.wants_turn(view, u)]
     unused = holder is not None and holder.alive and holder.turn_done < number
     member = queries.member_of(view, holder) if holder is not None else None
@@ -46,7 +46,7 @@ def awaited(view: views.View) -> bool:
 
 def turn_key(view: views.View) -> str:
     """The clock of a granted turn."""
-    return f"turn:{view.turn[1]}"
+    return f"turn:{view.turn.number}"
 
 
 def restart(view: views.View) -> Steps | None:
@@ -81,5 +81,4 @@ def _restart_without_quorum(view: views.View) -> Steps | None:
 
 
 def _has_turn(view: views.View) -> bool:
-    unit, number = view.turn
-    return unit == view.me and queries.me(view).turn_done < number
+    return view.turn.unit == view.me and queries.me(view).turn_done < view.turn.number

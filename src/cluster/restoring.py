@@ -32,8 +32,8 @@ def withdraw(view: views.View) -> Steps | None:
         return (steps.Propose(None, reason),)
     for founder in proposal.founders:
         unit = view.unit(founder.unit)
-        if unit and unit.failure and unit.failure[0] == proposal.token:
-            return (steps.Propose(None, f"{unit.name}: {unit.failure[1]}"),)
+        if unit and unit.failure and unit.failure.of == proposal.token:
+            return (steps.Propose(None, f"{unit.name}: {unit.failure.reason}"),)
     left = tuple(f for f in proposal.founders if _stands(view, f))
     if left != proposal.founders:
         return (_go_on_with(view, proposal, left, "a founder was removed or moved"),)
@@ -57,23 +57,23 @@ def commit(view: views.View) -> Steps | None:
     proposal = view.proposal
     if proposal is None or not all(prepared(view, f.unit) for f in proposal.founders):
         return None
-    old = view.generation
-    if old is not None:
-        proposal = queries.with_detail(proposal, **_way_back(old))
+    if view.generation is not None:
+        token, number = _way_back(view.generation)
+        detail = dataclasses.replace(proposal.detail, previous_token=token, previous_number=number)
+        proposal = dataclasses.replace(proposal, detail=detail)
     return (steps.Commit(dataclasses.replace(proposal, confirmed=False)),)
 
 
-def _way_back(old: generations.Generation) -> dict[str, str]:
-    """Token and number of the data that clients were served from last, as a record names them.
+def _way_back(old: generations.Generation) -> tuple[str, int]:
+    """Token and number of the data that clients were served from last.
 
     A generation that was never confirmed served nobody, and may never have started: what it
     replaced is the way back, and what may still serve beside the new one. Where it replaced
     nothing there is no way back: the new one starts, or the operator restores again.
     """
-    if not old.closed:
-        return {"previous_token": old.token, "previous_number": str(old.number)}
-    named = ("previous_token", "previous_number")
-    return {key: value for key in named if (value := queries.detail_of(old, key))}
+    if old.closed:
+        return old.detail.previous_token, old.detail.previous_number
+    return old.token, old.number
 
 
 def roll_back(view: views.View) -> Steps | None:
@@ -86,27 +86,25 @@ def roll_back(view: views.View) -> Steps | None:
     generation = view.generation
     if generation is None or generation.confirmed or generation.source not in _REPLACING:
         return None
-    token = queries.detail_of(generation, "previous_token")
-    failed = [u for u in view.units if u.failure and u.failure[0] == generation.token]
+    token = generation.detail.previous_token
+    failed = [u for u in view.units if u.failure and u.failure.of == generation.token]
     silent = view.etcd.members is None and not queries.answered_others(view)
     late = queries.overdue(view) and silent
     if not token or not (failed or late):
         return None
-    reason = f"{failed[0].name}: {failed[0].failure[1]}" if failed and failed[0].failure else ""
+    reason = (
+        f"{failed[0].name}: {failed[0].failure.reason}" if failed and failed[0].failure else ""
+    )
     previous = generations.Generation(
         generation.number + 1,
         token,
         generations.Source.PREVIOUS,
         generation.founders,
-        tuple(
-            sorted(
-                {
-                    "number": queries.detail_of(generation, "previous_number"),
-                    "failed_token": generation.token,
-                    "high": str(revisions.high(generation)),
-                    "reason": reason or _too_late(view),
-                }.items()
-            )
+        generations.Detail(
+            number=generation.detail.previous_number,
+            failed_token=generation.token,
+            high=revisions.high(generation),
+            reason=reason or _too_late(view),
         ),
     )
     return (steps.Commit(previous),)
@@ -115,7 +113,7 @@ def roll_back(view: views.View) -> Steps | None:
 def _too_late(view: views.View) -> str:
     """Why nobody saw the generation healthy: it does not start beside what may serve the old."""
     coming = [u.name for u in queries.untold(view)]
-    token = queries.detail_of(view.generation, "previous_token") if view.generation else ""
+    token = view.generation.detail.previous_token if view.generation else ""
     staying = [u.name for u in view.units if u.name != view.me and token and u.token == token]
     if not coming and not staying:
         return "it did not become healthy in time"
@@ -145,8 +143,8 @@ def confirm(view: views.View) -> Steps | None:
         return None
     if view.beside and not queries.overdue(view):
         return None
-    undone = queries.detail_of(generation, "previous_token")
-    if undone and any(u.failure and u.failure[0] == generation.token for u in view.units):
+    undone = generation.detail.previous_token
+    if undone and any(u.failure and u.failure.of == generation.token for u in view.units):
         return None
     healthy = queries.overdue(view) or _founders_healthy(view, generation)
     seen = view.etcd.members is not None and healthy
@@ -169,7 +167,7 @@ def prepare(view: views.View) -> Steps | None:
     if proposal.number != queries.next_number(view) or proposal.token in view.disk.prepared:
         return None
     failure = queries.me(view).failure
-    if failure is not None and failure[0] == proposal.token:
+    if failure is not None and failure.of == proposal.token:
         return None
     if proposal.source is generations.Source.SURVIVOR:
         if view.etcd.members is not None:
@@ -191,7 +189,7 @@ def give_up(view: views.View) -> Steps | None:
         or not generation.founder(view.me)
         or view.disk.token != generation.token
         or not view.disk.broken
-        or not queries.detail_of(generation, "previous_token")
+        or not generation.detail.previous_token
         or queries.gave_up(view)
     ):
         return None

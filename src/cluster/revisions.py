@@ -57,12 +57,6 @@ def high(record: generations.Generation | None) -> int:
 
     Records of earlier revisions of the charm have no `high`; what they have is counted.
     """
-    detail = dict(record.detail) if record is not None else {}
-    return max(_number(detail, "high"), _number(detail, "revision") + _number(detail, "bump"))
-
-
-def _number(detail: dict[str, str], key: str) -> int:
-    try:
-        return max(int(detail.get(key, "0")), 0)
-    except ValueError:
+    if record is None:
         return 0
+    return max(record.detail.high, record.detail.revision + record.detail.bump)

@@ -57,7 +57,7 @@ def aftermath(state: State, withdrawn: str, committed: generations.Generation | 
         return f"the last restore or recovery was given up, nothing was changed: {withdrawn}"
     if committed is None or committed.source is not generations.Source.PREVIOUS:
         return ""
-    return f"the last restore failed and was undone: {queries.detail_of(committed, 'reason')}"
+    return f"the last restore failed and was undone: {committed.detail.reason}"
 
 
 def describe(view: views.View) -> Status:
@@ -126,7 +126,8 @@ def _choosing(view: views.View, words: str) -> Status:
         )
     if best is not None and best.failure is not None:
         return State.NOT_RECOVERED, (
-            f"{best.name}, whose disk holds most, could not found the cluster: {best.failure[1]}; "
+            f"{best.name}, whose disk holds most, could not found the cluster: "
+            f"{best.failure.reason}; "
             "its data is as it was, and it is tried again each minute: mend that, or run "
             f"{_run(view, 'recover unit=UNIT')} with a unit that holds less"
         )
@@ -148,7 +149,7 @@ def _broken(view: views.View) -> Status | None:
 
 
 def _fenced(view: views.View) -> Status | None:
-    number, where = view.disk.fenced
+    number, where = view.disk.fenced.number, view.disk.fenced.where
     if view.generation is None or number < view.generation.number:
         return None
     if not queries.committed(view, queries.me(view)):
@@ -188,7 +189,7 @@ def _replacing(view: views.View) -> Status | None:
         unit = generation.founders[0].unit
         return State.RECOVERING, f"starting the cluster from the data of {unit}{stops}"
     if generation.source is generations.Source.PREVIOUS:
-        reason = queries.detail_of(generation, "reason")
+        reason = generation.detail.reason
         return State.ROLLED_BACK, f"the restore failed, returning to the old data: {reason}"
     return None
 

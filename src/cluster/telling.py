@@ -62,7 +62,7 @@ def describe_unit(
     records = [record for record in (proposal, committed) if record is not None]
     answered = etcd.members is not None and committed is not None
     failure = me.failure
-    if failure and etcd.members is not None and failure[0] not in {r.token for r in records}:
+    if failure and etcd.members is not None and failure.of not in {r.token for r in records}:
         failure = None
     own = (m for m in etcd.members or () if m.id == etcd.local_id) if answered else ()
     told = queries.account(

@@ -42,6 +42,45 @@ class Account:
 
 
 @dataclasses.dataclass(frozen=True)
+class Failure:
+    """What did not work on a unit.
+
+    Attributes:
+        of: token of the proposal or founding, or fingerprint of the options.
+        reason: one sentence.
+    """
+
+    of: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Turn:
+    """Who may restart etcd now.
+
+    Attributes:
+        unit: its name, "" for nobody.
+        number: the running number of that grant, 0 before the first.
+    """
+
+    unit: str = ""
+    number: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Fenced:
+    """What some data was stopped for.
+
+    Attributes:
+        number: of the later generation, 0 for none.
+        where: the peer URL that serves that one, "" where it is not known.
+    """
+
+    number: int = 0
+    where: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class Unit:
     """One unit of the application, as Juju and its databag tell.
 
@@ -55,7 +94,7 @@ class Unit:
         started: etcd runs there and answered its last observation.
         prepared: token of the proposal, else of the committed generation, whose data is ready on
             its disk and was not started yet.
-        failure: (token, sentence) of a proposal or founding that failed there.
+        failure: of a proposal or founding that failed there.
         facts: what its disk holds, published when the cluster does not answer.
         stale: its running etcd lacks a configuration or trust change: it wants a restart.
         begun: number of the newest generation whose data this unit ever started, 0 for none. It
@@ -72,7 +111,7 @@ class Unit:
         unanswered: no quorum has answered it for longer than `Policy.answer_wait`. Where it has
             no data, it gets none before it has taken this word back.
         options: fingerprint of the options that its running etcd was last started with.
-        refused: fingerprint of the options that etcd cannot have there, and why.
+        refused: of options that etcd cannot have there.
         cut_off: its etcd cannot dial a member that answers others, as far as was looked.
     """
 
@@ -84,7 +123,7 @@ class Unit:
     member_id: int | None = None
     started: bool = False
     prepared: str | None = None
-    failure: tuple[str, str] | None = None
+    failure: Failure | None = None
     facts: DiskFacts | None = None
     stale: bool = False
     begun: int = 0
@@ -98,7 +137,7 @@ class Unit:
     broken: bool = False
     unanswered: bool = False
     options: str = ""
-    refused: tuple[str, str] | None = None
+    refused: Failure | None = None
     cut_off: bool = False
 
 
@@ -169,8 +208,7 @@ class Disk:
             why it gave up.
         finished: number of the newest generation that `Finish` was done for here.
         member: the member name in the stamp: another unit's when its storage was attached here.
-        fenced: number of the later generation that `current/` was stopped for, 0 for none, and
-            the peer URL that serves it.
+        fenced: what `current/` was stopped for.
         closed: no client reaches `current/`, only the cluster's own units do, until `Open`.
     """
 
@@ -182,7 +220,7 @@ class Disk:
     differs: int = 0
     finished: int = 0
     member: str = ""
-    fenced: tuple[int, str] = (0, "")
+    fenced: Fenced = Fenced()
     closed: bool = False
 
 
@@ -267,8 +305,8 @@ class View:
         fresh_token: a random token the plan may use for a new generation (randomness is I/O).
         recover: an operator's confirmed `recover` order: unit whose disk founds anew, or None.
         policy: choices and bounds.
-        turn: the unit that may restart etcd now and the running number of that grant.
-        newest_backup: `Generation.detail` of the newest proven backup, with the highest revision
+        turn: who may restart etcd now.
+        newest_backup: what a record says of the newest proven backup, with the highest revision
             that any backup knows of as `high`; None when there is none or nobody looked.
         held: why no cluster may be founded without its backups, one sentence, "" when nothing
             speaks against an empty one.
@@ -293,8 +331,8 @@ class View:
     since: tuple[tuple[str, float], ...] = ()
     recover: str | None = None
     policy: Policy = Policy()
-    turn: tuple[str, int] = ("", 0)
-    newest_backup: tuple[tuple[str, str], ...] | None = None
+    turn: Turn = Turn()
+    newest_backup: generations.Detail | None = None
     held: str = ""
     beside: tuple[str, ...] = ()
     said_unanswered: bool = False

@@ -26,6 +26,7 @@ from tls import certificate, client_archive, inventory
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cluster import generation as generations
     from hook import backups as unit_backups
     from hook import unit as units
 
@@ -198,23 +199,23 @@ class Actions(ops.Object):
         self._charm.peers.set_state("withdrawn", "")
         waits = f"preparing the restore: 0 of {len(proposal.founders)} units ready"
         node.say(waits)  # who waits for active again must not find it still
-        detail = dict(proposal.detail)
-        brought = [_BROUGHT[word] for word in detail["carries"].split(",") if word]
+        detail = proposal.detail
+        brought = [_BROUGHT[word] for word in detail.carries.split(",") if word]
         return {
             "generation": str(proposal.number),
-            "revision": detail["revision"],
+            "revision": str(detail.revision),
             "units": ",".join(founder.unit for founder in proposal.founders),
             "message": "; ".join(
                 [
                     "verified; the units restore it now, juju status tells its end",
-                    f"its revisions go on after {detail['high']}, above all that were ever seen",
+                    f"its revisions go on after {detail.high}, above all that were ever seen",
                     *brought,
-                    *([_UNSEALED] if detail.get("authentic") == "no" else []),
+                    *([_UNSEALED] if detail.authentic == "no" else []),
                 ]
             ),
         }
 
-    def _source(self, params: dict[str, Any]) -> dict[str, str]:
+    def _source(self, params: dict[str, Any]) -> generations.Detail:
         """What to restore, verified where it is a file: a backup, a path, or the resource."""
         node = self._charm.node()
         if params.get("backup-id") and params.get("path"):

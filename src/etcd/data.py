@@ -153,7 +153,7 @@ class Root:
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
             marker = os.open(stamps.FENCED, flags, 0o644, dir_fd=folder)
             with contextlib.suppress(OSError):  # on a full disk: that it is there is enough
-                os.write(marker, json.dumps(dataclasses.asdict(fence)).encode())
+                os.write(marker, fence.to_json().encode())
                 os.fsync(marker)
             os.close(marker)
             os.fsync(folder)
@@ -165,11 +165,10 @@ class Root:
         """What keeps the current data from running, None when nothing does."""
         path = self.current / stamps.FENCED
         try:
-            raw = outside.json_object(path.read_text())
-            return stamps.Fence(int(raw["number"]), str(raw["where"]), str(raw["at"]))
+            return stamps.Fence.from_json(path.read_text())
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError):
             stamp = stamps.read_stamp(self.current)
             return stamps.Fence(stamp.generation + 1, "", "")  # any later one may have been met
 
@@ -409,7 +408,7 @@ class Root:
             read,
             broken,
             member=member,
-            fenced=(fence.number, fence.where) if fence else (0, ""),
+            fenced=views.Fenced(fence.number, fence.where) if fence else views.Fenced(),
             closed=self.is_closed(),
         )
 

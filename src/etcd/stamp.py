@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import TYPE_CHECKING
 
 import errors
-from machine import files, outside
+from machine import codec, files
 
 if TYPE_CHECKING:
     import pathlib
@@ -31,26 +30,16 @@ class Stamp:
     token: str
     generation: int
     cluster_id: int | None
-    member: str
+    member: str = ""
 
     def to_json(self) -> str:
         """The stamp as `stamp.json` holds it."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return _STAMP.to_json(self)
 
     @classmethod
     def from_json(cls, text: str) -> Stamp:
         """Read a stamp; ValueError when it is none."""
-        try:
-            raw = outside.json_object(text)
-            cluster_id = raw.get("cluster_id")
-            return cls(
-                str(raw["token"]),
-                int(raw["generation"]),
-                None if cluster_id is None else int(cluster_id),
-                str(raw.get("member", "")),
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"not a stamp: {error!r}") from error
+        return _STAMP.read_json(text)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +55,19 @@ class Fence:
     number: int
     where: str
     at: str
+
+    def to_json(self) -> str:
+        """What the file holds that keeps systemd from starting the data."""
+        return _FENCE.to_json(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> Fence:
+        """Read that; ValueError when it is none."""
+        return _FENCE.read_json(text)
+
+
+_STAMP = codec.Codec(Stamp)
+_FENCE = codec.Codec(Fence)
 
 
 def read_stamp(folder: pathlib.Path) -> Stamp:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     import ops
 
+    from cluster import generation as generations
     from hook import unit as units
 
 log = logging.getLogger(__name__)
@@ -176,7 +177,7 @@ class Backups:
 
     def chosen(
         self, wanted: str, cluster_name: str = ""
-    ) -> tuple[manifests.Manifest, dict[str, str]]:
+    ) -> tuple[manifests.Manifest, generations.Detail]:
         """A backup to restore from, and what the generation record says of it.
 
         Args:
@@ -198,7 +199,7 @@ class Backups:
             log.info("what revisions the backups know of cannot be seen: %s", error)
             return 0
 
-    def origin(self) -> tuple[tuple[tuple[str, str], ...] | None, str]:
+    def origin(self) -> tuple[generations.Detail | None, str]:
         """What a cluster without data is to be founded from, as the operator has it.
 
         Returns:
@@ -218,8 +219,7 @@ class Backups:
         if not listing.manifests:
             return None, ""
         if settings.recover_total_loss and listing.proven is not None:
-            detail = self._detail(listing, listing.proven, listing.high)
-            return tuple(sorted(detail.items())), ""
+            return self._detail(listing, listing.proven, listing.high), ""
         proven = "none of them proven by this one, " if settings.recover_total_loss else ""
         application = self._node.unit.rpartition("/")[0]
         return None, (
@@ -234,19 +234,19 @@ class Backups:
         manifest: manifests.Manifest,
         high: int,
         cluster_name: str = "",
-    ) -> dict[str, str]:
+    ) -> generations.Detail:
         from backup import fetch  # costly, and most hooks restore nothing
 
         folder = operations.place(self._folder, cluster_name)
         stored = fetch.Stored(folder, manifest.id, manifest.sha256, manifest.size)
-        return {
-            **fetch.to_detail(stored),
-            "revision": str(manifest.revision),
-            "carries": manifest.carries,
-            "high": str(high),
-            "cluster": f"{manifest.cluster_id:x}",
-            "authentic": "yes" if manifest.id in listing.authentic else "no",
-        }
+        return dataclasses.replace(
+            fetch.to_detail(stored),
+            revision=manifest.revision,
+            carries=manifest.carries,
+            high=high,
+            cluster=f"{manifest.cluster_id:x}",
+            authentic="yes" if manifest.id in listing.authentic else "no",
+        )
 
     def words(self) -> str:
         """One sentence on freshness, for `health`."""
@@ -265,9 +265,10 @@ class Backups:
     def _claimant(self) -> claimants.Claimant:
         """Who wants to write in the folder."""
         committed = self._node.peers.generation()
-        detail = dict(committed.detail) if committed else {}
-        token = committed.token if committed else ""
-        return claimants.Claimant(*self._node.peers.place, token, detail.get("cluster", ""))
+        place = self._node.peers.place
+        if committed is None:
+            return claimants.Claimant(*place)
+        return claimants.Claimant(*place, committed.token, committed.detail.cluster)
 
     @property
     def _workdir(self) -> pathlib.Path:

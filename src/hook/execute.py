@@ -158,11 +158,11 @@ class Actor:
 
     @do.register
     def _(self, step: steps.EndTurn) -> None:
-        self._node.use_turn(self._node.peers.turn()[1])
+        self._node.use_turn(self._node.peers.turn().number)
 
     @do.register
     def _(self, step: steps.Restart) -> None:
-        self._node.restarts_in(self._node.peers.turn()[1])
+        self._node.restarts_in(self._node.peers.turn().number)
         if self._node.storage is not None:
             service.stop()
             self._node.move()
@@ -203,11 +203,13 @@ class Actor:
 
     @do.register
     def _(self, step: steps.Grant) -> None:
-        self._node.peers.set_turn(step.unit, step.number)
+        self._node.peers.set_turn(views.Turn(step.unit, step.number))
 
     @do.register
     def _(self, step: steps.Fail) -> None:
-        self._node.me = dataclasses.replace(self._node.me, failure=(step.token, step.reason))
+        self._node.me = dataclasses.replace(
+            self._node.me, failure=views.Failure(step.token, step.reason)
+        )
 
     @do.register
     def _(self, step: steps.ReadFacts) -> None:

@@ -8,17 +8,16 @@ certificate is due.
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import errors
 from backup import keeper_files
 from etcd import client as clients
 from etcd import data
 from hook import observe
-from machine import files
+from machine import codec, files
 from tls import certificate, pem_files
 
 if TYPE_CHECKING:
@@ -35,16 +34,38 @@ class _Place:
 
     root: str
     local_url: str
-    urls: list[str]
-    tls: list[str]
+    urls: tuple[str, ...]
+    tls: tuple[str, ...]
     ready: bool = True
     storage: None = None
 
     def endpoints(self) -> tuple[str, ...]:
-        return tuple(self.urls)
+        return self.urls
 
     def client(self) -> clients.Client:
         return clients.Client(self.urls, pem_files.TLSFiles(*map(pathlib.Path, self.tls)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Noted:
+    """What a hook saw that left nothing to do.
+
+    Attributes:
+        at: when, seconds since the epoch.
+        until: when all is looked at again.
+        message: what the active status says.
+        place: how to look.
+        looks: what was seen, see `_looks`.
+    """
+
+    at: float
+    until: float
+    message: str
+    place: _Place
+    looks: str
+
+
+_NOTED = codec.Codec(_Noted, {"looks": codec.Form(free=True, longest=1 << 20)})
 
 
 def remember(node: units.Node, message: str) -> None:
@@ -60,21 +81,15 @@ def remember(node: units.Node, message: str) -> None:
     place = _Place(
         str(node.root.path),
         node.local_url,
-        list(node.endpoints()),
-        [str(path) for path in (tls.ca, tls.cert, tls.key)],
+        node.endpoints(),
+        (str(tls.ca), str(tls.cert), str(tls.key)),
     )
     now = time.time()
     due = certificate.next_due([facts for _, facts in node.certificate_facts()], now)
-    noted = {
-        "at": now,
-        "until": min(now + VALID, due),
-        "message": message,
-        "place": dataclasses.asdict(place),
-        "looks": _looks(*node.seen),
-    }
+    noted = _Noted(now, min(now + VALID, due), message, place, _looks(*node.seen))
     try:
         FILE.parent.mkdir(parents=True, exist_ok=True)
-        files.write(FILE, json.dumps(noted))
+        files.write(FILE, _NOTED.to_json(noted))
     except OSError:
         forget()
 
@@ -87,15 +102,15 @@ def forget() -> None:
 def still() -> str:
     """What the status said when all looked as it does now, "" when anything has changed."""
     try:
-        noted: dict[str, Any] = json.loads(FILE.read_text())
-        place = _Place(**noted["place"])
+        noted = _NOTED.read_json(FILE.read_text())
+        place = noted.place
         now = time.time()
-        if not noted["at"] <= now < noted["until"] or keeper_files.Status.read().trouble(now):
+        if not noted.at <= now < noted.until or keeper_files.Status.read().trouble(now):
             return ""
         etcd = observe.look(place)
         disk = data.Root(pathlib.Path(place.root)).disk()
-        return str(noted["message"]) if _looks(etcd, disk) == noted["looks"] else ""
-    except (OSError, ValueError, KeyError, TypeError, errors.EtcdError):
+        return noted.message if _looks(etcd, disk) == noted.looks else ""
+    except (OSError, ValueError, errors.EtcdError):
         return ""
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 import shlex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import errors
 from cluster import view as views
 from etcd import client as clients
 from etcd import config as etcd_config
 from etcd import service
-from machine import files, processes
+from machine import codec, files, processes
 
 if TYPE_CHECKING:
     from hook import unit as units
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 PLACE = pathlib.Path("/etc/etcd/admin.json")
 """Where the charm writes what a person on the unit needs: endpoints and quota."""
 COMMAND = pathlib.Path("/usr/local/bin/etcd-admin")
-_TOLD = ("name", "peer_url", "member_id")  # of a unit
 RESTORE = "ETCD_ADMIN_RESTORE"
 """Variable that carries the parameters of a restore, as JSON, to the charm."""
 
@@ -55,8 +53,7 @@ class Place:
 
     def to_json(self) -> str:
         """The file's text."""
-        units = [{k: getattr(unit, k) for k in _TOLD} for unit in self.units]
-        return json.dumps({**dataclasses.asdict(self), "units": units}, sort_keys=True) + "\n"
+        return _PLACE.to_json(self) + "\n"
 
     @classmethod
     def read(cls, path: pathlib.Path = PLACE) -> Place:
@@ -66,17 +63,8 @@ class Place:
             errors.EtcdError: the charm has not written it yet.
         """
         try:
-            raw: dict[str, Any] = json.loads(path.read_text())
-            units = (
-                views.Unit(**{k: each.get(k) for k in _TOLD}) for each in raw.get("units", ())
-            )
-            return cls(
-                tuple(raw["endpoints"]),
-                int(raw.get("quota", 0)),
-                str(raw.get("member", "")),
-                tuple(units),
-            )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            return _PLACE.read_json(path.read_text())
+        except (OSError, ValueError) as error:
             raise errors.EtcdError(
                 f"{path} cannot be read: wait until juju status says that etcd is installed, and "
                 "run this as root"
@@ -85,6 +73,9 @@ class Place:
     def client(self) -> clients.Client:
         """A connection, as the administrator."""
         return clients.Client(self.endpoints, admin_tls())
+
+
+_PLACE = codec.Codec(Place, {"units": codec.Form(sparse=True)})
 
 
 def admin_tls() -> pem_files.TLSFiles:

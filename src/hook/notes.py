@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import pathlib
 import time
 
 from cluster import generation as generations
 from cluster import view as views
-from machine import files
+from machine import codec, files
 
 SINCE = files.MEMORY / "since.json"
 EXAMINED = files.MEMORY / "examined"
 JOINS = files.MEMORY / "joins.json"
 LOCAL = pathlib.Path("/var/lib/etcd-charm")
 JOINS_WITHIN = 3600  # seconds that an attempt to join is counted
+
+
+_ACCOUNT = codec.Codec(views.Account)
 
 
 class Notes:
@@ -87,9 +89,8 @@ class Notes:
     def account(self) -> views.Account:
         """The voters that this unit last saw agreed by a quorum."""
         try:
-            raw = json.loads(self._account.read_text())
-            return views.Account(tuple(map(str, raw["voters"])), str(raw["token"]))
-        except (OSError, ValueError, KeyError, TypeError):
+            return _ACCOUNT.read_json(self._account.read_text())
+        except (OSError, ValueError):
             return views.Account()
 
     def keep_account(self, account: views.Account) -> None:
@@ -97,7 +98,7 @@ class Notes:
         if account != self.account():
             with contextlib.suppress(OSError):
                 files.ensure_dir(LOCAL)
-                files.write(self._account, json.dumps(dataclasses.asdict(account)))
+                files.write(self._account, _ACCOUNT.to_json(account))
 
 
 def _recent_joins() -> list[float]:

@@ -238,8 +238,8 @@ def _restarted(node: units.Node) -> bool:
 
     One that ran on may count a peer as inactive whose address went and came back, and reach it.
     """
-    unit, number = node.peers.turn()
-    return unit == node.unit and node.restarted_in == number
+    turn = node.peers.turn()
+    return turn.unit == node.unit and node.restarted_in == turn.number
 
 
 def _cut_off(node: units.Node, etcd: views.Etcd) -> bool:

@@ -36,7 +36,7 @@ def read(
     raw: configs.Raw,
     peers: peers.Peers,
     application: str,
-    own: tuple[str, str] | None = None,
+    own: views.Failure | None = None,
 ) -> configs.Settings:
     """The configuration in use.
 
@@ -53,8 +53,8 @@ def read(
     state = peers.state()
     mark, _, why = state.get(REFUSED, "").partition(" ")
     refused = {mark: why} if mark else {}
-    refused |= dict(unit.refused for unit in peers.units() if unit.refused)
-    refused |= dict([own]) if own else {}
+    told = [unit.refused for unit in peers.units()]
+    refused |= {each.of: each.reason for each in (*told, own) if each}
     return configs.resolve(raw, _agreed(state.get(AGREED, "")), refused, application)
 
 
@@ -78,7 +78,7 @@ def settle(node: units.Node, *, told: bool) -> None:
     Raises:
         configs.SettingsError: there are no options of before.
     """
-    if node.me.refused and node.me.refused[0] != node.settings.wanted:
+    if node.me.refused and node.me.refused.of != node.settings.wanted:
         node.me = dataclasses.replace(node.me, refused=None)
     started = node.root.stamp() is not None
     if told and (not started or node.configured == node.settings.fingerprint):
@@ -138,7 +138,7 @@ def agree(node: units.Node, *, healthy: bool) -> None:
         return
     used = node.settings
     units = [node.me, *(u for u in node.peers.units() if u.alive and u.name != node.unit)]
-    refused = dict(u.refused for u in units if u.refused)
+    refused = {u.refused.of: u.refused.reason for u in units if u.refused}
     if used.wanted in refused:
         node.peers.set_state(REFUSED, f"{used.wanted} {refused[used.wanted]}")
     elif node.peers.state().get(REFUSED, "").partition(" ")[0] not in ("", used.wanted):

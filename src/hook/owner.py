@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import logging
 import os
 import pathlib
@@ -22,7 +21,7 @@ from backup import keeper_files
 from etcd import config as etcd_config
 from etcd import service
 from keeper import systemd_unit
-from machine import files, outside, systemd
+from machine import codec, files, systemd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,16 +71,17 @@ class Owner:
 
     def to_json(self) -> str:
         """The record's text."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True) + "\n"
+        return _OWNER.to_json(self) + "\n"
+
+
+_OWNER = codec.Codec(Owner)
 
 
 def read() -> Owner | None:
     """The record of this machine, None where there is none that can be read."""
     try:
-        raw = outside.json_object(files.read(FILE))
-        names = (field.name for field in dataclasses.fields(Owner))
-        return Owner(*(str(raw[name]) for name in names))
-    except (OSError, ValueError, KeyError):
+        return _OWNER.read_json(files.read(FILE))
+    except (OSError, ValueError):
         return None
 
 

@@ -11,6 +11,7 @@ import errors
 from backup import peer_transfer
 from cluster import loop
 from cluster import plan as plans
+from cluster import view as views
 from etcd import install
 from hook import observe, options
 from machine import systemd
@@ -107,7 +108,7 @@ def _do_one(node: units.Node, step: steps.Step) -> str:
         if node.root.disk().token is None:
             node.begin(begun)  # nothing was started after all
         if token := loop.founding(step):
-            node.me = dataclasses.replace(node.me, failure=(token, str(error)))
+            node.me = dataclasses.replace(node.me, failure=views.Failure(token, str(error)))
         return str(error) or type(error).__name__
     boundary("after", step)
     return ""

@@ -150,7 +150,7 @@ def _owner(there: int) -> str | None:
 
 def propose_file(
     node: units.Node, path: str, *, allow_missing_hash: bool = False
-) -> dict[str, str]:
+) -> generations.Detail:
     """What a record says of a snapshot file on this unit, verified.
 
     A copy of root's is verified, as the file may be another one's to change: who restores it
@@ -165,17 +165,17 @@ def propose_file(
         info = snapshots.verify(
             copy, binary_version=service.version(), allow_missing_hash=allow_missing_hash
         )
-    detail = {
-        "unit": node.unit,
-        "path": path,
-        "revision": str(info.revision),
-        "carries": info.carries,
-        "size": str(info.size),
-        "sha256": info.sha256,
-    }
+    detail = generations.Detail(
+        unit=node.unit,
+        path=path,
+        revision=info.revision,
+        carries=info.carries,
+        size=info.size,
+        sha256=info.sha256,
+    )
     if any(unit.alive and unit.name != node.unit for unit in node.peers.units()):
         share = _share(node, shown, _free_port(node.addresses.peer_bind))
-        detail |= fetch.to_detail(fetch.Shared(share.url, info.sha256, info.size))
+        return dataclasses.replace(detail, source="share", url=share.url)
     return detail
 
 
@@ -216,10 +216,9 @@ def serve(node: units.Node, proposal: generations.Generation) -> None:
     Raises:
         rclone_errors.RemoteError: it cannot be served.
     """
-    detail = dict(proposal.detail)
     if _is_shared_by(node, proposal):
-        port = urllib.parse.urlsplit(detail["url"]).port or 0
-        _share(node, pathlib.Path(detail["path"]), port).start(SHARE_SECONDS)
+        port = urllib.parse.urlsplit(proposal.detail.url).port or 0
+        _share(node, pathlib.Path(proposal.detail.path), port).start(SHARE_SECONDS)
 
 
 def end_share(node: units.Node) -> None:
@@ -233,13 +232,12 @@ def end_share(node: units.Node) -> None:
 
 
 def _is_shared_by(node: units.Node, record: generations.Generation) -> bool:
-    detail = dict(record.detail)
-    return detail.get("source") == "share" and detail.get("unit") == node.unit
+    return record.detail.source == "share" and record.detail.unit == node.unit
 
 
 def propose(
     node: units.Node,
-    detail: dict[str, str],
+    detail: generations.Detail,
     *,
     known: Callable[[], int] = lambda: 0,
     keep: str = "",
@@ -280,7 +278,7 @@ def propose(
         token=secrets.token_hex(16),
         source=generations.Source.BACKUP,
         founders=founders,
-        detail=tuple(sorted({**detail, "high": str(high)}.items())),
+        detail=dataclasses.replace(detail, high=high),
         keep=keep,
         skip_backup=skip_backup,
     )
@@ -288,12 +286,12 @@ def propose(
 
 def _begin(
     node: units.Node,
-    detail: dict[str, str],
+    detail: generations.Detail,
     committed: generations.Generation | None,
     known: Callable[[], int],
 ) -> int:
     """The revision that a restore begins with, above all that this unit can learn of."""
-    live, backups = 0, int(detail.get("high", "0"))
+    live, backups = 0, detail.high
     disks = [unit.facts for unit in node.peers.units()]
     try:
         with node.client() as client:
@@ -302,7 +300,7 @@ def _begin(
         disks.append(node.root.disk(facts=True).facts)
         backups = backups or known()
     return revisions.begin(
-        snapshot=int(detail["revision"]),
+        snapshot=detail.revision,
         live=live,
         disks=disks,
         record=committed,
@@ -351,10 +349,10 @@ def check_keep(node: units.Node, keep: str) -> None:
         )
 
 
-def _source(node: units.Node, detail: dict[str, str]) -> fetch.Source:
+def _source(node: units.Node, detail: generations.Detail) -> fetch.Source:
     """Where this unit gets the file of a record from."""
-    if detail.get("unit") == node.unit:
-        return fetch.File(detail["path"], detail["sha256"], int(detail["size"]))
+    if detail.unit == node.unit:
+        return fetch.File(detail.path, detail.sha256, detail.size)
     return fetch.from_detail(detail)
 
 
@@ -392,8 +390,7 @@ def _opened(node: units.Node, proposal: generations.Generation) -> Generator[Sou
     Raises:
         errors.EtcdError: it cannot be had, or is not what the proposal names.
     """
-    detail = dict(proposal.detail)
-    directory = node.fetched
+    detail, directory = proposal.detail, node.fetched
     if proposal.source is generations.Source.SURVIVOR:
         try:
             info = salvages.salvage(node.root.etcd_dir, directory)
@@ -402,8 +399,8 @@ def _opened(node: units.Node, proposal: generations.Generation) -> Generator[Sou
         finally:
             shutil.rmtree(directory, ignore_errors=True)
         return
-    bump = revisions.high(proposal) - int(detail.get("revision", "0"))
-    need = int(detail.get("size", "0")) * 2 + MARGIN
+    bump = revisions.high(proposal) - detail.revision
+    need = detail.size * 2 + MARGIN
     free = node.root.free_bytes()
     if free < need:
         raise errors.TargetError(
@@ -415,7 +412,7 @@ def _opened(node: units.Node, proposal: generations.Generation) -> Generator[Sou
         fetched = fetch.fetch(
             _source(node, detail),
             directory,
-            remote=node.remote() if detail.get("source") == "remote" and node.remote else None,
+            remote=node.remote() if detail.source == "remote" and node.remote else None,
             tls=(peer / "cert.pem", peer / "key.pem", peer / "ca.pem"),
         )
         snapshots.refuse_newer(fetched.path)

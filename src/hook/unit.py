@@ -82,9 +82,9 @@ class Node:
     me: views.Unit
     storage: pathlib.Path | None = None
     remote: Callable[[], rclone.Remote] | None = None
-    origin: Callable[[], tuple[tuple[tuple[str, str], ...] | None, str]] = lambda: (None, "")
+    origin: Callable[[], tuple[generations.Detail | None, str]] = lambda: (None, "")
     announce: Callable[[], None] = lambda: None
-    reread: Callable[[tuple[str, str] | None], configs.Settings] | None = None
+    reread: Callable[[views.Failure | None], configs.Settings] | None = None
     say: Callable[[str], None] = lambda _: None
     ready: bool = False
     leads: bool = False
@@ -324,7 +324,7 @@ class Node:
     def refuse_options(self, why: str) -> None:
         """Tell the others that etcd cannot have the present options, and use those of before."""
         self.me = dataclasses.replace(
-            self.me, refused=(self.settings.fingerprint, f"{why} ({self.unit})")
+            self.me, refused=views.Failure(self.settings.fingerprint, f"{why} ({self.unit})")
         )
         if self.reread is not None:
             self.settings = self.reread(self.me.refused)

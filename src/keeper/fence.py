@@ -16,14 +16,14 @@ import json
 import logging
 import pathlib
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import errors
 from backup import keeper_files
 from etcd import config as etcd_config
 from etcd import connected, data, service
 from etcd import stamp as stamps
-from machine import systemd
+from machine import codec, systemd
 from tls import served
 
 if TYPE_CHECKING:
@@ -53,28 +53,28 @@ class Known:
 
     home: str
     root: str
-    members: Mapping[str, str]
-    former: Mapping[str, str]
+    members: dict[str, str]
+    former: dict[str, str]
 
     def to_json(self) -> str:
         """The file's text."""
-        return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
+        return json.dumps(_KNOWN.to_object(self), indent=1) + "\n"  # in the order of `former`
 
     @classmethod
     def read(cls, path: pathlib.Path | None = None) -> Known | None:
         """What the charm told last, None when it told nothing that can be used."""
         try:
-            raw: dict[str, Any] = json.loads((path or FILE).read_text())
-            return cls(
-                str(raw["home"]), str(raw["root"]), dict(raw["members"]), dict(raw["former"])
-            )
-        except (OSError, ValueError, KeyError, TypeError):
+            return _KNOWN.read_json((path or FILE).read_text())
+        except (OSError, ValueError):
             return None
 
     @property
     def peers(self) -> dict[str, str]:
         """All of them, peer URL to unit."""
         return {**self.former, **self.members}
+
+
+_KNOWN = codec.Codec(Known, {"former": codec.Form(count=10_000)})
 
 
 def place(peers: Mapping[str, str], url: str) -> str:

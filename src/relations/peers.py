@@ -1,7 +1,7 @@
 """The `cluster` peer relation: what units tell each other, and what the leader commits.
 
 Application databag: `generation` and `proposal` (see `cluster.generation`), and free keys under
-`state`. Unit databag: `unit` (JSON, see `_to_json`) and free keys under `extras`.
+`state`. Unit databag: `unit` (see `databag`) and free keys under `extras`.
 """
 
 from __future__ import annotations
@@ -77,29 +77,23 @@ class Peers(peer_bag.PeerBag):
 
     def set_generation(self, record: generations.Generation) -> bool:
         """Commit a record; leader only; answers whether that changed anything."""
-        return self._set_record("generation", record.to_json())
+        return self._set_record("generation", databag.record_text(record))
 
     def set_proposal(self, record: generations.Generation | None) -> bool:
         """Propose a record, or withdraw the proposal; leader only."""
-        return self._set_record("proposal", record.to_json() if record else "")
+        return self._set_record("proposal", databag.record_text(record) if record else "")
 
-    def turn(self) -> tuple[str, int]:
-        """Which unit may restart now, and the turn's running number; ("", 0) before the first.
+    def turn(self) -> views.Turn:
+        """Which unit may restart now.
 
         Raises:
             PeerError: it cannot be read.
         """
-        text = self._app_bag().get("turn", "")
-        if not text:
-            return "", 0
-        unit, _, number = text.partition(" ")
-        if not number.isdigit():
-            raise databag.PeerError(f"the turn {text!r} in the peer relation cannot be read")
-        return unit, int(number)
+        return databag.read_turn(self._app_bag().get("turn", ""))
 
-    def set_turn(self, unit: str, number: int) -> bool:
+    def set_turn(self, turn: views.Turn) -> bool:
         """Give the turn to a unit; leader only."""
-        return self._set_record("turn", f"{unit} {number}")
+        return self._set_record("turn", databag.turn_text(turn))
 
     def state(self) -> dict[str, str]:
         """The application's free keys.
@@ -172,7 +166,7 @@ class Peers(peer_bag.PeerBag):
 
         `unit.name` and `unit.alive` are Juju's to tell and are not written.
         """
-        return self._set_unit("unit", databag.to_json(unit))
+        return self._set_unit("unit", databag.unit_text(unit))
 
     def extras(self, unit: str) -> dict[str, str]:
         """The free keys of a unit, {} when Juju does not have it (any more).
@@ -394,14 +388,11 @@ class Peers(peer_bag.PeerBag):
         if not text:
             return None
         try:
-            outside.json_object(text)
-            record = generations.Generation.from_json(text)
-            databag.refuse_record(record)
-            return record
-        except (ValueError, AttributeError) as error:
+            return databag.read_record(text)
+        except outside.OutsideError as error:
             raise databag.PeerError(
                 f"the {key} record in the databag of relation {self._endpoint} cannot be read"
-                f" ({str(error).rpartition(': ')[2]}); nothing was changed"
+                f" ({error}); nothing was changed"
             ) from error
 
     def _goal_state(self) -> dict[str, str]:

@@ -165,8 +165,8 @@ def _unseen(bug: contextlib.AbstractContextManager[Any]) -> Iterator[None]:
         yield
 
 
-def _back_to(old: generations.Generation) -> dict[str, str]:
-    return {"previous_token": old.token, "previous_number": str(old.number)}
+def _back_to(old: generations.Generation) -> tuple[str, int]:
+    return old.token, old.number
 
 
 def _leave_anyway(view: views.View) -> tuple[steps.Step, ...] | None:
@@ -215,8 +215,8 @@ def _undo_forgetfully(view: views.View) -> tuple[steps.Step, ...] | None:
     return undone
 
 
-def _unmarked(detail: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    return tuple(pair for pair in detail if pair[0] != "high")
+def _unmarked(detail: generations.Detail) -> generations.Detail:
+    return dataclasses.replace(detail, high=0)
 
 
 def _confirm_by_sight(view: views.View) -> tuple[steps.Step, ...] | None:

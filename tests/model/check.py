@@ -403,7 +403,7 @@ class History:
             for m in world.machines.values()
             if m.connected and not m.mute and m.alive and m.installed and not m.broken
         ]
-        for token in (record.token, dict(record.detail).get("previous_token", "")):
+        for token in (record.token, record.detail.previous_token):
             for side in (0, 1):
                 near = [m for m in together if m.side == side]
                 there = [m.current for m in near if m.current and m.current.token == token]

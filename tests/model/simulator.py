@@ -34,7 +34,7 @@ RUNNING, STOPPED, FAILED, ABSENT = (
 )
 
 
-FILE = (("path", "b1"), ("revision", "50"))
+FILE = generations.Detail(path="b1", revision=50)
 """A snapshot that somebody took of another cluster, which any operator may restore again."""
 WAIT = 5.0
 """Seconds from one look of a leaving unit to the next."""
@@ -103,7 +103,7 @@ class Data:
         self.base = 0  # revision of the store that its log goes on from
         self.closed = False  # no client reaches it
         self.returned = False  # its disk came back after its unit had told of it as lost
-        self.fenced = (0, "")
+        self.fenced = views.Fenced()
 
     def copy(self) -> Data:
         data = Data(self.token, self.member, self.index, self.members, self.content)
@@ -190,7 +190,7 @@ class World:
         self.ids = 100
         self.generation: generations.Generation | None = None
         self.proposal: generations.Generation | None = None
-        self.turn = ("", 0)
+        self.turn = views.Turn()
         self.bags: dict[str, views.Unit] = {}
         self.older: dict[str, views.Unit] = {}
         self.flaky = True
@@ -336,29 +336,28 @@ class World:
         """A backup of the schedule's: its manifest knows what the record does."""
         if record.confirmed:
             known = max(revisions.high(record), revision, self.known())
-            path = f"b{revision}"
-            self.backup = (("high", str(known)), ("path", path), ("revision", str(revision)))
+            self.backup = generations.Detail(path=f"b{revision}", revision=revision, high=known)
 
     def known(self) -> int:
         """The highest revision that the backups' manifests know of."""
-        return int(dict(self.backup).get("high", "0"))
+        return self.backup.high
 
-    def restorable(self) -> tuple[tuple[str, str], ...]:
+    def restorable(self) -> generations.Detail:
         """What an operator restores, as `restore.proposed` has it: a backup, or the old file."""
-        detail = dict(self.backup if self.tokens % 2 else FILE)
+        detail = self.backup if self.tokens % 2 else FILE
         machine = self.machines[self.leader]
         _, found = self.answer(machine, self.generation)
         disks = [bag.facts for bag in self.bags.values()]
         if found is None and machine.current is not None:
             disks.append(views.DiskFacts(1, machine.current.index, machine.current.revision))
         high = revisions.begin(
-            snapshot=int(detail["revision"]),
+            snapshot=detail.revision,
             live=found[0].revision if found else 0,
             disks=disks,
             record=self.generation,
-            backups=int(detail.get("high", "0")) or (0 if found else self.known()),
+            backups=detail.high or (0 if found else self.known()),
         )
-        return tuple(sorted({**detail, "high": str(high)}.items()))
+        return dataclasses.replace(detail, high=high)
 
     def run(self, machine: Machine) -> None:
         """The process starts: what etcd checks by itself at that point."""
@@ -419,7 +418,7 @@ class World:
             later = [m.serves for m in near if self.replaces(m, machine)]
             if machine.current and (gone or (later and self.fences)):
                 machine.running = machine.enabled = False
-                machine.current.fenced = (max(later, default=0), "https://later")
+                machine.current.fenced = views.Fenced(max(later, default=0), "https://later")
         serving: dict[int, set[str]] = {}
         for machine in running:
             data = machine.current
@@ -532,7 +531,7 @@ class World:
             broken=machine.broken,
             finished=machine.finished,
             member=machine.current.name if machine.current else "",
-            fenced=machine.current.fenced if machine.current else (0, ""),
+            fenced=machine.current.fenced if machine.current else views.Fenced(),
             closed=machine.current is not None and machine.current.closed,
         )
 
@@ -706,12 +705,12 @@ class World:
             if machine.current is None:
                 machine.begun = begun
             if token := loop.founding(step):
-                hook.me = dataclasses.replace(hook.me, failure=(token, str(error)))
+                hook.me = dataclasses.replace(hook.me, failure=views.Failure(token, str(error)))
             return str(error)
         if isinstance(step, steps.Restart):
             yield
             self.run(machine)
-            machine.turn_done = hook.turn[1]
+            machine.turn_done = hook.turn.number
         if (hook.me.begun, hook.me.turn_done) != (machine.begun, machine.turn_done):
             hook.me = dataclasses.replace(
                 hook.me, begun=machine.begun, turn_done=machine.turn_done
@@ -907,10 +906,10 @@ class World:
             hook.writes["proposal"] = None
 
     def do_Grant(self, machine: Machine, hook: Hook, step: steps.Grant) -> None:  # noqa: N802
-        hook.writes["turn"] = (step.unit, step.number)
+        hook.writes["turn"] = views.Turn(step.unit, step.number)
 
     def do_Fail(self, machine: Machine, hook: Hook, step: steps.Fail) -> None:  # noqa: N802
-        hook.me = dataclasses.replace(hook.me, failure=(step.token, step.reason))
+        hook.me = dataclasses.replace(hook.me, failure=views.Failure(step.token, step.reason))
 
     def do_Wake(self, machine: Machine, hook: Hook, step: steps.Wake) -> None:  # noqa: N802
         pass
@@ -1007,7 +1006,7 @@ class World:
         if hook.generation is None or machine.current.token != hook.generation.token:
             raise Violation("started data of another generation")
         machine.begun = max(machine.begun, hook.generation.number)
-        machine.serves, machine.current.fenced = hook.generation.number, (0, "")
+        machine.serves, machine.current.fenced = hook.generation.number, views.Fenced()
         del g
         self.run(machine)
         self.check_one_cluster()
@@ -1016,7 +1015,7 @@ class World:
         machine.running = False
 
     def do_EndTurn(self, machine: Machine, hook: Hook, step: steps.EndTurn) -> None:  # noqa: N802
-        machine.turn_done = hook.turn[1]
+        machine.turn_done = hook.turn.number
 
     def do_Join(self, machine: Machine, hook: Hook, step: steps.Join) -> None:  # noqa: N802
         token = step.generation.token

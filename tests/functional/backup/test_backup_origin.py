@@ -81,7 +81,7 @@ def publish(
 def test_given_a_proven_backup_when_recovery_is_allowed_then_it_is_the_origin(ready, tmp_path):
     made = publish(ready, tmp_path, proven=True)
     detail, held = origin(ready, recover=True)
-    assert dict(detail)["id"] == made.id
+    assert detail.id == made.id
     assert held == ""
 
 
@@ -107,16 +107,12 @@ def test_given_backups_that_know_of_more_when_one_is_restored_then_the_highest_c
     publish(ready, tmp_path, proven=False, high=9000)
     publish(ready, tmp_path, proven=False, folder="own", high=9500)
     detail, _ = origin(ready, recover=True)
-    assert (dict(detail)["id"], dict(detail)["revision"], dict(detail)["high"]) == (
-        old.id,
-        "7",
-        "9000",
-    )
+    assert (detail.id, detail.revision, detail.high) == (old.id, 7, 9000)
     monkeypatch.setattr(unit_backups.service, "version", lambda: (3, 5, 16))
     node = types.SimpleNamespace(settings=configs.Settings(), unit="etcd/0", peers=PEERS)
     own = unit_backups.Backups(node, ready, "own")
     _, detail = own.chosen(old.id, "old")
-    assert detail["high"] == "9500", "clients remember what this application told them"
+    assert detail.high == 9500, "clients remember what this application told them"
     assert own.high() == 9500
     assert unit_backups.Backups(node, remote_choice.OFF, "own").high() == 0
 

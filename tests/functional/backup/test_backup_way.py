@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -33,6 +34,7 @@ from backup import (
 )
 from backup import listing as listings
 from backup import manifest as manifests
+from cluster import generation as generations
 from etcd import snapshot as snapshots
 from machine import processes
 
@@ -438,11 +440,10 @@ def test_given_sources_when_written_and_read_then_the_same():
         fetch.Shared("https://127.0.0.1:1/snapshot.db", "0" * 64, 5),
         fetch.Stored(FOLDER, "id", "0" * 64, 5),
     ):
-        detail = fetch.to_detail(source)
-        assert all(isinstance(v, str) for v in detail.values())
-        assert fetch.from_detail({**detail, "bump": "7"}) == source
+        detail = dataclasses.replace(fetch.to_detail(source), bump=7)
+        assert fetch.from_detail(detail) == source
     with pytest.raises(ValueError, match="does not say"):
-        fetch.from_detail({})
+        fetch.from_detail(generations.Detail())
 
 
 def test_given_200_backups_when_listed_then_quickly_and_newest_first(local, tmp_path, etcd):

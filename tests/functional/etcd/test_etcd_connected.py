@@ -48,8 +48,8 @@ class Unit:
     def units(self) -> tuple[views.Unit, ...]:
         return (self.me, *self.others)
 
-    def turn(self) -> tuple[str, int]:
-        return self.unit, self.restarted_in
+    def turn(self) -> views.Turn:
+        return views.Turn(self.unit, self.restarted_in)
 
 
 def look(members, unit: Unit) -> bool:

@@ -223,7 +223,9 @@ class TestFounding:
 
     def test_given_total_loss_allowed_when_a_backup_is_known_then_founds_from_it(self) -> None:
         policy = views.Policy(recover_total_loss=True)
-        (propose,) = plans.plan(fresh(policy=policy, newest_backup=(("path", "b"),))).steps
+        (propose,) = plans.plan(
+            fresh(policy=policy, newest_backup=generations.Detail(path="b"))
+        ).steps
         assert isinstance(propose, steps.Propose)
         assert propose.proposal is not None
         assert propose.proposal.source is generations.Source.BACKUP
@@ -271,7 +273,7 @@ class TestJoining:
         assert join.initial_cluster == ",".join(f"etcd-{n}={url(n)}" for n in range(4))
 
     def test_given_another_restarting_when_joining_then_nobody_is_promoted_meanwhile(self) -> None:
-        v = self.joiner(turn=("etcd/1", 1))
+        v = self.joiner(turn=views.Turn("etcd/1", 1))
         assert do(v) == ["AddLearner", "Join"]
 
     def test_given_a_restore_that_gets_ready_when_joining_then_the_voters_stay_who_they_are(
@@ -366,7 +368,7 @@ class TestStarting:
         assert do(view(1, disk=views.Disk())) == ["Stop"]
 
     def test_given_data_that_a_later_generation_fenced_when_stopped_then_it_stays_so(self) -> None:
-        fenced = views.Disk(token="one", fenced=(2, "https://198.18.0.9:2380"))
+        fenced = views.Disk(token="one", fenced=views.Fenced(2, "https://198.18.0.9:2380"))
         v = view(disk=fenced, etcd=silent(STOPPED))
         assert do(v) == []
         found = plans.plan(v)
@@ -374,12 +376,12 @@ class TestStarting:
         assert "generation 2 is served at https://198.18.0.9:2380" in found.message
 
     def test_given_fenced_data_when_the_record_is_later_still_then_it_starts(self) -> None:
-        fenced = views.Disk(token="one", fenced=(2, ""))
+        fenced = views.Disk(token="one", fenced=views.Fenced(2, ""))
         record_ = record(0, 1, 2, number=3, source=generations.Source.PREVIOUS)
         assert do(view(generation=record_, disk=fenced, etcd=silent(STOPPED))) == ["Start"]
 
     def test_given_fenced_data_when_the_record_comes_then_it_is_put_aside(self) -> None:
-        fenced = views.Disk(token="zero", fenced=(1, ""))
+        fenced = views.Disk(token="zero", fenced=views.Fenced(1, ""))
         assert do(view(1, disk=fenced, etcd=silent(STOPPED))) == ["Stop", "SetAside"]
 
 
@@ -422,7 +424,7 @@ class TestReplacing:
             token="two",
             source=generations.Source.BACKUP,
             confirmed=False,
-            detail=(("previous_number", "1"), ("previous_token", "one")),
+            detail=generations.Detail(previous_token="one", previous_number=1),
         )
         base = view(me, generation=generation, etcd=silent())
         return dataclasses.replace(base, **values)
@@ -435,18 +437,19 @@ class TestReplacing:
         unseen = dataclasses.replace(
             record(0, 1, 2, number=2, token="two", source=generations.Source.BACKUP),
             confirmed=confirmed,
-            detail=(("previous_number", "1"), ("previous_token", "one")),
+            detail=generations.Detail(previous_token="one", previous_number=1),
         )
-        third = dataclasses.replace(unseen, number=3, token="three", detail=(), confirmed=False)
+        third = dataclasses.replace(
+            unseen, number=3, token="three", detail=generations.Detail(), confirmed=False
+        )
         disk = views.Disk(token="one", prepared=("two", "three"))
         v = view(generation=unseen, proposal=third, etcd=silent(STOPPED), disk=disk)
         v = dataclasses.replace(v, units=tuple(unit(n, prepared="three") for n in range(3)))
         (commit,) = plans.plan(v).steps
         assert isinstance(commit, steps.Commit)
-        assert dict(commit.generation.detail) == {
-            "previous_number": "2" if confirmed else "1",
-            "previous_token": "two" if confirmed else "one",
-        }
+        assert commit.generation.detail == generations.Detail(
+            previous_token="two" if confirmed else "one", previous_number=2 if confirmed else 1
+        )
 
     def test_given_a_silent_new_unit_when_a_restore_is_late_then_the_way_back_says_what_to_do(
         self,
@@ -455,7 +458,7 @@ class TestReplacing:
         v = dataclasses.replace(v, units=(*v.units, views.Unit("etcd/7")))
         (commit,) = (x for x in plans.plan(v).steps if isinstance(x, steps.Commit))
         assert commit.generation.source is generations.Source.PREVIOUS
-        reason = dict(commit.generation.detail)["reason"]
+        reason = commit.generation.detail.reason
         assert "etcd/7" in reason
         assert "`juju remove-unit --force etcd/7`" in reason
 
@@ -471,7 +474,7 @@ class TestReplacing:
         v = dataclasses.replace(v, units=tuple(unit(n, prepared="two") for n in range(3)))
         (commit,) = plans.plan(v).steps
         assert isinstance(commit, steps.Commit)
-        assert commit.generation.detail == ()
+        assert commit.generation.detail == generations.Detail()
 
     def test_given_a_proposal_when_running_then_prepares_beside_the_cluster(self) -> None:
         assert do(self.proposed(1)) == ["Prepare"]
@@ -483,10 +486,10 @@ class TestReplacing:
             v = changed(v, number, prepared="two")
         (commit,) = plans.plan(v).steps
         assert isinstance(commit, steps.Commit)
-        assert dict(commit.generation.detail)["previous_token"] == "one"
+        assert commit.generation.detail.previous_token == "one"
 
     def test_given_a_failed_prepare_when_leader_then_withdraws_with_the_reason(self) -> None:
-        v = changed(self.proposed(), 1, failure=("two", "no space left"))
+        v = changed(self.proposed(), 1, failure=views.Failure("two", "no space left"))
         assert plans.plan(v).steps == (steps.Propose(None, "etcd/1: no space left"),)
 
     def test_given_a_late_prepare_when_overdue_then_withdraws(self) -> None:
@@ -588,13 +591,13 @@ class TestReplacing:
         assert do(self.committed(1)) == ["Prepare"]
 
     def test_given_a_founder_failed_when_unconfirmed_then_leader_returns_to_the_old(self) -> None:
-        v = changed(self.committed(), 2, failure=("two", "bad disk"))
+        v = changed(self.committed(), 2, failure=views.Failure("two", "bad disk"))
         (commit,) = plans.plan(v).steps
         assert isinstance(commit, steps.Commit)
         back = commit.generation
         assert (back.number, back.token) == (3, "one")
         assert back.source is generations.Source.PREVIOUS
-        assert dict(back.detail)["reason"] == "etcd/2: bad disk"
+        assert back.detail.reason == "etcd/2: bad disk"
 
     def test_given_not_healthy_when_overdue_then_leader_returns_to_the_old(self) -> None:
         assert do(self.committed(since=(("confirm:2", 10_000.0 - 301),))) == ["Commit"]
@@ -1013,7 +1016,7 @@ class TestQuorumLost:
     def test_given_the_best_disk_failed_when_allowed_then_no_lesser_one_takes_its_place(
         self,
     ) -> None:
-        v = self.two(failure=("old", "no space left"))
+        v = self.two(failure=views.Failure("old", "no space left"))
         assert do(v) == []
         plan = plans.plan(v)
         assert "retry" in plan.clocks
@@ -1049,7 +1052,7 @@ class TestQuorumLost:
     def test_given_a_late_disk_that_runs_when_its_voters_are_unknown_then_the_survivor_waits(
         self,
     ) -> None:
-        generation = self.survivor(detail=(("previous_token", "one"),))
+        generation = self.survivor(detail=generations.Detail(previous_token="one"))
         v = view(generation=generation, etcd=silent(STOPPED), disk=views.Disk(prepared=("two",)))
         v = dataclasses.replace(v, units=(unit(0, token=None, started=False), unit(3)))
         assert do(v) == []
@@ -1127,7 +1130,7 @@ class TestQuorumLost:
         backup = dataclasses.replace(late, source=generations.Source.BACKUP)
         again = changed(dataclasses.replace(v, generation=backup), 2, begun=0)
         assert plans.plan(again).state is not plans.State.DATA_LOST
-        failed = changed(again, 2, failure=("one", "no space left"))
+        failed = changed(again, 2, failure=views.Failure("one", "no space left"))
         assert plans.plan(failed).state is plans.State.DATA_LOST
 
     def test_given_a_majority_removed_when_a_unit_may_have_its_disk_then_it_is_waited_for(
@@ -1158,14 +1161,14 @@ class TestUpkeep:
     def test_given_stale_units_when_leader_then_grants_one_turn(self) -> None:
         v = changed(changed(view(), 1, stale=True), 2, stale=True)
         assert plans.plan(v).steps == (steps.Grant("etcd/1", 1),)
-        v = dataclasses.replace(v, turn=("etcd/1", 1))
+        v = dataclasses.replace(v, turn=views.Turn("etcd/1", 1))
         assert do(v) == []
         v = changed(v, 1, stale=False, turn_done=1)
         assert plans.plan(v).steps == (steps.Grant("etcd/2", 2),)
 
     def test_given_its_turn_when_stale_then_hands_over_and_restarts(self) -> None:
         v = changed(view(etcd=etcd(0, 0, 1, 2, stale=True)), 0, stale=True)
-        v = dataclasses.replace(v, turn=("etcd/0", 4))
+        v = dataclasses.replace(v, turn=views.Turn("etcd/0", 4))
         assert do(v) == ["MoveLeader"]
         assert do(changed(v, 0, turn_done=4)) == ["Grant"]
         handed = dataclasses.replace(v.etcd, leader=member(1).id)
@@ -1176,7 +1179,7 @@ class TestUpkeep:
         assert "Restart" not in do(dataclasses.replace(v, etcd=broken))
 
     def test_given_a_turn_when_nothing_is_to_restart_then_it_ends_at_once(self) -> None:
-        v = view(1, turn=("etcd/1", 5))
+        v = view(1, turn=views.Turn("etcd/1", 5))
         assert plans.plan(v).steps == (steps.EndTurn(),)
         assert do(changed(v, 1, turn_done=5)) == []
         assert do(changed(v, 1, peer_url="https://198.18.9.9:2380")) == ["UpdateMember", "Restart"]
@@ -1184,7 +1187,7 @@ class TestUpkeep:
     def test_given_a_unit_that_wants_a_turn_when_another_has_it_then_the_leader_looks_again(
         self,
     ) -> None:
-        v = changed(view(turn=("etcd/1", 5)), 0, stale=True)
+        v = changed(view(turn=views.Turn("etcd/1", 5)), 0, stale=True)
         assert [type(x) for x in plans.plan(v).steps] == [steps.Wake]
         late = dataclasses.replace(v, since=((restarting.turn_key(v), v.now - 61),))
         assert plans.plan(late).steps == (steps.Grant("etcd/0", 6),)
@@ -1201,7 +1204,7 @@ class TestUpkeep:
         assert do(v) == ["Restart"]
 
     def test_given_a_new_address_when_it_has_its_turn_then_updates_before_restart(self) -> None:
-        v = changed(view(1, turn=("etcd/1", 1)), 1, peer_url="https://198.18.9.9:2380")
+        v = changed(view(1, turn=views.Turn("etcd/1", 1)), 1, peer_url="https://198.18.9.9:2380")
         planned = plans.plan(v).steps
         assert planned == (steps.UpdateMember(101, "https://198.18.9.9:2380"), steps.Restart())
 
@@ -1210,7 +1213,7 @@ class TestUpkeep:
         v = dataclasses.replace(v, units=v.units[:2])
         v = changed(v, 1, peer_url="https://198.18.9.9:2380")
         assert plans.plan(v).steps == (steps.Grant("etcd/1", 1),)
-        mine = dataclasses.replace(v, me="etcd/1", leader=False, turn=("etcd/1", 1))
+        mine = dataclasses.replace(v, me="etcd/1", leader=False, turn=views.Turn("etcd/1", 1))
         mine = dataclasses.replace(mine, etcd=etcd(1, 0, member(1, healthy=False)))
         assert do(mine) == ["UpdateMember", "Restart"]
 
@@ -1303,12 +1306,12 @@ def test_given_unusable_restored_data_when_planned_then_the_founder_says_so_once
         number=2,
         source=generations.Source.BACKUP,
         confirmed=False,
-        detail=(("previous_number", "1"), ("previous_token", "old")),
+        detail=generations.Detail(previous_token="old", previous_number=1),
     )
     disk = views.Disk(token=restored.token, broken="its database is corrupt")
     broken = view(1, generation=restored, disk=disk, etcd=silent(views.Service.FAILED))
     assert plans.plan(broken).steps == (steps.Fail(restored.token, "its database is corrupt"),)
-    said = changed(broken, 1, failure=(restored.token, "its database is corrupt"))
+    said = changed(broken, 1, failure=views.Failure(restored.token, "its database is corrupt"))
     assert not any(isinstance(step, steps.Fail) for step in plans.plan(said).steps)
     leader = dataclasses.replace(
         said, me="etcd/0", leader=True, disk=views.Disk(restored.token), etcd=silent()

@@ -19,7 +19,7 @@ REVISIONS = st.integers(0, revisions.LIMIT - 1)
 
 def record(**detail: int | str) -> generations.Generation:
     made = test_plan.record(0, number=4, token="four", source=generations.Source.BACKUP)
-    return dataclasses.replace(made, detail=tuple((k, str(v)) for k, v in detail.items()))
+    return dataclasses.replace(made, detail=generations.Detail(**detail))
 
 
 @given(REVISIONS, REVISIONS, st.lists(st.none() | REVISIONS), REVISIONS, REVISIONS)
@@ -46,8 +46,6 @@ def test_given_thousands_of_restores_when_counted_then_programs_still_tell_them_
         ({}, 0),
         ({"revision": 50, "bump": 1000}, 1050),  # of an earlier revision of the charm
         ({"revision": 50, "high": 2000}, 2000),
-        ({"revision": 50, "high": "garbled"}, 50),
-        ({"revision": "-5", "high": -7}, 0),
     ],
 )
 def test_given_a_record_when_read_then_what_it_knows_of_is_known(
@@ -57,12 +55,12 @@ def test_given_a_record_when_read_then_what_it_knows_of_is_known(
     assert revisions.high(None) == 0
 
 
-def detail_of(view: views.View) -> dict[str, str]:
+def detail_of(view: views.View) -> generations.Detail:
     (step,) = plans.plan(view).steps
     made = step.proposal if isinstance(step, steps.Propose) else None
     made = step.generation if isinstance(step, steps.Commit) else made
     assert made is not None
-    return dict(made.detail)
+    return made.detail
 
 
 def silent(**changes: object) -> views.View:
@@ -72,7 +70,7 @@ def silent(**changes: object) -> views.View:
 
 
 def test_given_two_losses_when_restored_from_one_backup_then_no_revision_is_met_twice() -> None:
-    backup = (("high", "70"), ("revision", "50"))
+    backup = generations.Detail(high=70, revision=50)
     policy = views.Policy(recover_total_loss=True)
     lost = test_plan.view(
         generation=test_plan.record(0, 1, 2),
@@ -85,26 +83,26 @@ def test_given_two_losses_when_restored_from_one_backup_then_no_revision_is_met_
     for unit in range(3):
         lost = test_plan.changed(lost, unit, token=None, heard="one", unanswered=True)
     first = detail_of(lost)
-    assert int(first["high"]) == 70 + revisions.MARGIN
-    again = record(**first)
+    assert first.high == 70 + revisions.MARGIN
+    again = dataclasses.replace(record(), detail=first)
     for unit in range(3):
         lost = test_plan.changed(lost, unit, heard=again.token)
     second = detail_of(dataclasses.replace(lost, generation=again))
-    assert int(second["high"]) == int(first["high"]) + revisions.MARGIN
-    assert second["revision"] == first["revision"] == "50"
+    assert second.high == first.high + revisions.MARGIN
+    assert second.revision == first.revision == 50
 
 
 def test_given_a_survivor_when_chosen_then_what_other_disks_and_the_record_know_counts() -> None:
-    made = dataclasses.replace(test_plan.record(0, 1, 2), detail=(("high", "9000"),))
+    made = dataclasses.replace(test_plan.record(0, 1, 2), detail=generations.Detail(high=9000))
     v = test_plan.view(
         generation=made,
         recover="etcd/0",
         disk=views.Disk(token="one", facts=views.DiskFacts(1, 1, 10)),
         etcd=test_plan.silent(test_plan.STOPPED),
     )
-    assert int(detail_of(v)["high"]) == 9000 + revisions.MARGIN
+    assert detail_of(v).high == 9000 + revisions.MARGIN
     v = test_plan.changed(v, 2, facts=views.DiskFacts(1, 1, 12_000))
-    assert int(detail_of(v)["high"]) == 12_000 + revisions.MARGIN
+    assert detail_of(v).high == 12_000 + revisions.MARGIN
 
 
 def test_given_a_restore_that_failed_when_undone_then_the_record_goes_on_knowing() -> None:
@@ -112,6 +110,6 @@ def test_given_a_restore_that_failed_when_undone_then_the_record_goes_on_knowing
         record(high=5000, previous_token="three", previous_number=3), confirmed=False
     )
     v = test_plan.view(generation=failed, disk=views.Disk(token="four"))
-    v = test_plan.changed(v, 1, failure=("four", "its disk is full"))
+    v = test_plan.changed(v, 1, failure=views.Failure("four", "its disk is full"))
     told = detail_of(v)
-    assert told["high"] == "5000" and told["failed_token"] == "four"
+    assert told.high == 5000 and told.failed_token == "four"

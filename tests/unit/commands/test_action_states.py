@@ -24,7 +24,7 @@ from hook import fencing, launcher
 from hook import unit as units
 from keeper import fence
 from machine import juju_exec
-from relations import juju_units
+from relations import databag, juju_units
 
 KEY = re.compile(r"[a-z0-9](([a-z0-9-.]+)?[a-z0-9])?")  # juju/core/actions
 URLS = tuple(f"https://198.18.0.1{number}:2379" for number in range(4))
@@ -44,7 +44,7 @@ WRONG = (
 RECORD = generations.Generation(
     2, "two", generations.Source.BACKUP,
     tuple(generations.Founder(f"etcd/{n}", MEMBERS[n].peer_urls[0]) for n in range(3)),
-    (("high", "9"), ("reason", "no room")), confirmed=True,
+    generations.Detail(high=9, reason="no room"), confirmed=True,
 )  # fmt: skip
 FACTS = views.DiskFacts(2, 90, 40)
 
@@ -200,7 +200,7 @@ def enter(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path):
 def told(found: Situation) -> testing.State:
     """The unit's state in Juju; it is the leader, which is refused nothing for what it is."""
     bag = {
-        name: record.to_json()
+        name: databag.record_text(record)
         for name, record in (("generation", found.record), ("proposal", found.proposal))
         if record
     }

@@ -30,7 +30,7 @@ class Peers(types.SimpleNamespace):
             generation=lambda: record,
             proposal=lambda: None,
             planned=lambda: 1,
-            turn=lambda: ("", 0),
+            turn=views.Turn,
             look_again=lambda: None,
             units=lambda: (self.told,),
             dying=False,
@@ -103,7 +103,7 @@ def test_given_data_that_a_restore_put_aside_when_it_is_taken_back_then_told_as_
 def test_given_a_turn_when_etcd_ran_on_in_it_then_nobody_looks_whom_it_dials(
     unit, holder, restarts, looks
 ):
-    unit.peers.turn = lambda: (holder, 7)
+    unit.peers.turn = lambda: views.Turn(holder, 7)
     if restarts:
         unit.restarts_in(restarts)
     unit.use_turn(7)

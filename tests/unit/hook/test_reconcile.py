@@ -85,7 +85,7 @@ def test_given_a_founding_that_fails_when_it_is_tried_then_the_unit_tells_of_it(
     told = settle(unit, plan, refuse).message
     assert told == (sentence or "DataError")
     assert unit.published == [unit.me]
-    assert unit.me.failure == (TOKEN, sentence)
+    assert unit.me.failure == views.Failure(TOKEN, sentence)
     assert unit.began == [0], "nothing was started after all"
 
 

@@ -31,7 +31,7 @@ OLD = generations.Generation(
     "three",
     generations.Source.BACKUP,
     (),
-    (("bump", "500"), ("revision", "100")),
+    generations.Detail(bump=500, revision=100),
     confirmed=True,
 )
 
@@ -59,15 +59,15 @@ class FakeNode:
 
 
 def high_of(made: generations.Generation) -> int:
-    return int(dict(made.detail)["high"])
+    return made.detail.high
 
 
 @pytest.mark.parametrize("newest", ["live", "told", "record", "backups", "snapshot"])
 def test_given_a_cluster_that_answers_when_restored_then_it_begins_above_all_that_is_known(newest):
     known = {"live": 1, "told": 2, "record": 3, "backups": 4, "snapshot": 5, newest: 7000}
-    record = dataclasses.replace(OLD, detail=(("high", str(known["record"])),))
+    record = dataclasses.replace(OLD, detail=generations.Detail(high=known["record"]))
     node = FakeNode(known["live"], 10**6, known["told"], record)
-    detail = {"revision": str(known["snapshot"]), "high": str(known["backups"])}
+    detail = generations.Detail(revision=known["snapshot"], high=known["backups"])
     made = restores.propose(node, detail)
     assert high_of(made) == 7000 + revisions.MARGIN
     assert made.founders == (
@@ -77,7 +77,7 @@ def test_given_a_cluster_that_answers_when_restored_then_it_begins_above_all_tha
 
 
 def test_given_a_silent_cluster_when_restored_then_this_disk_and_the_backups_are_asked():
-    detail = {"revision": "5"}
+    detail = generations.Detail(revision=5)
     made = restores.propose(FakeNode(None, 8000, 2, OLD), detail, known=lambda: 7000)
     assert high_of(made) == 8000 + revisions.MARGIN
     made = restores.propose(FakeNode(None, 10, 2, OLD), detail, known=lambda: 7000)
@@ -90,7 +90,8 @@ def test_given_a_cluster_that_answers_when_restored_from_a_file_then_the_remote_
     def asked() -> int:
         raise AssertionError("a restore from a file waits for no remote")
 
-    assert high_of(restores.propose(FakeNode(9, 0, 0, OLD), {"revision": "5"}, known=asked)) > 9
+    detail = generations.Detail(revision=5)
+    assert high_of(restores.propose(FakeNode(9, 0, 0, OLD), detail, known=asked)) > 9
 
 
 GOOD, EVIL = b"good" * 1000, b"evil" * 1000
@@ -138,8 +139,8 @@ def test_given_a_file_that_is_swapped_while_it_is_verified_when_proposed_then_wh
         unit="etcd/0", fetched=tmp_path / "fetched", peers=types.SimpleNamespace(units=lambda: ())
     )
     detail = restores.propose_file(node, str(path))
-    assert (detail["sha256"], detail["size"]) == (sha256(GOOD), str(len(GOOD)))
-    assert detail["path"] == str(path)
+    assert (detail.sha256, detail.size) == (sha256(GOOD), len(GOOD))
+    assert detail.path == str(path)
     assert not node.fetched.exists()
 
 

@@ -16,11 +16,11 @@ from commands import actions
 from hook import reconcile
 from hook import restore as restores
 
-DETAIL = (
-    ("path", "/root/file.db"),
-    ("source", "share"),
-    ("unit", "etcd/0"),
-    ("url", "https://[fd00::1]:7379/snapshot.db"),
+DETAIL = generations.Detail(
+    source="share",
+    unit="etcd/0",
+    path="/root/file.db",
+    url="https://[fd00::1]:7379/snapshot.db",
 )
 RECORD = generations.Generation(
     number=2,
@@ -59,17 +59,20 @@ def node(tmp_path, proposal=None, committed=None, unit="etcd/0", began=0.0):
 
 def test_given_a_proposal_of_a_file_when_served_then_at_the_url_that_it_names(served, tmp_path):
     restores.serve(node(tmp_path), RECORD)
-    assert served.share.url == dict(DETAIL)["url"]
+    assert served.share.url == DETAIL.url
     assert served.share.bind == "fd00::2"
     assert str(served.share.file) == "/root/file.db"
 
 
 def test_given_a_proposal_of_a_backup_when_served_then_nothing_is(served, tmp_path):
-    restores.serve(node(tmp_path), dataclasses.replace(RECORD, detail=(("source", "remote"),)))
+    restores.serve(
+        node(tmp_path), dataclasses.replace(RECORD, detail=generations.Detail(source="remote"))
+    )
     assert served.share is None
 
 
 LONG_AGO = 1.0
+ROLLED_BACK = dataclasses.replace(RECORD, detail=generations.Detail())
 CONFIRMED = dataclasses.replace(RECORD, confirmed=True)
 
 
@@ -81,7 +84,10 @@ CONFIRMED = dataclasses.replace(RECORD, confirmed=True)
         ({}, False),  # withdrawn
         ({"committed": CONFIRMED}, False),
         ({"committed": RECORD, "began": LONG_AGO}, False),  # it is given up
-        ({"committed": dataclasses.replace(RECORD, detail=())}, False),  # rolled back
+        (
+            {"committed": dataclasses.replace(RECORD, detail=generations.Detail())},
+            False,
+        ),  # rolled back
         ({"proposal": RECORD, "unit": "etcd/1"}, False),  # another unit serves that
         ({"proposal": RECORD, "committed": CONFIRMED}, True),  # the next one
     ],
@@ -102,7 +108,7 @@ def test_given_a_second_restore_when_refused_then_the_file_of_the_first_is_still
     def refuse(*_, **__):
         raise errors.DataError("a restore is under way already")
 
-    monkeypatch.setattr(restores, "propose_file", lambda *_, **__: dict(DETAIL))
+    monkeypatch.setattr(restores, "propose_file", lambda *_, **__: DETAIL)
     monkeypatch.setattr(restores, "propose", refuse)
     made = object.__new__(actions.Actions)
     made._charm = types.SimpleNamespace(

@@ -181,7 +181,7 @@ def test_given_a_later_generation_when_a_member_is_missing_then_etcd_stops_and_t
     found = unit.root.fenced()
     assert found is not None
     assert (found.number, found.where) == (8, later.url)
-    assert unit.root.disk().fenced == (0, "")  # etcd never began with this data
+    assert unit.root.disk().fenced == views.Fenced(0, "")  # etcd never began with this data
     asked = later.asked
     unit.guard.look()
     assert later.asked == asked, "an etcd that stands still asks nobody"
@@ -321,17 +321,17 @@ def began(root: data.Root) -> None:
 
 def test_given_fenced_data_when_seen_then_by_what_and_a_start_lifts_it(unit):
     began(unit.root)
-    assert unit.root.disk().fenced == (0, "")
+    assert unit.root.disk().fenced == views.Fenced(0, "")
     assert unit.root.fence(TOKEN, stamps.Fence(8, "https://x:2380", "now"))
-    assert unit.root.disk().fenced == (8, "https://x:2380")
+    assert unit.root.disk().fenced == views.Fenced(8, "https://x:2380")
     unit.root.unfence()
-    assert unit.root.disk().fenced == (0, "")
+    assert unit.root.disk().fenced == views.Fenced(0, "")
 
 
 def test_given_a_mark_that_a_full_disk_left_empty_when_seen_then_any_later_one_may_be_meant(unit):
     began(unit.root)
     (unit.root.current / stamps.FENCED).touch()
-    assert unit.root.disk().fenced == (8, "")
+    assert unit.root.disk().fenced == views.Fenced(8, "")
 
 
 def test_given_fenced_data_when_set_aside_then_what_comes_in_its_place_may_run(unit):

@@ -18,7 +18,7 @@ from ops import testing
 
 from cluster import generation as generations
 from hook import certificates as unit_certificates
-from relations import certificates, peers
+from relations import certificates, databag, peers
 from tls import authority, certificate, store
 
 UUID = "1a2b3c4d-0000-4000-8000-000000000000"
@@ -131,7 +131,7 @@ class Unit:
             others: number of another unit to the authorities that it serves with.
             extra: names of the server certificate that Juju does not know.
         """
-        bag = {"generation": record.to_json()} if record else {}
+        bag = {"generation": databag.record_text(record)} if record else {}
         told = {
             number: {"extras": json.dumps({"serves-with": pem.decode()})}
             for number, pem in (others or {}).items()

@@ -37,7 +37,7 @@ KINDS = {
     int | None: st.none() | NUMBERS,
     bool: st.booleans(),
     tuple[str, ...]: st.lists(NAMES, max_size=3).map(tuple),
-    tuple[str, str] | None: st.none() | st.tuples(TOKENS, PRINTABLE),
+    views.Failure | None: st.none() | st.builds(views.Failure, TOKENS, PRINTABLE),
     views.DiskFacts | None: st.none() | st.builds(views.DiskFacts, NUMBERS, NUMBERS, NUMBERS),
 }
 TEXTS = {
@@ -96,7 +96,7 @@ def test_given_no_relation_yet_when_read_then_only_what_juju_says_is_known(juju)
 @settings(max_examples=1000, deadline=None)
 @given(unit=UNITS)
 def test_given_any_unit_when_written_and_read_then_it_is_the_same(unit):
-    text = databag.to_json(unit)
+    text = databag.unit_text(unit)
     assert databag.read_unit("etcd/0", {"unit": text}) == unit
 
 
@@ -333,7 +333,7 @@ def test_given_a_hook_that_stood_still_when_it_wrote_a_record_then_it_fails_unle
         ours = peers.Peers(charm)
         ours.check_lead()  # nothing is written
         assert ours.generation() is None
-        assert ours.set_turn("etcd/0", 1)
+        assert ours.set_turn(views.Turn("etcd/0", 1))
         now[0], leads[0] = now[0] + stood, not others
         if stood < lead.HELD and not others:
             ours.check_lead()
@@ -352,7 +352,7 @@ def test_given_work_that_takes_long_when_it_asks_meanwhile_then_it_leads_at_its_
         ours = peers.Peers(charm)
         assert ours.leads()
         with ours.leading():
-            assert ours.set_turn("etcd/0", 1)
+            assert ours.set_turn(views.Turn("etcd/0", 1))
             time.sleep(0.7)
         assert len(answers) >= 4
         ours.check_lead()
