@@ -6,15 +6,15 @@ import functools
 import json
 import os
 import sys
-import time
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 import ops
 
 import errors
-from backup import create, keeper_files, operations, rclone_errors
-from commands import recover
-from etcd import membership, report, upkeep
+from backup import operations as backups
+from backup import rclone_errors
+from commands import operations, recover
+from etcd import report
 from hook import certificates as unit_certificates
 from hook import client_access, idle, launcher, packages
 from hook import config as configs
@@ -56,7 +56,7 @@ _REFUSALS = (
     RefusedError,
     client_archive.BundleError,
     errors.EtcdError,
-    operations.BackupError,
+    backups.BackupError,
     databag.PeerError,
     rclone_errors.RemoteError,
     configs.SettingsError,
@@ -148,14 +148,10 @@ class Actions(ops.Object):
     @_answering
     def _on_health(self, _: ops.ActionEvent) -> dict[str, Any]:
         node = self._charm.node()
+        words = self._charm.backups(node).words()
+        ends = {name: end for name, (_, end) in node.certificate_dates().items()}
         with node.client() as online:
-            found = report.health(
-                online,
-                node.settings.quota_bytes,
-                node.certificate_days(),
-                {"backups": self._charm.backups(node).words()},
-            )
-        return {**found.keys(), **keeper_files.told_reason(), "summary": found.words()}
+            return operations.health(online, node.settings.quota_bytes, ends, words).as_results()
 
     @_answering
     def _on_snapshot(self, event: ops.ActionEvent) -> dict[str, Any]:
@@ -248,10 +244,8 @@ class Actions(ops.Object):
 
     @_answering
     def _on_certificates(self, event: ops.ActionEvent) -> dict[str, Any]:
-        found, now = inventory.read(self._charm.node().certificates), time.time()
-        if event.params["format"] == "json":
-            return {"certificates": report.to_json(inventory.records(found, now))}
-        return {"certificates": report.table(inventory.COLUMNS, inventory.rows(found, now))}
+        found = operations.certificates(self._charm.node().certificates)
+        return found.as_results(event.params["format"])
 
     @_answering
     def _on_list_client_certificates(self, event: ops.ActionEvent) -> dict[str, Any]:
@@ -288,92 +282,67 @@ class Actions(ops.Object):
     @_answering
     def _on_member_list(self, event: ops.ActionEvent) -> dict[str, Any]:
         with self._charm.node().client() as online:
-            found = online.observe().members
-        if event.params["format"] == "json":
-            return {"members": report.to_json(report.member_records(found))}
-        return {"members": report.member_table(found)}
+            return operations.member_list(online).as_results(event.params["format"])
 
     @_answering
     def _on_endpoint_status(self, event: ops.ActionEvent) -> dict[str, Any]:
         with self._charm.node().client() as online:
-            found = report.endpoints(online)
-        as_json = event.params["format"] == "json"
-        return {
-            "endpoints": report.to_json(found.records()) if as_json else found.table(),
-            "cluster-version": found.cluster_version,
-        }
+            return operations.endpoint_status(online).as_results(event.params["format"])
 
     @_answering
     def _on_member_remove(self, event: ops.ActionEvent) -> dict[str, Any]:
         node = self._charm.node()
         with node.client() as online:
-            member = membership.remove(online, event.params["member"], node.peers.units())
-        return {"removed": {"name": member.name, "id": f"{member.id:x}"}}
+            units = node.peers.units()
+            return operations.member_remove(online, event.params["member"], units).as_results()
 
     @_answering
     def _on_move_leader(self, event: ops.ActionEvent) -> dict[str, Any]:
         with self._charm.node().client() as online:
-            member = membership.move_leader(online, event.params["to"])
-        return {"leader": {"name": member.name, "id": f"{member.id:x}"}}
+            return operations.move_leader(online, event.params["to"]).as_results()
 
     @_answering
     def _on_alarm_list(self, _: ops.ActionEvent) -> dict[str, Any]:
         with self._charm.node().client() as online:
-            return {"alarms": report.alarm_words(online.alarms())}
+            return operations.alarm_list(online).as_results()
 
     @_answering
     def _on_alarm_disarm(self, _: ops.ActionEvent) -> dict[str, Any]:
         with self._charm.node().client() as online:
-            return {"disarmed": str(online.disarm())}
+            return operations.alarm_disarm(online).as_results()
 
     @_answering
     def _on_compact(self, event: ops.ActionEvent) -> dict[str, Any]:
+        revision, physical = (event.params[key] for key in ("revision", "physical"))
         with self._charm.node().client() as online:
-            revision = upkeep.compact(online, event.params["revision"], event.params["physical"])
-        return {"compacted": str(revision)}
+            return operations.compact(online, revision, physical).as_results()
 
     @_answering
     def _on_defrag(self, event: ops.ActionEvent) -> dict[str, Any]:
         node = self._charm.node()
         with node.client() as online:
-            done = upkeep.defragment(
-                online, event.params["member"], create.alone_on(node.member), event.log
-            )
-        as_json = event.params["format"] == "json"
-        records = report.to_json(report.defrag_records(done))
-        return {
-            "members": records if as_json else report.defrag_table(done),
-            "reclaimed": str(sum(each.reclaimed for each in done)),
-        }
+            done = operations.defrag(online, event.params["member"], node.member, event.log)
+        return done.as_results(event.params["format"])
 
     @_answering
     def _on_create_backup(self, event: ops.ActionEvent) -> dict[str, Any]:
         take_over = event.params["take-over"]
-        return {
-            "backup": operations.backup_keys(self._manual().create(event.log, take_over=take_over))
-        }
+        return operations.backup_create(self._manual(), event.log, take_over).as_results()
 
     @_answering
     def _on_list_backups(self, event: ops.ActionEvent) -> dict[str, Any]:
-        listing = self._manual().listing(event.params["cluster-name"])
-        if event.params["format"] == "json":
-            return {"backups": report.to_json(operations.records(listing))}
-        return {"backups": operations.table(listing)}
+        found = operations.backup_list(self._manual(), event.params["cluster-name"])
+        return found.as_results(event.params["format"])
 
     @_answering
     def _on_verify_backup(self, event: ops.ActionEvent) -> dict[str, Any]:
-        manifest, found = self._manual().verify(event.params["backup-id"])
-        return {
-            "backup": operations.backup_keys(manifest),
-            "proof": operations.proof_keys(found),
-        }
+        return operations.backup_verify(self._manual(), event.params["backup-id"]).as_results()
 
     @_answering
     def _on_delete_backup(self, event: ops.ActionEvent) -> dict[str, Any]:
-        manifest = self._manual().delete(event.params["backup-id"])
-        return {"deleted": manifest.id}
+        return operations.backup_delete(self._manual(), event.params["backup-id"]).as_results()
 
-    def _manual(self) -> operations.Operations:
+    def _manual(self) -> backups.Operations:
         return self._charm.backups(self._charm.node()).manual()
 
     @_answering

@@ -11,39 +11,31 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import errors
-from backup import create, keeper_files, operations, rclone_errors, worker
+from backup import create, keeper_files, rclone_errors, worker
+from backup import operations as backups
+from commands import operations
+from commands.operations import Answer
 from etcd import client as clients
-from etcd import data, membership, report, service, upkeep
+from etcd import data, report, service
 from hook import launcher
 from machine import juju_exec, outside
-from tls import certificate, inventory, store
+from tls import certificate, store
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
 
-_DAY = 86400.0
 _START_WAIT = 20.0  # seconds for etcd to be ready again
-
-
-@dataclasses.dataclass(frozen=True)
-class Answer:
-    """One result, for people and for programs."""
-
-    words: str
-    data: Any
 
 
 def members(online: clients.Client, _: argparse.Namespace, __: launcher.Place) -> Answer:
     """`member list`."""
-    found = online.observe().members
-    return Answer(report.member_table(found), report.member_records(found))
+    return operations.member_list(online)
 
 
 def endpoint_status(online: clients.Client, _: argparse.Namespace, __: launcher.Place) -> Answer:
     """`endpoint status`."""
-    found = report.endpoints(online)
-    return Answer(found.table(), found.records())
+    return operations.endpoint_status(online)
 
 
 def health(online: clients.Client, _: argparse.Namespace, place: launcher.Place) -> Answer:
@@ -51,88 +43,70 @@ def health(online: clients.Client, _: argparse.Namespace, place: launcher.Place)
     now, ends = time.time(), dict[str, float]()
     with contextlib.suppress(ValueError):  # the charm has told the keeper nothing yet
         ends = dict(keeper_files.Config.read().certificates)
-    days = {name: int((end - now) / _DAY) for name, end in ends.items()}
-    backups = {"backups": keeper_files.Status.read().words(now)}
-    found = report.health(online, place.quota, days, backups)
-    return Answer(found.words(), {**found.keys(), **keeper_files.told_reason()})
+    return operations.health(online, place.quota, ends, keeper_files.Status.read().words(now))
 
 
 def remove(online: clients.Client, asked: argparse.Namespace, place: launcher.Place) -> Answer:
     """`member remove`."""
-    member = membership.remove(online, asked.member, place.units)
-    return Answer(f"removed {member.name} ({member.id:x})", report.member_records([member]))
+    return operations.member_remove(online, asked.member, place.units)
 
 
 def move_leader(online: clients.Client, asked: argparse.Namespace, _: launcher.Place) -> Answer:
     """`move-leader`."""
-    member = membership.move_leader(online, asked.member)
-    return Answer(f"{member.name} ({member.id:x}) leads", report.member_records([member]))
+    return operations.move_leader(online, asked.member)
 
 
 def alarm_list(online: clients.Client, _: argparse.Namespace, __: launcher.Place) -> Answer:
     """`alarm list`."""
-    alarms = online.alarms()
-    records = [{"member": f"{alarm.member_id:x}", "alarm": alarm.kind} for alarm in alarms]
-    return Answer(report.alarm_words(alarms), records)
+    return operations.alarm_list(online)
 
 
 def alarm_disarm(online: clients.Client, _: argparse.Namespace, __: launcher.Place) -> Answer:
     """`alarm disarm`."""
-    count = online.disarm()
-    return Answer(f"{count} alarms disarmed", {"disarmed": count})
+    return operations.alarm_disarm(online)
 
 
 def compact(online: clients.Client, asked: argparse.Namespace, _: launcher.Place) -> Answer:
     """`compact`."""
-    revision = upkeep.compact(online, asked.revision, asked.physical)
-    return Answer(f"compacted revision {revision}", {"compacted": revision})
+    return operations.compact(online, asked.revision, asked.physical)
 
 
 def defrag(online: clients.Client, asked: argparse.Namespace, place: launcher.Place) -> Answer:
     """`defrag`."""
-    done = upkeep.defragment(online, asked.member, create.alone_on(place.member), _progress)
-    return Answer(report.defrag_table(done), report.defrag_records(done))
+    return operations.defrag(online, asked.member, place.member, _progress)
 
 
 def backup_create(asked: argparse.Namespace, __: launcher.Place) -> Answer:
     """`backup create`."""
-    made = operations.backup_keys(_backups().create(_progress, take_over=asked.take_over))
-    return Answer(f"{made['id']}, revision {made['revision']}", made)
+    return operations.backup_create(_backups(), _progress, asked.take_over)
 
 
 def backup_list(asked: argparse.Namespace, _: launcher.Place) -> Answer:
     """`backup list`."""
-    listing = _backups().listing(asked.cluster_name)
-    return Answer(operations.table(listing), operations.records(listing))
+    return operations.backup_list(_backups(), asked.cluster_name)
 
 
 def backup_verify(asked: argparse.Namespace, _: launcher.Place) -> Answer:
     """`backup verify`."""
-    manifest, found = _backups().verify(asked.backup_id)
-    proof = operations.proof_keys(found)
-    words = f"{manifest.id} is proven in {proof['seconds']} s: its hash is {proof['hash']}"
-    return Answer(words, {"backup": operations.backup_keys(manifest), "proof": proof})
+    return operations.backup_verify(_backups(), asked.backup_id)
 
 
 def backup_delete(asked: argparse.Namespace, _: launcher.Place) -> Answer:
     """`backup delete`."""
-    manifest = _backups().delete(asked.backup_id)
-    return Answer(f"deleted {manifest.id}", {"deleted": manifest.id})
+    return operations.backup_delete(_backups(), asked.backup_id)
 
 
 def certificates(_: argparse.Namespace, __: launcher.Place) -> Answer:
     """`certificates`."""
-    found, now = inventory.read(store.Store()), time.time()
-    words = report.table(inventory.COLUMNS, inventory.rows(found, now))
-    return Answer(words, inventory.records(found, now))
+    return operations.certificates(store.Store())
 
 
-def _backups() -> operations.Operations:
+def _backups() -> backups.Operations:
     """The backups of this cluster, on the remote that the actions use."""
     config = _told()
     if keeper_files.CHOSEN.exists():
         config = dataclasses.replace(config, remote=str(keeper_files.CHOSEN))
-    return operations.Operations(
+    return backups.Operations(
         remote=config.root(),
         folder=config.folder,
         about=create.About(config.unit, config.generation, config.token, config.high)
@@ -150,7 +124,7 @@ def _told() -> keeper_files.Config:
     try:
         return keeper_files.Config.read()
     except ValueError as error:
-        raise operations.BackupError(str(error)) from error
+        raise backups.BackupError(str(error)) from error
 
 
 def open_to_clients(_: argparse.Namespace, __: launcher.Place) -> Answer:
@@ -184,16 +158,16 @@ def _results(printed: str) -> dict[str, str]:
     """What the charm answers in the last line that it prints.
 
     Raises:
-        operations.BackupError: it refused, or did not answer.
+        backups.BackupError: it refused, or did not answer.
     """
     try:
         told: dict[str, Any] = json.loads(printed.splitlines()[-1])
     except (IndexError, ValueError) as error:
-        raise operations.BackupError(
+        raise backups.BackupError(
             "the charm did not answer: whether it restores, juju status and juju debug-log tell"
         ) from error
     if "refused" in told:
-        raise operations.BackupError(str(told["refused"]))
+        raise backups.BackupError(str(told["refused"]))
     return told["results"]
 
 
@@ -298,7 +272,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         answer = _answer(asked, launcher.Place.read())
     except (
         errors.EtcdError,
-        operations.BackupError,
+        backups.BackupError,
         rclone_errors.RemoteError,
         certificate.CertificateError,
         OSError,

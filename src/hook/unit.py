@@ -35,7 +35,6 @@ TRIED = files.MEMORY / "tried"  # digests of the last configurations that etcd c
 CONFIGURED = files.MEMORY / "configured"  # fingerprint of the options in etcd's file
 _KNOWN = 4  # of these
 FINISHED = "finished"
-_DAY = 86400.0
 _WITH_AUTHORITY = ("peer", "server", "client")
 """Certificates whose authorities are told of; those of the others are among these."""
 CERTIFICATES = ("peer", "server", "client", etcd_config.GATEWAY)
@@ -205,13 +204,6 @@ class Node:
         """What this unit's certificates say, by name."""
         found = [(name, self.certificates.load(name)) for name in CERTIFICATES]
         return [(name, facts) for name, facts in found if facts]
-
-    def certificate_days(self) -> dict[str, int]:
-        """Days left, by certificate."""
-        now = time.time()
-        return {
-            name: int((end - now) / _DAY) for name, (_, end) in self.certificate_dates().items()
-        }
 
     def certificate_dates(self) -> dict[str, tuple[float, float]]:
         """When each certificate, and the authority above it that ends first, begins and ends."""
