@@ -114,8 +114,8 @@ def authorities(*pems: bytes) -> bytes:
     if sum(map(len, pems)) > LARGEST:
         raise CertificateError(f"{what} has more than {LARGEST >> 10} KiB")
     joined = bundle(*pems)
-    for each in _certificates(joined, what) if joined else ():
-        with _reading(what):
+    for each in loaded(joined, what) if joined else ():
+        with reading(what):
             _refuse_unusable(each)
     return joined
 
@@ -207,25 +207,17 @@ def parse(cert: bytes, ca: bytes) -> Facts:
     Raises:
         CertificateError: either is not PEM, or the certificate does not chain to `ca`.
     """
-    from cryptography import x509
     from cryptography.hazmat.primitives import hashes
 
-    chain = _certificates(cert, "the certificate")
-    roots = _certificates(ca, "the certificate authority's certificate")
+    chain = loaded(cert, "the certificate")
+    roots = loaded(ca, "the certificate authority's certificate")
     leaf, above = chain[0], _authorities_of(chain, roots)
     first = min(above, key=lambda each: each.not_valid_after_utc)
-    with _reading("the certificate"):
-        try:
-            names = list(
-                leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-            )
-        except x509.ExtensionNotFound:
-            names = []
-        uris = tuple(n.value for n in names if isinstance(n, x509.UniformResourceIdentifier))
-        sans = [str(n.value) for n in names if not isinstance(n, x509.UniformResourceIdentifier)]
+    with reading("the certificate"):
+        sans, uris = alternative_names(leaf)
         return Facts(
-            common_name=_common_name(leaf.subject),
-            issuer=_common_name(leaf.issuer),
+            common_name=common_name_of(leaf.subject),
+            issuer=common_name_of(leaf.issuer),
             sans=normal_sans(sans),
             not_before=leaf.not_valid_before_utc.timestamp(),
             not_after=leaf.not_valid_after_utc.timestamp(),
@@ -237,81 +229,6 @@ def parse(cert: bytes, ca: bytes) -> Facts:
             chain_begins=first.not_valid_before_utc.timestamp(),
             chain_ends=first.not_valid_after_utc.timestamp(),
         )
-
-
-@dataclasses.dataclass(frozen=True)
-class Details:
-    """What one certificate or authority says of itself.
-
-    Attributes:
-        subject: CN, "" without one.
-        issuer: CN of the issuer, "" without one.
-        serial: hexadecimal.
-        sans: subject alternative names, URIs as well, in order.
-        usages: `server`, `client`, `sign` for an authority, other extended usages by their number;
-            none where any is allowed.
-        not_before: Unix seconds.
-        not_after: Unix seconds.
-        fingerprint: SHA-256, hexadecimal.
-    """
-
-    subject: str
-    issuer: str
-    serial: str
-    sans: tuple[str, ...]
-    usages: tuple[str, ...]
-    not_before: float
-    not_after: float
-    fingerprint: str
-
-
-def details(pem: bytes) -> list[Details]:
-    """Each certificate of a PEM bundle, in order.
-
-    Raises:
-        CertificateError: one cannot be read, or there is none.
-    """
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
-
-    found: list[Details] = []
-    for each in _certificates(pem, "the certificate"):
-        with _reading("the certificate"):
-            names = (
-                extension.value
-                for extension in each.extensions
-                if isinstance(extension.value, x509.SubjectAlternativeName)
-            )
-            found.append(
-                Details(
-                    subject=_common_name(each.subject),
-                    issuer=_common_name(each.issuer),
-                    serial=f"{each.serial_number:x}",
-                    sans=tuple(str(name.value) for names_ in names for name in names_),
-                    usages=_usages(each),
-                    not_before=each.not_valid_before_utc.timestamp(),
-                    not_after=each.not_valid_after_utc.timestamp(),
-                    fingerprint=each.fingerprint(hashes.SHA256()).hex(),
-                )
-            )
-    return found
-
-
-def _usages(cert: x509.Certificate) -> tuple[str, ...]:
-    from cryptography import x509
-    from cryptography.x509 import oid
-
-    named = {
-        oid.ExtendedKeyUsageOID.SERVER_AUTH: "server",
-        oid.ExtendedKeyUsageOID.CLIENT_AUTH: "client",
-    }
-    usages: list[str] = []
-    for extension in cert.extensions:
-        if isinstance(extension.value, x509.BasicConstraints) and extension.value.ca:
-            usages.insert(0, "sign")
-        if isinstance(extension.value, x509.ExtendedKeyUsage):
-            usages += [named.get(each) or each.dotted_string for each in extension.value]
-    return tuple(usages)
 
 
 def check_pair(
@@ -338,8 +255,8 @@ def check_pair(
     if len(cert) > LARGEST or len(key) > _LARGEST_KEY:
         raise CertificateError("the certificate or its private key is too long to be one")
     facts = parse(cert, ca)
-    with _reading("the certificate"):
-        _refuse_unusable(_certificates(cert, "the certificate")[0])
+    with reading("the certificate"):
+        _refuse_unusable(loaded(cert, "the certificate")[0])
     now = time.time() if now is None else now
     if facts.common_name != common_name:
         raise CertificateError(
@@ -368,7 +285,7 @@ def is_valid_at(cert: bytes, now: float) -> bool:
     Raises:
         CertificateError: it is not a PEM certificate.
     """
-    leaf = _certificates(cert, "the certificate")[0]
+    leaf = loaded(cert, "the certificate")[0]
     return leaf.not_valid_before_utc.timestamp() <= now <= leaf.not_valid_after_utc.timestamp()
 
 
@@ -423,7 +340,7 @@ def next_due(many: Iterable[Facts], since: float) -> float:
 
 
 @contextlib.contextmanager
-def _reading(what: str) -> Generator[None]:
+def reading(what: str) -> Generator[None]:
     """Parsing is lazy: a damaged certificate can fail at any of its fields."""
     from cryptography import exceptions, x509
 
@@ -441,21 +358,44 @@ def _reading(what: str) -> Generator[None]:
         raise CertificateError(f"{what} cannot be read: {reason}") from error
 
 
-def _certificates(pem: bytes, what: str) -> list[x509.Certificate]:
+def loaded(pem: bytes, what: str) -> list[x509.Certificate]:
+    """Each certificate of a PEM text, in order.
+
+    Args:
+        pem: one at least.
+        what: it is, as a refusal says.
+
+    Raises:
+        CertificateError: one cannot be read, or there is none.
+    """
     from cryptography import x509
 
-    with _reading(what):
+    with reading(what):
         found = [x509.load_pem_x509_certificate(block) for block in split(pem)]
     if not found:
         raise CertificateError(f"{what} is not a PEM certificate")
     return found
 
 
-def _common_name(name: x509.Name) -> str:
+def common_name_of(name: x509.Name) -> str:
+    """The common name of a subject or an issuer, "" without one."""
     from cryptography.x509 import oid
 
     values = name.get_attributes_for_oid(oid.NameOID.COMMON_NAME)
     return str(values[0].value) if values else ""
+
+
+def alternative_names(cert: x509.Certificate) -> tuple[list[str], tuple[str, ...]]:
+    """Addresses and host names of a certificate, then its URIs, each in their order."""
+    from cryptography import x509
+
+    try:
+        names = list(cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+    except x509.ExtensionNotFound:
+        return [], ()
+    uris = tuple(n.value for n in names if isinstance(n, x509.UniformResourceIdentifier))
+    others = [n for n in names if not isinstance(n, x509.UniformResourceIdentifier)]
+    return [str(name.value) for name in others], uris
 
 
 def _authorities_of(
@@ -501,12 +441,12 @@ def _matches(cert: bytes, key: bytes) -> bool:
         private = serialization.load_pem_private_key(key, password=None)
     except (ValueError, TypeError, exceptions.UnsupportedAlgorithm) as error:
         raise CertificateError("the private key is not a PEM key without password") from error
-    leaf = _certificates(cert, "the certificate")[0]
+    leaf = loaded(cert, "the certificate")[0]
     form = (
         serialization.Encoding.DER,
         serialization.PublicFormat.SubjectPublicKeyInfo,
     )
-    with _reading("the certificate"):
+    with reading("the certificate"):
         public = leaf.public_key().public_bytes(*form)
     return private.public_key().public_bytes(*form) == public
 
@@ -515,7 +455,7 @@ def _serves(cert: bytes) -> bool:
     from cryptography import x509
     from cryptography.x509 import oid
 
-    leaf = _certificates(cert, "the certificate")[0]
+    leaf = loaded(cert, "the certificate")[0]
     try:
         # `parse` has read the extensions before.
         usages = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value

@@ -11,6 +11,8 @@ from tls import certificate
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from cryptography import x509
+
     from tls import store
 
 NAMES = ("server", "peer", "client", "founder", "gateway")
@@ -25,6 +27,76 @@ _NEEDED_BY = {
 
 
 @dataclasses.dataclass(frozen=True)
+class Details:
+    """What one certificate or authority says of itself.
+
+    Attributes:
+        subject: CN, "" without one.
+        issuer: CN of the issuer, "" without one.
+        serial: hexadecimal.
+        sans: subject alternative names, the URIs last.
+        usages: `server`, `client`, `sign` for an authority, other extended usages by their number;
+            none where any is allowed.
+        not_before: Unix seconds.
+        not_after: Unix seconds.
+        fingerprint: SHA-256, hexadecimal.
+    """
+
+    subject: str
+    issuer: str
+    serial: str
+    sans: tuple[str, ...]
+    usages: tuple[str, ...]
+    not_before: float
+    not_after: float
+    fingerprint: str
+
+
+def details(pem: bytes) -> list[Details]:
+    """Each certificate of a PEM bundle, in order.
+
+    Raises:
+        CertificateError: one cannot be read, or there is none.
+    """
+    from cryptography.hazmat.primitives import hashes
+
+    found: list[Details] = []
+    for each in certificate.loaded(pem, "the certificate"):
+        with certificate.reading("the certificate"):
+            sans, uris = certificate.alternative_names(each)
+            found.append(
+                Details(
+                    subject=certificate.common_name_of(each.subject),
+                    issuer=certificate.common_name_of(each.issuer),
+                    serial=f"{each.serial_number:x}",
+                    sans=(*sans, *uris),
+                    usages=_usages(each),
+                    not_before=each.not_valid_before_utc.timestamp(),
+                    not_after=each.not_valid_after_utc.timestamp(),
+                    fingerprint=each.fingerprint(hashes.SHA256()).hex(),
+                )
+            )
+    return found
+
+
+def _usages(cert: x509.Certificate) -> tuple[str, ...]:
+    from cryptography import x509
+    from cryptography.x509 import oid
+
+    named = {
+        oid.ExtendedKeyUsageOID.SERVER_AUTH: "server",
+        oid.ExtendedKeyUsageOID.CLIENT_AUTH: "client",
+    }
+    usages: list[str] = []
+    for extension in cert.extensions:
+        if isinstance(extension.value, x509.BasicConstraints) and extension.value.ca:
+            usages.insert(0, "sign")
+        if isinstance(extension.value, x509.ExtendedKeyUsage):
+            usages += [named.get(each) or each.dotted_string for each in extension.value]
+    return tuple(usages)
+
+
+@dataclasses.dataclass(frozen=True)
 class Entry:
     """One certificate, or one authority that certificates are verified by.
 
@@ -36,7 +108,7 @@ class Entry:
     """
 
     name: str
-    details: certificate.Details
+    details: Details
     needed_by: str
     renewed: float | None = None
 
@@ -53,14 +125,14 @@ def read(held: store.Store) -> list[Entry]:
     """
     found: list[Entry] = []
     verifies: dict[str, list[str]] = {}
-    known: dict[str, certificate.Details] = {}
+    known: dict[str, Details] = {}
     for name in NAMES:
         published, facts = held.read(name), held.load(name)
         if published is None or facts is None:
             continue
-        own, *chain = certificate.details(published[0])
+        own, *chain = details(published[0])
         found.append(Entry(name, own, _NEEDED_BY[name], certificate.due_at(facts)))
-        for authority in (*chain, *certificate.details(published[2])):
+        for authority in (*chain, *details(published[2])):
             known[authority.fingerprint] = authority
             names = verifies.setdefault(authority.fingerprint, [])
             names += [name] if name not in names else []
