@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import pathlib
 import sys
@@ -17,17 +16,13 @@ if __name__ == "__main__":
 
 import ops
 
-from cluster import status
-from etcd import data, install, service
+from etcd import data, service
 from hook import backups as unit_backups
-from hook import certificates as unit_certificates
-from hook import client_access, idle, launcher, options, owner, packages, shown
+from hook import course, idle, launcher, options, owner, packages, shown
 from hook import unit as units
 from machine import files, outside
 from relations import certificates, cos, db, peers, s3
 from tls import store
-
-log = logging.getLogger(__name__)
 
 
 class EtcdCharm(ops.CharmBase):
@@ -40,6 +35,7 @@ class EtcdCharm(ops.CharmBase):
         self.certificates = certificates.Certificates(self)
         self.db = db.Db(self)
         self.s3 = s3.S3(self)
+        self.cos = cos.Cos(self)
         self._shown: shown.Shown | None = None
         for event in (
             self.on.install,
@@ -107,73 +103,17 @@ class EtcdCharm(ops.CharmBase):
         node = self.node()
         if isinstance(event, ops.ConfigChangedEvent):
             self.unit.set_ports(*{node.settings.port, node.port})
-        self.settle(node, event=event)
+        self.reconcile(node, event=event)
 
-    def settle(
+    def reconcile(
         self,
         node: units.Node,
         recover: str | None = None,
         *,
         event: ops.EventBase | None = None,
     ) -> None:
-        """Certificates, membership, clients: everything that an event may have moved.
-
-        Args:
-            node: this unit.
-            recover: an operator's order to found anew from this unit's disk.
-            event: what has brought this hook, None for an action.
-        """
-        from hook import reconcile  # costly, and most ticks do not come here
-
-        idle.forget()
-        owner = (self.unit.name, self.app.name, self.model.uuid, node.token)
-        believes = node.settings.trust_client_authority
-        keyring = unit_certificates.Keyring(
-            node.certificates,
-            self.peers,
-            self.certificates,
-            *owner,
-            believes,
-            node.settings.sans(self.unit.name, os.uname().nodename),
-        )
-        node.announce = keyring.announce
-        ticks = isinstance(event, ops.UpdateStatusEvent)
-        node.hook = event is not None and not ticks
-        node.quiet = _only_told(event) and keyring.is_fresh()
-        trusted = keyring.heed() if node.quiet else keyring.ensure()
-        node.ready = trusted.ready and install.await_packages()
-        options.settle(node, told=event is None or not trusted.ready or _only_told(event))
-        node.leads = leader = self.peers.leads()
-        verdict = reconcile.settle(node, leader=leader, recover=recover)
-        if not (node.quiet and ticks) or verdict.steps:
-            client_access.publish(node, self.db, leader=leader)
-            cos.Cos(self).publish(node.settings.metrics_port, client_access.server_ca(node))
-        leaving = leader and unit_certificates.revoke(node)
-        if leader:
-            client_access.remember(node)
-        problem = self._instruct(node)
-        if problem and not node.settings.problem and verdict.status == "active":
-            node.wake(units.WAKE_LONGEST)  # no event tells that a remote is back
-        withdrawn = self.peers.state().get("withdrawn", "") if leader else ""
-        record = self.peers.generation() if leader else None
-        aftermath = status.aftermath(verdict.state, withdrawn, record)
-        self._shown = shown.of(verdict, trusted, problem, aftermath)
-        busy = trusted.message or verdict.steps or verdict.clocks or aftermath or leaving
-        if self._shown.status == "active" and not busy:
-            idle.remember(node, self._shown.sentence)
-
-    def _instruct(self, node: units.Node) -> unit_backups.Problem | None:
-        """Tell the keeper and `etcd-admin` what changed; answers what the operator is to mend."""
-        try:
-            started = node.ready and node.root.stamp() is not None
-            problem = self.backups(node).ensure() if started else None
-            launcher.ensure(node.charm_dir, launcher.Place.of(node))
-        except OSError as error:
-            log.warning("the keeper and etcd-admin go on with what they had: %s", error)
-            return unit_backups.Problem.untold(error)
-        if untaken := node.settings.problem:
-            return unit_backups.Problem(untaken, reason="configuration")
-        return problem
+        """Bring everything in line that an event may have moved, see `hook.course`."""
+        self._shown = course.run(self, node, recover, event=event)
 
     def _on_collect_unit_status(self, event: ops.CollectStatusEvent) -> None:
         if (own := self._shown) is not None:
@@ -220,13 +160,6 @@ class EtcdCharm(ops.CharmBase):
 
     def _me(self) -> owner.Owner:
         return owner.Owner(self.model.uuid, self.model.name, self.app.name, self.unit.name)
-
-
-def _only_told(event: ops.EventBase | None) -> bool:
-    """Only time has passed, or a unit has told something: certificates and configuration stay."""
-    return isinstance(event, ops.UpdateStatusEvent) or (
-        isinstance(event, ops.RelationEvent) and event.relation.name == "cluster"
-    )
 
 
 if __name__ == "__main__":

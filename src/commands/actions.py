@@ -16,18 +16,17 @@ from backup import rclone_errors
 from commands import operations, recover
 from etcd import report
 from hook import certificates as unit_certificates
-from hook import client_access, idle, launcher, packages
+from hook import client_access, course, idle, launcher, packages
 from hook import config as configs
 from hook import restore as restores
 from machine import outside
-from relations import databag, peers
+from relations import databag
 from tls import certificate, client_archive, inventory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cluster import generation as generations
-    from hook import backups as unit_backups
     from hook import unit as units
 
     Handler: TypeAlias = Callable[["Actions", ops.ActionEvent], dict[str, Any]]
@@ -65,39 +64,15 @@ _REFUSALS = (
 """Their text is one sentence for the operator."""
 
 
-class Port(Protocol):
+class Port(course.Charm, Protocol):
     """What the actions use of a unit's charm."""
-
-    @property
-    def unit(self) -> ops.Unit:
-        """This unit."""
-        ...
-
-    @property
-    def app(self) -> ops.Application:
-        """Its application."""
-        ...
-
-    @property
-    def model(self) -> ops.Model:
-        """Its model."""
-        ...
-
-    @property
-    def peers(self) -> peers.Peers:
-        """The peer relation."""
-        ...
 
     def node(self) -> units.Node:
         """This unit's parts, as they are now."""
         ...
 
-    def backups(self, node: units.Node) -> unit_backups.Backups:
-        """Where this application's backups go."""
-        ...
-
-    def settle(self, node: units.Node, recover: str | None = None) -> None:
-        """Certificates, membership, clients: everything that may have moved."""
+    def reconcile(self, node: units.Node, recover: str | None = None) -> None:
+        """Bring everything in line that may have moved."""
         ...
 
 
@@ -381,7 +356,7 @@ class Actions(ops.Object):
             members, left = recover.left_behind_by(node)
             words = "; ".join(filter(None, (words, left)))
             return {"disks": held, "members": members, "message": words, "run": command}
-        self._charm.settle(node, recover=unit)
+        self._charm.reconcile(node, recover=unit)
         return {"disks": held, "message": f"recovering from {unit}; {words}"}
 
     def _refuse_without_lead(self, action: str) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cluster import view as views
     from hook import unit as units
 
-FILE = files.MEMORY / "settled.json"
+FILE = files.MEMORY / "idle.json"
 VALID = 3600.0  # seconds until everything is looked at again
 
 

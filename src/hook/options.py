@@ -68,7 +68,7 @@ def _agreed(text: str) -> configs.Raw:
         return {}
 
 
-def settle(node: units.Node, *, told: bool) -> None:
+def put_in_place(node: units.Node, *, told: bool) -> None:
     """Put in place what etcd is to start with, or leave what is there where etcd refuses that.
 
     Args:

@@ -34,7 +34,7 @@ class StaysError(Exception):
     """
 
 
-def settle(node: units.Node, *, leader: bool, recover: str | None = None) -> plans.Plan:
+def reconcile(node: units.Node, *, leader: bool, recover: str | None = None) -> plans.Plan:
     """Observe, plan and act until nothing is left, or what was written waits for the hook's end.
 
     Args:

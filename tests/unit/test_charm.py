@@ -173,7 +173,7 @@ def test_given_a_restore_when_it_answers_then_the_status_is_not_active_any_more(
 ):
     """A script that waits for active after it must not go on too early, whatever comes next."""
     monkeypatch.setattr(service, "DATA_ROOT", tmp_path)
-    monkeypatch.setattr(idle, "FILE", tmp_path / "settled.json")
+    monkeypatch.setattr(idle, "FILE", tmp_path / "idle.json")
     idle.FILE.write_text("what was seen while all was well")
     detail = generations.Detail(high=9, revision=5)
     founders = (generations.Founder("etcd/0", "https://198.18.0.10:2380"),)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 OURS = (
-    "/etc/etcd /var/lib/etcd-charm /var/lib/etcd-keeper /run/etcd-charm/settled.json "
+    "/etc/etcd /var/lib/etcd-charm /var/lib/etcd-keeper /run/etcd-charm/idle.json "
     "/usr/local/bin/etcd-admin /home/ubuntu/etcd_client_credentials.tar.gz "
     "/etc/systemd/system/etcd.service /etc/systemd/system/etcd-keeper.service "
     "/etc/systemd/system/etcd-failed.service /etc/systemd/system/etcd-orphaned.service "

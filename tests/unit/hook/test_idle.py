@@ -56,7 +56,7 @@ class Unit:
 @pytest.fixture
 def unit(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Unit:
     made = Unit(tmp_path)
-    monkeypatch.setattr(idle, "FILE", tmp_path / "run" / "settled.json")
+    monkeypatch.setattr(idle, "FILE", tmp_path / "run" / "idle.json")
     monkeypatch.setattr(observe, "look", made.look)
     idle.remember(made.node, MESSAGE)
     return made

@@ -65,7 +65,7 @@ class Application:
         with self.hook(unit) as made:
             made.root.new_current(stamps.Stamp("one", 1, None, made.member))
         with self.hook(unit) as made:
-            options.settle(made, told=False)
+            options.put_in_place(made, told=False)
             self.run(made)
 
     def run(self, made: units.Node) -> None:
@@ -137,7 +137,7 @@ def test_given_options_that_etcd_refuses_when_told_then_its_next_start_reads_tho
     application.raw["peer-port"] = 2390
     application.problems["etcd/1"] = TAKEN
     with application.hook("etcd/1") as made:
-        options.settle(made, told=False)
+        options.put_in_place(made, told=False)
         assert made.settings.peer_port == 2380
         assert made.settings.problem == (
             f"etcd cannot start with peer-port=2390: {TAKEN} (etcd/1); peer-port=2380 stays in "
@@ -151,15 +151,15 @@ def test_given_a_refusal_when_others_hear_of_it_then_they_go_back_and_try_nothin
     before = {unit: application.text(unit) for unit in application.told}
     application.raw["peer-port"] = 2390
     with application.hook("etcd/0") as made:  # it was the first, and etcd could start there
-        options.settle(made, told=False)
+        options.put_in_place(made, told=False)
     assert application.text("etcd/0") != before["etcd/0"]
     application.problems["etcd/1"] = TAKEN
     with application.hook("etcd/1") as made:
-        options.settle(made, told=False)
+        options.put_in_place(made, told=False)
     application.tried.clear()
     for unit in ("etcd/0", "etcd/2"):
         with application.hook(unit) as made:
-            options.settle(made, told=True)
+            options.put_in_place(made, told=True)
             assert "etcd/1" in made.settings.problem
     assert {unit: application.text(unit) for unit in application.told} == before
     assert application.tried == []
@@ -171,7 +171,7 @@ def test_given_a_refusal_when_its_unit_goes_then_it_stays_known_until_the_option
     application.raw["peer-port"] = 2390
     application.problems["etcd/1"] = TAKEN
     with application.hook("etcd/1") as made:
-        options.settle(made, told=False)
+        options.put_in_place(made, told=False)
     application.all_agree()
     del application.told["etcd/1"]
     with application.hook("etcd/2") as made:
@@ -179,7 +179,7 @@ def test_given_a_refusal_when_its_unit_goes_then_it_stays_known_until_the_option
     assert json.loads(application.state[options.AGREED])["peer-port"] == 2380
     application.raw["peer-port"] = 2391
     with application.hook("etcd/2") as made:
-        options.settle(made, told=False)
+        options.put_in_place(made, told=False)
         assert (made.settings.peer_port, made.settings.problem) == (2391, "")
     application.all_agree()
     assert options.REFUSED not in application.state
@@ -191,7 +191,7 @@ def test_given_a_refusal_when_a_unit_is_added_then_it_starts_with_what_the_other
     application.raw["max-txn-ops"] = 500
     application.problems["etcd/1"] = "it is too much"
     with application.hook("etcd/1") as made:
-        options.settle(made, told=False)
+        options.put_in_place(made, told=False)
     application.add("etcd/3")
     assert "max-txn-ops: 128" in application.text("etcd/3")
     assert application.tried == ["etcd-1"]
@@ -207,7 +207,7 @@ def test_given_no_options_of_before_when_etcd_refuses_then_nothing_is_written(
         pytest.raises(configs.SettingsError, match=r"it is too much.*nothing was changed: "),
         first.hook("etcd/0") as made,
     ):
-        options.settle(made, told=False)
+        options.put_in_place(made, told=False)
     assert not etcd_config.CONFIG.exists()
 
 
@@ -216,7 +216,7 @@ def test_given_a_value_out_of_range_when_read_then_what_was_configured_before_st
 ):
     application.raw |= {"port": 443, "backup-interval": "2h"}
     with application.hook("etcd/2") as made:
-        options.settle(made, told=False)
+        options.put_in_place(made, told=False)
         assert (made.settings.port, made.settings.backup_interval) == (2379, 3600.0)
         assert made.settings.problem == (
             "port is 443: set it to a whole number from 1024 to 65535; what was configured before "
@@ -234,7 +234,7 @@ def test_given_a_unit_that_can_try_nothing_now_when_told_then_it_says_so_and_tri
     application.problems["etcd/1"] = errors.DataError("the disk is full")
     for told in (False, True):
         with application.hook("etcd/1") as made:
-            options.settle(made, told=told)
+            options.put_in_place(made, told=told)
             assert made.settings.problem == "the disk is full"
         assert application.text("etcd/1") == before
         assert application.told["etcd/1"].refused is None
@@ -242,7 +242,7 @@ def test_given_a_unit_that_can_try_nothing_now_when_told_then_it_says_so_and_tri
     assert application.woken == ["etcd/1"] * 2
     del application.problems["etcd/1"]
     with application.hook("etcd/1") as made:
-        options.settle(made, told=True)
+        options.put_in_place(made, told=True)
     assert "max-txn-ops: 500" in application.text("etcd/1")
 
 
@@ -250,7 +250,7 @@ def test_given_a_tried_configuration_when_a_hook_comes_then_it_is_not_tried_agai
     application.raw["max-txn-ops"] = 500
     for _ in range(2):
         with application.hook("etcd/1") as made:
-            options.settle(made, told=False)
+            options.put_in_place(made, told=False)
             made.configure(compare=False)
     assert application.tried == ["etcd-1"]
 
@@ -275,7 +275,7 @@ def test_given_an_etcd_that_fails_in_its_turn_when_judged_then_it_has_the_option
     monkeypatch.setattr(service, "restart", restarted.append)
     application.raw["max-txn-ops"] = 500
     with application.hook("etcd/1") as made:
-        options.settle(made, told=False)
+        options.put_in_place(made, told=False)
         options.judge(made, 5.0)
     assert (application.text("etcd/1") == before) is back
     assert restarted == ([5.0] if back else [])
@@ -303,7 +303,7 @@ def test_given_a_unit_that_has_other_options_when_all_is_looked_at_then_they_are
         if amiss == "behind" and unit == "etcd/2":
             continue
         with application.hook(unit) as made:
-            options.settle(made, told=False)
+            options.put_in_place(made, told=False)
             application.run(made)
             made.me = dataclasses.replace(made.me, stale=amiss == "stale" and unit == "etcd/1")
     with application.hook("etcd/0") as made:
@@ -318,7 +318,7 @@ def test_given_another_port_when_configured_then_etcd_is_asked_where_it_listens_
     application.raw["port"] = 2399
     with application.hook("etcd/1") as made:
         etcd_config.LISTENING.write_text(service_started)
-        options.settle(made, told=False)
+        options.put_in_place(made, told=False)
         assert "https://198.18.0.1:2399" in application.text("etcd/1")
         assert made.local_url == "https://127.0.0.1:2379"
         assert made.client_url == "https://198.18.0.1:2379"

@@ -82,7 +82,7 @@ def machine(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(systemd, "service_active", lambda name: name == service.UNIT and made.runs)
     monkeypatch.setattr(etcd_config, "CONFIG", made.etc / "etcd.conf.yaml")
     monkeypatch.setattr(service, "UNIT_FILE", tmp_path / "etcd.service")
-    monkeypatch.setattr(idle, "FILE", made.memory / "settled.json")
+    monkeypatch.setattr(idle, "FILE", made.memory / "idle.json")
     return made
 
 
@@ -261,7 +261,7 @@ def second(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> testing.Context
     machine.place(FIRST)
     owner.claim(FIRST, new)
     machine.place(SECOND)
-    (machine.memory / "settled.json").write_text("{}")
+    (machine.memory / "idle.json").write_text("{}")
 
     def never(*_: object, **__: object) -> None:
         raise AssertionError("the machine is another's")

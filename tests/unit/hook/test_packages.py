@@ -42,7 +42,7 @@ def machine(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(install, "installing", lambda: made.busy)
     monkeypatch.setattr(systemd_unit, "install", lambda _: None)
     monkeypatch.setattr(removal, "ensure_services", lambda *_: None)
-    monkeypatch.setattr(idle, "FILE", tmp_path / "settled.json")
+    monkeypatch.setattr(idle, "FILE", tmp_path / "idle.json")
     monkeypatch.setattr(install, "install_problem", lambda: made.problem)
     monkeypatch.setattr(install, "install", made.install)
     monkeypatch.setattr(juju_exec, "ensure_wakes", lambda *_: True)

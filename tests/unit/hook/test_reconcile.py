@@ -46,7 +46,7 @@ class Unit:
 
 
 @pytest.fixture
-def settle(monkeypatch: pytest.MonkeyPatch):
+def reconciled(monkeypatch: pytest.MonkeyPatch):
     """Runs a hook in which one thing is always planned, and answers what became of it."""
 
     def run(unit: Unit, plan: plans.Plan, do: Any = lambda *_: None) -> plans.Plan:
@@ -56,7 +56,7 @@ def settle(monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(reconcile.options, "agree", lambda *_, **__: None)
         monkeypatch.setattr(execute, "Actor", lambda _: types.SimpleNamespace(do=do))
         monkeypatch.setattr(loop, "STAY", 0.05)
-        return reconcile.settle(unit, leader=False)  # type: ignore[arg-type]
+        return reconcile.reconcile(unit, leader=False)  # type: ignore[arg-type]
 
     return run
 
@@ -65,24 +65,26 @@ WAITS = plans.Plan((steps.Wake(1.0),), plans.State.LEAVING, "leaving the cluster
 
 
 def test_given_a_leaver_that_must_stay_when_its_hook_has_waited_then_it_fails_and_writes_nothing(
-    settle,
+    reconciled,
 ):
     unit = Unit(torn_down=True)
     with pytest.raises(reconcile.StaysError, match="it waits"):
-        settle(unit, WAITS)
+        reconciled(unit, WAITS)
     assert unit.said == [WAITS.message]
     assert not unit.published
     assert unit.woken[-1] == loop.RETRY
 
 
 @pytest.mark.parametrize("sentence", ["no room for it", ""])
-def test_given_a_founding_that_fails_when_it_is_tried_then_the_unit_tells_of_it(settle, sentence):
+def test_given_a_founding_that_fails_when_it_is_tried_then_the_unit_tells_of_it(
+    reconciled, sentence
+):
     def refuse(_: object) -> None:
         raise errors.DataError(sentence)
 
     unit = Unit()
     plan = plans.Plan((steps.Adopt(TOKEN),), plans.State.HEALTHY, "")
-    told = settle(unit, plan, refuse).message
+    told = reconciled(unit, plan, refuse).message
     assert told == (sentence or "DataError")
     assert unit.published == [unit.me]
     assert unit.me.failure == views.Failure(TOKEN, sentence)
@@ -90,18 +92,18 @@ def test_given_a_founding_that_fails_when_it_is_tried_then_the_unit_tells_of_it(
 
 
 def test_given_a_seam_when_steps_are_done_then_it_comes_before_and_after_each(
-    settle, monkeypatch: pytest.MonkeyPatch
+    reconciled, monkeypatch: pytest.MonkeyPatch
 ):
     seen: list[str] = []
     monkeypatch.setattr(reconcile, "boundary", lambda moment, step: seen.append(moment))
-    settle(Unit(), WAITS, lambda _: seen.append("done"))
+    reconciled(Unit(), WAITS, lambda _: seen.append("done"))
     assert seen == ["before", "done", "after"]
 
 
-def test_given_an_error_that_is_no_steps_when_it_is_met_then_the_hook_ends_with_it(settle):
+def test_given_an_error_that_is_no_steps_when_it_is_met_then_the_hook_ends_with_it(reconciled):
     def broken(_: object) -> None:
         raise KeyError
 
     with contextlib.suppress(KeyError):
-        settle(Unit(), WAITS, broken)
+        reconciled(Unit(), WAITS, broken)
         pytest.fail("it was swallowed")

@@ -137,5 +137,5 @@ def test_given_a_hook_when_something_is_served_then_it_asks_whether_that_is_need
         leads=False,
         peers=types.SimpleNamespace(publish=lambda _: None),
     )
-    reconcile.settle(unit, leader=True)
+    reconcile.reconcile(unit, leader=True)
     assert asked == ([unit] if runs else [])
