@@ -59,7 +59,7 @@ def never_starts(view: views.View) -> bool:
     able = [
         u
         for u in queries.alive(view)
-        if u.begun < generation.number
+        if u.last_started < generation.number
         and generations.Founder(u.name, u.peer_url or "") in generation.founders
     ]
     return len(able) < queries.quorum(len(generation.founders))

@@ -55,11 +55,11 @@ def waits_for(view: views.View) -> str:
     if member is None or queries.may_remove(view, member):
         return ""
     others = [m for m in queries.voters(view) if m.id != member.id]
-    sick = sorted(m.name for m in others if not queries.sound(m))
+    sick = sorted(m.name for m in others if not queries.counts_for_quorum(m))
     if not sick:
         application = view.me.rpartition("/")[0]
         return f"the other members are no quorum yet: `juju add-unit {application}` adds one"
-    missing = queries.quorum(len(others)) - sum(map(queries.sound, others))
+    missing = queries.quorum(len(others)) - sum(map(queries.counts_for_quorum, others))
     return (
         f"the other members are no quorum without it: {missing} of {', '.join(sick)} must be "
         "healthy again: start its machine; one that is gone for good has to leave Juju first"

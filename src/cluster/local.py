@@ -34,7 +34,7 @@ def begin(view: views.View) -> Steps | None:
     generation = view.generation
     if generation is None or not view.ready or view.disk.token is not None:
         return None
-    if queries.me(view).begun >= generation.number:
+    if queries.me(view).last_started >= generation.number:
         return None
     if generation.source is generations.Source.PREVIOUS:
         if generation.token not in view.disk.kept:
@@ -57,7 +57,11 @@ def founds(view: views.View, generation: generations.Generation) -> bool:
     """Whether the record lets this unit start as a founder, and etcd has no other opinion."""
     own = queries.me(view)
     founder = generation.founder(view.me)
-    if founder is None or founder.peer_url != own.peer_url or own.begun >= generation.number:
+    if (
+        founder is None
+        or founder.peer_url != own.peer_url
+        or own.last_started >= generation.number
+    ):
         return False
     made = generation.source is generations.Source.NEW or generation.token in view.disk.prepared
     if generation.confirmed and not made:
@@ -153,7 +157,9 @@ def mend(view: views.View) -> Steps | None:
 
 def hand_over(view: views.View, member: views.Member) -> Steps:
     """Move raft leadership away from `member` when it has it and somebody can take it."""
-    others = [m for m in queries.voters(view) if m.id != member.id and queries.sound(m)]
+    others = [
+        m for m in queries.voters(view) if m.id != member.id and queries.counts_for_quorum(m)
+    ]
     if view.etcd.leader != member.id or not others:
         return ()
     return (steps.MoveLeader(max(others, key=lambda m: (m.raft_index, -m.id)).id),)

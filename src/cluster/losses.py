@@ -67,7 +67,7 @@ def _may_begin(view: views.View, unit: views.Unit, token: str) -> bool:
         generation is not None
         and generation.token == token
         and generation.founder(unit.name) is not None
-        and unit.begun < generation.number
+        and unit.last_started < generation.number
     )
 
 

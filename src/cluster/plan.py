@@ -153,7 +153,8 @@ def told_of_it(view: views.View) -> bool:
     if queries.me(view).cut_off:
         return False
     settled = all(
-        m.learner or (queries.sound(m) and queries.unit_of(view, m) is not None) for m in members
+        m.learner or (queries.counts_for_quorum(m) and queries.unit_of(view, m) is not None)
+        for m in members
     )
     return settled and not own.learner and not view.etcd.alarms and bool(view.etcd.leader)
 

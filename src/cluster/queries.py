@@ -115,7 +115,7 @@ def voters(view: views.View) -> tuple[views.Member, ...]:
     return tuple(m for m in view.etcd.members or () if not m.learner)
 
 
-def sound(member: views.Member) -> bool:
+def counts_for_quorum(member: views.Member) -> bool:
     """Whether `member` counts towards a quorum now."""
     return member.healthy and not member.corrupt and not member.learner
 
@@ -127,7 +127,7 @@ def learner(view: views.View) -> views.Member | None:
 
 def may_stop(view: views.View, member: views.Member) -> bool:
     """Whether a quorum stays while `member` is down."""
-    others = sum(sound(m) for m in voters(view) if m.id != member.id)
+    others = sum(counts_for_quorum(m) for m in voters(view) if m.id != member.id)
     return member.learner or others >= quorum(len(voters(view)))
 
 
@@ -137,7 +137,9 @@ def may_restart(view: views.View, member: views.Member) -> bool:
     One or two voters have no voter to spare: their restart pauses writes, whoever does it.
     """
     alone = len(voters(view)) == 1
-    pair = len(voters(view)) == 2 and all(sound(m) for m in voters(view) if m.id != member.id)
+    pair = len(voters(view)) == 2 and all(
+        counts_for_quorum(m) for m in voters(view) if m.id != member.id
+    )
     return alone or pair or may_stop(view, member)
 
 
@@ -146,7 +148,7 @@ def may_remove(view: views.View, member: views.Member) -> bool:
     if member.learner:
         return True
     others = [m for m in voters(view) if m.id != member.id]
-    return bool(others) and sum(map(sound, others)) >= quorum(len(others))
+    return bool(others) and sum(map(counts_for_quorum, others)) >= quorum(len(others))
 
 
 def is_needed(view: views.View) -> bool:
@@ -178,7 +180,7 @@ def keeps_quorum(view: views.View, planned: tuple[steps.Step, ...]) -> bool:
     for member in view.etcd.members:
         if member.id in removed and not may_remove(view, member):
             return False
-    if nobody_stays or outdated or own is None or own.id in removed or not sound(own):
+    if nobody_stays or outdated or own is None or own.id in removed or not counts_for_quorum(own):
         return True
     if any(isinstance(s, steps.Stop) for s in planned):
         return may_stop(view, own)
@@ -186,9 +188,9 @@ def keeps_quorum(view: views.View, planned: tuple[steps.Step, ...]) -> bool:
     return not restarts or may_restart(view, own)
 
 
-def account(
-    told: views.Account, seen: views.Account, unit: str, *, answered: bool
-) -> views.Account:
+def known_voters(
+    told: views.KnownVoters, seen: views.KnownVoters, unit: str, *, answered: bool
+) -> views.KnownVoters:
     """What `unit` tells the others of the voters: no more than they need, each word is a hook.
 
     While a quorum answers nobody asks for it, and what was told stays true enough: a voter that
@@ -303,7 +305,7 @@ def may_start(view: views.View, unit: views.Unit) -> bool:
     it anew, and what was kept is put back by whoever has it.
     """
     generation = view.generation
-    if generation is None or unit.begun >= generation.number:
+    if generation is None or unit.last_started >= generation.number:
         return False
     own = unit.name == view.me
     # A unit tells of one: it may have this one besides that of a proposal.
@@ -355,7 +357,11 @@ def stranded(view: views.View) -> tuple[views.Unit, ...]:
 
 def _away(unit: views.Unit, member: str) -> bool:
     """Whether etcd knows the member of `unit` by another address, as far as `unit` was told."""
-    return unit.peer_url != unit.listed if unit.listed else unit.name != member
+    return (
+        unit.peer_url != unit.registered_peer_url
+        if unit.registered_peer_url
+        else unit.name != member
+    )
 
 
 def wants_turn(view: views.View, unit: views.Unit) -> bool:

@@ -305,6 +305,6 @@ def _founders_healthy(view: views.View, generation: generations.Generation) -> b
         if unit is None or not unit.alive:
             continue
         member = queries.member_of(view, unit)
-        if member is None or not queries.sound(member):
+        if member is None or not queries.counts_for_quorum(member):
             return False
     return True

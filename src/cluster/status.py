@@ -97,7 +97,7 @@ def _basics(view: views.View) -> Status | None:
 
 
 def _clock(view: views.View) -> Status | None:
-    if not view.etcd.undated or not queries.unanswered(view):
+    if not view.etcd.clock_skewed or not queries.unanswered(view):
         return None
     now = datetime.datetime.fromtimestamp(view.now, datetime.timezone.utc)
     return State.CLOCK, (
@@ -266,14 +266,14 @@ def _no_quorum(view: views.View) -> Status | None:
         and not queries.overdue(view)
     ):
         return State.FOUNDING, "founding the cluster"
-    newcomer = queries.me(view).begun < generation.number and view.disk.token is None
+    newcomer = queries.me(view).last_started < generation.number and view.disk.token is None
     if newcomer or not queries.unanswered(view):  # to a newcomer the others may be unknown yet
         state = State.JOINING if newcomer else State.DEGRADED
         return state, "waiting for a quorum of members to answer"
     moved = queries.stranded(view)
     if moved:
         names = ", ".join(u.name for u in moved)
-        known = ", ".join(u.listed for u in moved if u.listed)
+        known = ", ".join(u.registered_peer_url for u in moved if u.registered_peer_url)
         back = f"give the machines {known} back, or " if known else ""
         return State.QUORUM_LOST, (
             f"no quorum of members answers, since etcd knows {names} by other addresses: "

@@ -27,7 +27,7 @@ class Known:
         waited: seconds since a quorum last answered, 0 while one does.
     """
 
-    voters: views.Account
+    voters: views.KnownVoters
     peer_url: str | None = None
     client_url: str | None = None
     joins: int = 0
@@ -65,8 +65,8 @@ def describe_unit(
     if failure and etcd.members is not None and failure.of not in {r.token for r in records}:
         failure = None
     own = (m for m in etcd.members or () if m.id == etcd.local_id) if answered else ()
-    told = queries.account(
-        views.Account(me.voters, me.voters_of), known.voters, me.name, answered=answered
+    told = queries.known_voters(
+        views.KnownVoters(me.voters, me.voters_of), known.voters, me.name, answered=answered
     )
     return dataclasses.replace(
         me,
@@ -86,7 +86,9 @@ def describe_unit(
         voters=told.voters,
         voters_of=told.token,
         joins=known.joins,
-        listed=next((m.peer_urls[0] for m in own if m.peer_urls), me.listed),
+        registered_peer_url=next(
+            (m.peer_urls[0] for m in own if m.peer_urls), me.registered_peer_url
+        ),
         options=known.options,
         cut_off=known.cut_off,
     )
@@ -96,8 +98,8 @@ def seen(
     etcd: views.Etcd,
     committed: generations.Generation | None,
     units: Iterable[views.Unit],
-    before: views.Account,
-) -> views.Account:
+    before: views.KnownVoters,
+) -> views.KnownVoters:
     """The voters that a quorum agrees upon now, else those of before.
 
     One that has no name yet is known by its address.
@@ -110,4 +112,4 @@ def seen(
         for m in etcd.members
         if not m.learner
     )
-    return views.Account(tuple(sorted(filter(None, names))), committed.token)
+    return views.KnownVoters(tuple(sorted(filter(None, names))), committed.token)

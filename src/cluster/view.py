@@ -29,7 +29,7 @@ class DiskFacts:
 
 
 @dataclasses.dataclass(frozen=True)
-class Account:
+class KnownVoters:
     """Who votes in a cluster, by one unit's word.
 
     Attributes:
@@ -97,14 +97,14 @@ class Unit:
         failure: of a proposal or founding that failed there.
         facts: what its disk holds, published when the cluster does not answer.
         stale: its running etcd lacks a configuration or trust change: it wants a restart.
-        begun: number of the newest generation whose data this unit ever started, 0 for none. It
-            stays when the data is gone: it is what forbids a second `new` on a wiped disk.
-        voters: unit names of the voters that it last told of (see `queries.account`).
+        last_started: number of the newest generation whose data this unit ever started, 0 for
+            none. It stays when the data is gone: it forbids a second `new` on a wiped disk.
+        voters: unit names of the voters that it last told of (see `queries.known_voters`).
         voters_of: token of the cluster that has these voters.
         joins: how many times it was added as a learner within the last hour.
         member: the member name in the stamp of its data, see `Disk.member`.
         turn_done: number of the last restart turn that it used (see `View.turn`).
-        listed: peer URL that etcd listed for it when a quorum last answered it, "" before that.
+        registered_peer_url: what etcd listed for it when a quorum last answered it, "" before.
         heard: token of the committed generation that it knew when it told all this: what it says
             of an earlier one is no news of this one.
         broken: etcd cannot use the data of its `current/`.
@@ -126,13 +126,13 @@ class Unit:
     failure: Failure | None = None
     facts: DiskFacts | None = None
     stale: bool = False
-    begun: int = 0
+    last_started: int = 0
     voters: tuple[str, ...] = ()
     voters_of: str = ""
     member: str = ""
     joins: int = 0
     turn_done: int = 0
-    listed: str = ""
+    registered_peer_url: str = ""
     heard: str = ""
     broken: bool = False
     unanswered: bool = False
@@ -237,7 +237,7 @@ class Etcd:
         local_id: member ID of the local etcd, None when it does not answer.
         stale: the running local etcd lacks a configuration or trust change.
         alarms: armed alarms.
-        undated: the certificates that the others show are not valid by the clock of this machine.
+        clock_skewed: the certificates that the others show are not valid by this machine's clock.
         failure: why the local etcd gave up although its data can be used, "" when it did not.
         installed: version of the etcd that is installed on this unit, "" where that is unknown.
     """
@@ -249,7 +249,7 @@ class Etcd:
     local_id: int | None = None
     stale: bool = False
     alarms: tuple[Alarm, ...] = ()
-    undated: bool = False
+    clock_skewed: bool = False
     failure: str = ""
     installed: str = ""
 

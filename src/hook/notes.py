@@ -18,7 +18,7 @@ LOCAL = pathlib.Path("/var/lib/etcd-charm")
 JOINS_WITHIN = 3600  # seconds that an attempt to join is counted
 
 
-_ACCOUNT = codec.Codec(views.Account)
+_VOTERS = codec.Codec(views.KnownVoters)
 
 
 class Notes:
@@ -27,7 +27,7 @@ class Notes:
     def __init__(self, unit: str):
         member = generations.member_name(unit)
         self._numbers = LOCAL / f"{member}.json"
-        self._account = LOCAL / f"{member}-voters.json"
+        self._voters = LOCAL / f"{member}-voters.json"
 
     # In memory.
 
@@ -86,19 +86,19 @@ class Notes:
         files.ensure_dir(LOCAL)
         files.write(self._numbers, json.dumps({**self.numbers(), **numbers}))
 
-    def account(self) -> views.Account:
+    def known_voters(self) -> views.KnownVoters:
         """The voters that this unit last saw agreed by a quorum."""
         try:
-            return _ACCOUNT.read_json(self._account.read_text())
+            return _VOTERS.read_json(self._voters.read_text())
         except (OSError, ValueError):
-            return views.Account()
+            return views.KnownVoters()
 
-    def keep_account(self, account: views.Account) -> None:
+    def keep_known_voters(self, voters: views.KnownVoters) -> None:
         """Remember it for the day on which no quorum answers; a full disk keeps the one before."""
-        if account != self.account():
+        if voters != self.known_voters():
             with contextlib.suppress(OSError):
                 files.ensure_dir(LOCAL)
-                files.write(self._account, _ACCOUNT.to_json(account))
+                files.write(self._voters, _VOTERS.to_json(voters))
 
 
 def _recent_joins() -> list[float]:

@@ -129,7 +129,7 @@ def look(node: Reach) -> views.Etcd:
             alarms = client.alarms() if membership.alarms is None else membership.alarms
         except errors.EtcdError as error:
             log.info("the cluster does not answer: %s", error)
-            return dataclasses.replace(seen, undated=_undated(node, error))
+            return dataclasses.replace(seen, clock_skewed=_clock_skewed(node, error))
     return dataclasses.replace(
         seen,
         members=membership.members,
@@ -150,7 +150,7 @@ def _installed(local: responses.EndpointStatus | None, stale: bool) -> str:
         return ""
 
 
-def _undated(node: Reach, error: errors.EtcdError) -> bool:
+def _clock_skewed(node: Reach, error: errors.EtcdError) -> bool:
     """Whether nobody answers because this machine's clock is far off."""
     if not isinstance(error, errors.UnreachableError):
         return False
@@ -203,8 +203,8 @@ def _disk(node: units.Node, etcd: views.Etcd, failure: failures.Failure | None) 
 def _tell(node: units.Node, etcd: views.Etcd, disk: views.Disk) -> None:
     """Publish this unit's part of the picture."""
     proposal, committed = node.peers.proposal(), node.peers.generation()
-    voters = telling.seen(etcd, committed, node.peers.units(), node.notes.account())
-    node.notes.keep_account(voters)
+    voters = telling.seen(etcd, committed, node.peers.units(), node.notes.known_voters())
+    node.notes.keep_known_voters(voters)
     began = node.notes.since().get(queries.silent_key(committed)) if committed else None
     node.me = telling.describe_unit(
         node.me,

@@ -99,7 +99,7 @@ def _do_one(node: units.Node, step: steps.Step) -> str:
     if step.needs_etcd:
         install.await_install()
     log.info("step: %s", step)
-    begun = node.me.begun
+    begun = node.me.last_started
     boundary("before", step)
     try:
         execute.Actor(node).do(step)

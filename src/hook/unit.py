@@ -394,7 +394,7 @@ class Node:
 
         It outlives the data and a hook that dies before its databag is flushed.
         """
-        self.me = dataclasses.replace(self.me, begun=number)
+        self.me = dataclasses.replace(self.me, last_started=number)
         self.notes.note(begun=number)
 
     def use_turn(self, number: int) -> None:
@@ -417,7 +417,7 @@ class Node:
         noted = self.notes.numbers()
         self.me = dataclasses.replace(
             self.me,
-            begun=max(self.me.begun, noted.get("begun", 0)),
+            last_started=max(self.me.last_started, noted.get("begun", 0)),
             turn_done=max(self.me.turn_done, noted.get("turn_done", 0)),
         )
 

@@ -71,9 +71,10 @@ _ANY = Form()
 
 @dataclasses.dataclass(frozen=True)
 class _Field:
-    """One field of a record: its name, its default, and both ways."""
+    """One field of a record: its name, its key in JSON, its default, and both ways."""
 
     name: str
+    key: str
     default: Any
     read: Way
     write: Way
@@ -86,6 +87,7 @@ class Codec(Generic[_Record]):
         kind: the record's class; its annotations can be evaluated where it is defined.
         forms: by name of a field.
         otherwise: the form of fields that `forms` does not name.
+        names: of a field in JSON, where that is not its own.
         sparse: what has its default is not written.
         without: fields that are not written, and that whoever reads gives.
     """
@@ -96,12 +98,14 @@ class Codec(Generic[_Record]):
         forms: Mapping[str, Form] | None = None,
         *,
         otherwise: Form = _ANY,
+        names: Mapping[str, str] | None = None,
         sparse: bool = False,
         without: tuple[str, ...] = (),
     ):
         self._kind = kind
         self._forms = dict(forms or {})
         self._otherwise = otherwise
+        self._names = dict(names or {})
         self._sparse = sparse
         self._texts = False
         self._without = without
@@ -112,7 +116,7 @@ class Codec(Generic[_Record]):
         for field in self._fields:
             value = getattr(record, field.name)
             if not (self._sparse and value == field.default):
-                told[field.name] = field.write(value)
+                told[field.key] = field.write(value)
         return told
 
     def to_json(self, record: _Record, indent: int | None = None) -> str:
@@ -132,10 +136,10 @@ class Codec(Generic[_Record]):
         """
         values = dict(given)
         for field in self._fields:
-            if field.name in raw:
-                values[field.name] = _checked(field, raw[field.name])
+            if field.key in raw:
+                values[field.name] = _checked(field, raw[field.key])
             elif field.default is dataclasses.MISSING:
-                raise outside.OutsideError(f"it lacks {field.name}")
+                raise outside.OutsideError(f"it lacks {field.key}")
         return self._kind(**values)
 
     def read_json(
@@ -152,7 +156,12 @@ class Codec(Generic[_Record]):
     def _fields(self) -> tuple[_Field, ...]:
         hints = typing.get_type_hints(self._kind)
         return tuple(
-            _Field(field.name, _default(field), *self._ways(field.name, hints[field.name]))
+            _Field(
+                field.name,
+                self._names.get(field.name, field.name),
+                _default(field),
+                *self._ways(field.name, hints[field.name]),
+            )
             for field in dataclasses.fields(self._kind)
             if field.name not in self._without
         )
@@ -196,7 +205,7 @@ def _checked(field: _Field, value: Any) -> Any:
     except outside.OutsideError:
         raise
     except (ValueError, TypeError) as error:
-        raise outside.OutsideError(f"it garbles {field.name}") from error
+        raise outside.OutsideError(f"it garbles {field.key}") from error
 
 
 def _optional(read: Way, write: Way) -> Ways:

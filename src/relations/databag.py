@@ -115,7 +115,7 @@ _UNIT = codec.Codec(
     {
         "peer_url": _URL,
         "client_url": _URL,
-        "listed": _maybe(_URL),
+        "registered_peer_url": _maybe(_URL),
         "token": _TOKEN,
         "prepared": _TOKEN,
         "of": _maybe(_TOKEN),
@@ -129,6 +129,7 @@ _UNIT = codec.Codec(
         "failure": _FAILED,
         "refused": _FAILED,
     },
+    names={"registered_peer_url": "listed", "last_started": "begun"},  # earlier revisions read it
     sparse=True,
     without=("name", "alive"),
 )

@@ -133,7 +133,7 @@ def _bags() -> list[bytes]:
 
 def _read_bag(raw: bytes, _: pathlib.Path) -> None:
     found = databag.read_unit("etcd/1", {"unit": _text(raw)})
-    told = (found.peer_url, found.client_url, found.token, found.listed, found.member)
+    told = (found.peer_url, found.client_url, found.token, found.registered_peer_url, found.member)
     assert all(text is None or text.isprintable() for text in told)
 
 

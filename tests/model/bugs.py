@@ -56,7 +56,7 @@ def _me(view: views.View, **values: object) -> views.View:
 
 
 def _forgetful(view: views.View) -> plans.Plan:
-    return plans.plan(_me(view, begun=0))
+    return plans.plan(_me(view, last_started=0))
 
 
 def _selfish(view: views.View) -> plans.Plan:

@@ -140,10 +140,10 @@ class Machine:
         self.facts: views.DiskFacts | None = None
         self.finished = 0
         self.stale = False
-        self.begun = 0
+        self.last_started = 0
         self.joins: list[float] = []
         self.turn_done = 0
-        self.seen = views.Account()
+        self.seen = views.KnownVoters()
         self.since: dict[str, float] = {}
         self.unable = False
         self.slow = 0
@@ -160,7 +160,7 @@ class Machine:
     def may_begin(self, record: generations.Generation) -> bool:
         """Whether the record still lets it start what it prepared."""
         named = generations.Founder(self.name, self.url) in record.founders
-        return named and self.begun < record.number
+        return named and self.last_started < record.number
 
     @property
     def connected(self) -> bool:
@@ -643,10 +643,10 @@ class World:
         hook.leaves, machine.between = hook.dying and not machine.between, False
         bag = self.bags.get(machine.name, views.Unit(machine.name))
         hook.me = bag
-        if bag.begun < machine.begun or bag.turn_done < machine.turn_done:
+        if bag.last_started < machine.last_started or bag.turn_done < machine.turn_done:
             hook.me = dataclasses.replace(
                 bag,
-                begun=max(bag.begun, machine.begun),
+                last_started=max(bag.last_started, machine.last_started),
                 turn_done=max(bag.turn_done, machine.turn_done),
             )
         hook.said_unanswered = bag.unanswered
@@ -697,13 +697,13 @@ class World:
         """Do one step, and say why it could not be done."""
         if self.trace is not None:
             self.log(f"{machine.name} {step!r}")
-        begun = machine.begun
+        begun = machine.last_started
         try:
             self.step(machine, hook, step)
         except Refused as error:
             self.log(f"{machine.name} refused: {error}")
             if machine.current is None:
-                machine.begun = begun
+                machine.last_started = begun
             if token := loop.founding(step):
                 hook.me = dataclasses.replace(hook.me, failure=views.Failure(token, str(error)))
             return str(error)
@@ -711,9 +711,9 @@ class World:
             yield
             self.run(machine)
             machine.turn_done = hook.turn.number
-        if (hook.me.begun, hook.me.turn_done) != (machine.begun, machine.turn_done):
+        if (hook.me.last_started, hook.me.turn_done) != (machine.last_started, machine.turn_done):
             hook.me = dataclasses.replace(
-                hook.me, begun=machine.begun, turn_done=machine.turn_done
+                hook.me, last_started=machine.last_started, turn_done=machine.turn_done
             )
         if isinstance(step, steps.Wake) and hook.leaves:
             self.now += WAIT
@@ -942,7 +942,7 @@ class World:
         g = self.generation
         wanted = g and g.token == step.token and g.founder(machine.name) and not g.confirmed
         wanted = wanted and g.source is not generations.Source.PREVIOUS  # that starts from kept
-        if g and wanted and machine.begun < g.number:
+        if g and wanted and machine.last_started < g.number:
             raise Violation("discarded what the committed generation starts from")
         machine.prepared.pop(step.token, None)
 
@@ -995,7 +995,7 @@ class World:
                 raise Refused("member has already been bootstrapped")
         machine.current = Data(g.token, mine, 1, self.founding_records(g), 0)
         machine.current.name = generations.member_name(machine.name)
-        machine.begun = machine.serves = g.number
+        machine.last_started = machine.serves = g.number
         self.run(machine)
         self.check_one_cluster()
 
@@ -1005,7 +1005,7 @@ class World:
         g = self.committed(machine.current.token)
         if hook.generation is None or machine.current.token != hook.generation.token:
             raise Violation("started data of another generation")
-        machine.begun = max(machine.begun, hook.generation.number)
+        machine.last_started = max(machine.last_started, hook.generation.number)
         machine.serves, machine.current.fenced = hook.generation.number, views.Fenced()
         del g
         self.run(machine)
@@ -1033,7 +1033,7 @@ class World:
         machine.current = Data(token, record.id, 0, best.members, 0)
         machine.current.closed, machine.current.base = step.generation.closed, best.base
         machine.current.name = generations.member_name(machine.name)
-        machine.begun = max(machine.begun, step.generation.number)
+        machine.last_started = max(machine.last_started, step.generation.number)
         machine.serves = step.generation.number
         machine.caught_up_at = self.now + machine.slow
         self.run(machine)

@@ -37,7 +37,7 @@ def unit(number: int, **values: Any) -> views.Unit:
         client_url=url(number),
         token="one",
         started=True,
-        begun=1,
+        last_started=1,
     )
     return dataclasses.replace(base, **values)
 
@@ -105,7 +105,7 @@ def changed(v: views.View, number: int, **values: Any) -> views.View:
 
 def fresh(me: int = 0, **values: Any) -> views.View:
     """Three new units, no record, no data."""
-    units = tuple(unit(n, token=None, started=False, begun=0) for n in range(3))
+    units = tuple(unit(n, token=None, started=False, last_started=0) for n in range(3))
     base = view(me, units=units, generation=None, disk=views.Disk(), etcd=views.Etcd(STOPPED))
     return dataclasses.replace(base, **values)
 
@@ -202,7 +202,7 @@ class TestFounding:
         assert do(fresh(2, generation=record(0, 1, confirmed=False))) == []
 
     def test_given_a_founder_that_began_when_its_disk_is_empty_then_never_founds(self) -> None:
-        v = changed(fresh(1, generation=record(0, 1, 2)), 1, begun=1)
+        v = changed(fresh(1, generation=record(0, 1, 2)), 1, last_started=1)
         assert do(v) == []
         listed = etcd(1, 0, member(1, healthy=False), 2, service=STOPPED)
         assert do(dataclasses.replace(v, etcd=listed)) == ["RemoveMember"]
@@ -256,7 +256,7 @@ class TestFounding:
 
 class TestJoining:
     def joiner(self, *members: int | views.Member, **values: Any) -> views.View:
-        units = (*(unit(n) for n in range(3)), unit(3, token=None, started=False, begun=0))
+        units = (*(unit(n) for n in range(3)), unit(3, token=None, started=False, last_started=0))
         base = view(
             3,
             leader=False,
@@ -301,7 +301,9 @@ class TestJoining:
 
     def test_given_two_joiners_when_planned_then_the_lower_number_goes_first(self) -> None:
         v = self.joiner()
-        v = dataclasses.replace(v, me="etcd/4", units=(*v.units, unit(4, token=None, begun=0)))
+        v = dataclasses.replace(
+            v, me="etcd/4", units=(*v.units, unit(4, token=None, last_started=0))
+        )
         assert do(v) == []
         patient = dataclasses.replace(v, since=(("queue:etcd/3", 10_000.0 - 31),))
         assert do(patient)[0] == "AddLearner"
@@ -388,7 +390,7 @@ class TestStarting:
 class TestFoundedAnew:
     def test_given_no_first_founder_left_when_a_new_unit_is_silent_then_it_is_named(self) -> None:
         """`recover` has no disk to recover from, and is not named."""
-        left = unit(3, token=None, started=False, begun=0)
+        left = unit(3, token=None, started=False, last_started=0)
         v = view(
             3,
             leader=True,
@@ -512,7 +514,7 @@ class TestReplacing:
         assert do(coming) == ["Promote"]
         assert do(dataclasses.replace(coming, proposal=restore)) == []
         new = dataclasses.replace(
-            changed(coming, 3, token=None, started=False, begun=0),
+            changed(coming, 3, token=None, started=False, last_started=0),
             disk=views.Disk(),
             etcd=etcd(3, 0, 1, 2, service=STOPPED, local_id=None),
         )
@@ -544,9 +546,9 @@ class TestReplacing:
     def test_given_a_founder_that_may_have_begun_when_the_rest_is_left_then_not_beside_it(
         self,
     ) -> None:
-        v = changed(view(2, etcd=silent()), 0, token=None, begun=0)
+        v = changed(view(2, etcd=silent()), 0, token=None, last_started=0)
         assert losses.may_serve_beside(v, "one", founders(2))
-        v = changed(v, 0, begun=1)  # it lost its data, and may have joined again since
+        v = changed(v, 0, last_started=1)  # it lost its data, and may have joined again since
         assert losses.may_serve_beside(v, "one", founders(2))
         assert not losses.may_serve_beside(changed(v, 0, unanswered=True), "one", founders(2))
         all_three = ("etcd/0", "etcd/1", "etcd/2")
@@ -620,8 +622,8 @@ class TestReplacing:
         generation = record(0, 1, 2, number=3, source=generations.Source.PREVIOUS, confirmed=False)
         v = view(1, generation=generation, etcd=silent(STOPPED))
         v = dataclasses.replace(v, disk=views.Disk(kept=("one", "two")))
-        assert do(changed(v, 1, begun=2)) == ["PutBack", "Start"]
-        assert do(changed(v, 1, begun=3)) == []
+        assert do(changed(v, 1, last_started=2)) == ["PutBack", "Start"]
+        assert do(changed(v, 1, last_started=3)) == []
 
     def test_given_all_founders_healthy_when_leader_then_confirms_then_finishes(self) -> None:
         v = self.committed(disk=views.Disk(token="two"), etcd=etcd(0, 0, 1, 2))
@@ -787,7 +789,7 @@ class TestLeaving:
     ) -> None:
         """The new unit tells first, then the dead voter is removed, then the new one is added."""
         listed = etcd(0, 0, 1, member(2, healthy=False))
-        new = unit(3, token=None, started=False, begun=0, heard="one")
+        new = unit(3, token=None, started=False, last_started=0, heard="one")
         v = view(units=(*(unit(n) for n in range(2)), views.Unit("etcd/3")), etcd=listed)
         nowhere = {"service": STOPPED, "local_id": None}
         own = dataclasses.replace(
@@ -933,8 +935,8 @@ class TestQuorumLost:
 
     def test_given_a_newcomer_when_nobody_answers_it_then_it_is_no_lost_quorum(self) -> None:
         v = view(2, etcd=silent(STOPPED), since=(("silent:1", 1.0),), disk=views.Disk())
-        assert plans.plan(changed(v, 2, begun=0)).state is plans.State.JOINING
-        assert plans.plan(changed(v, 2, begun=1)).state is plans.State.QUORUM_LOST
+        assert plans.plan(changed(v, 2, last_started=0)).state is plans.State.JOINING
+        assert plans.plan(changed(v, 2, last_started=1)).state is plans.State.QUORUM_LOST
 
     def test_given_units_only_silent_when_allowed_then_never_recovers(self) -> None:
         v = dataclasses.replace(self.lost(), units=tuple(unit(n) for n in range(3)))
@@ -944,7 +946,8 @@ class TestQuorumLost:
     def test_given_new_addresses_of_all_when_nobody_answers_then_they_are_named(self) -> None:
         v = view(1, leader=False, etcd=silent(), since=(("silent:1", 1.0),))
         units = tuple(
-            unit(n, listed=url(n), started=False, peer_url=url(90 + n)) for n in range(3)
+            unit(n, registered_peer_url=url(n), started=False, peer_url=url(90 + n))
+            for n in range(3)
         )
         v = dataclasses.replace(v, units=units)
         assert plans.plan(v).state is plans.State.QUORUM_LOST
@@ -1091,7 +1094,7 @@ class TestQuorumLost:
         assert "juju run etcd/leader restore" in plans.plan(v).message
         unheard = changed(v, 1, heard="older")
         assert plans.plan(unheard).state is not plans.State.DATA_LOST
-        ready = changed(v, 1, prepared="one", begun=0)
+        ready = changed(v, 1, prepared="one", last_started=0)
         assert plans.plan(ready).state is not plans.State.DATA_LOST
 
     def test_given_no_data_by_every_word_when_one_may_be_joining_then_nothing_is_lost(
@@ -1112,7 +1115,7 @@ class TestQuorumLost:
     ) -> None:
         back = record(0, 1, 2, number=3, source=generations.Source.PREVIOUS)
         v = view(etcd=silent(STOPPED), disk=views.Disk(), generation=back)
-        v = dataclasses.replace(v, units=tuple(emptied(n, begun=2) for n in range(3)))
+        v = dataclasses.replace(v, units=tuple(emptied(n, last_started=2) for n in range(3)))
         v = dataclasses.replace(v, since=(("silent:3", 10_000.0 - 61),))
         assert plans.plan(v).state is plans.State.DATA_LOST
         assert plans.plan(changed(v, 1, prepared="one")).state is not plans.State.DATA_LOST
@@ -1126,9 +1129,9 @@ class TestQuorumLost:
         since = (("silent:1", 10_000.0 - 301), ("confirm:1", 10_000.0 - 301))
         v = dataclasses.replace(v, since=since)
         assert plans.plan(v).state is plans.State.DATA_LOST
-        assert plans.plan(changed(v, 2, begun=0)).state is not plans.State.DATA_LOST
+        assert plans.plan(changed(v, 2, last_started=0)).state is not plans.State.DATA_LOST
         backup = dataclasses.replace(late, source=generations.Source.BACKUP)
-        again = changed(dataclasses.replace(v, generation=backup), 2, begun=0)
+        again = changed(dataclasses.replace(v, generation=backup), 2, last_started=0)
         assert plans.plan(again).state is not plans.State.DATA_LOST
         failed = changed(again, 2, failure=views.Failure("one", "no space left"))
         assert plans.plan(failed).state is plans.State.DATA_LOST
@@ -1226,12 +1229,12 @@ class TestUpkeep:
 class TestAccount:
     """What a unit tells of the voters: no more often than somebody needs it."""
 
-    told = views.Account(("etcd/0", "etcd/1"), "one")
+    told = views.KnownVoters(("etcd/0", "etcd/1"), "one")
 
     def now(self, *voters: int, token: str = "one", me: int = 0, answered: bool = True) -> bool:
         """Whether it tells what it sees now, and not what it told before."""
-        seen = views.Account(tuple(f"etcd/{n}" for n in voters), token)
-        account = queries.account(self.told, seen, f"etcd/{me}", answered=answered)
+        seen = views.KnownVoters(tuple(f"etcd/{n}" for n in voters), token)
+        account = queries.known_voters(self.told, seen, f"etcd/{me}", answered=answered)
         assert account in (self.told, seen)
         return account == seen
 
@@ -1254,15 +1257,15 @@ class TestAccount:
         assert self.now(0, 1, 2, token="two")
 
     def test_given_nothing_seen_when_asked_then_what_was_told_stays(self) -> None:
-        unseen = views.Account()
-        assert queries.account(self.told, unseen, "etcd/0", answered=False) == self.told
+        unseen = views.KnownVoters()
+        assert queries.known_voters(self.told, unseen, "etcd/0", answered=False) == self.told
 
 
 class TestStates:
     def test_given_a_unit_to_come_when_all_else_is_well_then_only_the_leader_looks_again(
         self,
     ) -> None:
-        v = view(units=(*view().units, unit(3, token=None, started=False, begun=0)))
+        v = view(units=(*view().units, unit(3, token=None, started=False, last_started=0)))
         assert plans.plan(v).state is plans.State.DEGRADED
         assert plans.plan(v).steps == (steps.Wake(plans.SLOW),)
         assert (
@@ -1293,7 +1296,7 @@ class TestStates:
 
 
 def test_given_certificates_refused_for_dates_when_it_lasts_then_the_clock_is_named() -> None:
-    lost = view(etcd=silent(undated=True), since=(("silent:1", 10_000.0 - 61),))
+    lost = view(etcd=silent(clock_skewed=True), since=(("silent:1", 10_000.0 - 61),))
     assert plans.plan(lost).state is plans.State.CLOCK
     assert "1970-01-01 02:46 UTC" in plans.plan(lost).message
     brief = dataclasses.replace(lost, since=())
@@ -1351,7 +1354,7 @@ def test_given_a_founder_that_tells_of_a_proposals_data_when_weighed_then_it_may
         record(1), source=generations.Source.SURVIVOR, number=2, token="two", confirmed=False
     )
     v = dataclasses.replace(view(0, etcd=etcd(0)), generation=survivor)
-    told = {"token": None, "begun": 1, "heard": "two"}
+    told = {"token": None, "last_started": 1, "heard": "two"}
     for prepared, may in ((None, False), ("two", True), ("three", True)):
         unit = changed(v, 1, prepared=prepared, **told).unit("etcd/1")
         assert unit is not None

@@ -43,7 +43,7 @@ KINDS = {
 TEXTS = {
     "peer_url": st.none() | URLS,
     "client_url": st.none() | URLS,
-    "listed": st.just("") | URLS,
+    "registered_peer_url": st.just("") | URLS,
     "token": st.none() | TOKENS,
     "prepared": st.none() | TOKENS,
     "voters_of": st.just("") | TOKENS,
