@@ -97,7 +97,7 @@ def test_given_a_proof_that_others_wrote_when_recovery_is_allowed_then_it_asks(
     monkeypatch.setattr(unit_backups.service, "version", lambda: (3, 5, 16))
     node = types.SimpleNamespace(settings=configs.Settings(), unit="etcd/0", peers=PEERS)
     chosen, by_hand = unit_backups.Backups(node, ready, "old").chosen("proven")
-    assert (chosen.id, by_hand["authentic"]) == (made.id, "no")
+    assert (chosen.id, by_hand.authentic) == (made.id, "no")
 
 
 def test_given_backups_that_know_of_more_when_one_is_restored_then_the_highest_counts(
