@@ -76,6 +76,7 @@ class Config:
         certificates_from: when each begins, the same.
         believed: fingerprint of the authorities in `ca`: others want new connections.
         metrics_port: where to serve metrics on loopback, 0 for nowhere.
+        tls_min_version: of what serves the metrics, `TLS1.2` or `TLS1.3`.
         keys: file with the application's keys for manifests, "" where there is none.
         application: its name in Juju, "" where an earlier revision of the charm did not tell it.
         model: the model's name.
@@ -108,6 +109,7 @@ class Config:
     certificates_from: dict[str, float] = dataclasses.field(default_factory=dict[str, float])
     believed: str = ""
     metrics_port: int = 0
+    tls_min_version: str = "TLS1.2"
     keys: str = ""
     application: str = ""
     model: str = ""

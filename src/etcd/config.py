@@ -35,6 +35,9 @@ CIPHERS = tuple(
 """What etcd speaks in TLS 1.2, by names that 3.4 to 3.7 know."""
 OPENSSL_CIPHERS = "ECDHE+AESGCM"
 """The same for servers of ours."""
+TLS_1_2 = "TLS1.2"
+TLS_1_3_FROM = {(3, 4): (3, 4, 25), (3, 5): (3, 5, 8)}
+"""From which patch of a minor version on etcd can be kept to TLS 1.3; later minors all can."""
 GiB = 1024**3
 
 
@@ -88,6 +91,7 @@ class Config:
         max_txn_ops: most operations of a transaction.
         watch_progress: seconds after which an idle watch that asks is told how far it is.
         log_level: debug, info, warn, error.
+        tls_min_version: `TLS1.2` or `TLS1.3`, see `unknown`.
         gateway: serve the JSON gateway.
         compare: compare the keys with the peers' before serving (initial corruption check).
         metrics_urls: further URLs for metrics and health only; never plaintext.
@@ -117,6 +121,7 @@ class Config:
     max_txn_ops: int = 128
     watch_progress: int = 5
     log_level: str = "info"
+    tls_min_version: str = TLS_1_2
     gateway: bool = True
     metrics_urls: tuple[str, ...] = ()
     compare: bool = True
@@ -162,6 +167,21 @@ def render(config: Config, force_new_cluster: bool = False) -> str:
         "revoked": config.revoked and str(config.revoked),
     }
     return template("etcd.conf.yaml.j2").render(values)
+
+
+def unknown(config: Config) -> str:
+    """Why this etcd would not do what it is told, "" when it would.
+
+    Versions before 3.5 pass over what they do not know in their file.
+    """
+    version = config.version
+    first = TLS_1_3_FROM.get(version[:2], TLS_1_3_FROM[3, 5])
+    if config.tls_min_version == TLS_1_2 or version >= first:
+        return ""
+    here = ".".join(map(str, version))
+    return (
+        f"etcd {here} cannot be kept to {config.tls_min_version}: 3.5.8, or 3.4.25, or later can"
+    )
 
 
 def ensure_config(config: Config) -> bool:

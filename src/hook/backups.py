@@ -300,6 +300,7 @@ class Backups:
             certificates_from={name: begin for name, (begin, _) in dates.items()},
             believed=facts["client"].ca_fingerprint if "client" in facts else "",
             metrics_port=settings.metrics_port,
+            tls_min_version=settings.tls_min_version,
             application=claimant.application,
             model=claimant.model,
             model_uuid=claimant.model_uuid,

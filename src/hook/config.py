@@ -49,12 +49,14 @@ ETCD: Mapping[str, str] = {
     "snapshot-count": "snapshot_count",
     "watch-progress-notify-interval": "watch_progress",
     "log-level": "log_level",
+    "tls-min-version": "tls_min_version",
 }
 """Options that etcd is told at its start, and their attributes."""
 OFF = ("metrics-port", "backup-bandwidth")
 """Options whose 0 stands for none."""
 LOG_LEVELS = ("debug", "info", "warn")
 """Why a member ends that was removed, and that members differ, etcd says by warnings."""
+TLS_VERSIONS = ("TLS1.2", "TLS1.3")
 LONGEST_HISTORY = 87600 * 3600  # seconds of auto-compaction-retention; etcd cannot count 300 years
 MOST_REVISIONS = 10**12
 PROGRESS = (1, 3600)  # seconds between two notes of a watch's progress
@@ -86,6 +88,7 @@ class Settings:
         snapshot_count: raft entries between two raft snapshots.
         watch_progress: seconds after which an idle watch is told how far it is.
         log_level: one of `LOG_LEVELS`.
+        tls_min_version: one of `TLS_VERSIONS`.
         backup_remote: an rclone path, "" for none.
         backup_interval: seconds between two backups, 0 off.
         backup_retention: which backups stay, as `backup.schedule.Retention` reads it.
@@ -115,6 +118,7 @@ class Settings:
     snapshot_count: int = 10_000
     watch_progress: int = 5
     log_level: str = "info"
+    tls_min_version: str = "TLS1.2"
     backup_remote: str = ""
     backup_interval: float = 3600.0
     backup_retention: str = "last=24 hourly=24 daily=7 weekly=4 monthly=12"
@@ -151,6 +155,7 @@ class Settings:
             snapshot_count=_number(raw, "snapshot-count"),
             watch_progress=_progress(raw),
             log_level=_one_of(raw, "log-level", LOG_LEVELS),
+            tls_min_version=_one_of(raw, "tls-min-version", TLS_VERSIONS),
             backup_remote=str(raw.get("backup-remote", "")),
             backup_interval=_scheduled(raw, "backup-interval", schedule.interval),
             backup_retention=str(raw["backup-retention"]),

@@ -294,6 +294,8 @@ class Node:
         self._try(self._config(etcd_config.Initial.EXISTING, "", "", compare=True))
 
     def _try(self, config: etcd_config.Config) -> None:
+        if problem := etcd_config.unknown(config):
+            raise errors.OptionsError(problem)
         if etcd_config.in_place(config) or (
             self.settings.usual and not etcd_config.CONFIG.exists()
         ):
@@ -352,6 +354,7 @@ class Node:
             max_txn_ops=wanted.max_txn_ops,
             watch_progress=wanted.watch_progress,
             log_level=wanted.log_level,
+            tls_min_version=wanted.tls_min_version,
             compare=compare,
             revoked=etcd_config.REVOKED if etcd_config.REVOKED.exists() else None,
         )

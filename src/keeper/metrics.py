@@ -313,6 +313,9 @@ class Exporter:
         """What to show a scraper; read anew for each connection, so that it follows etcd's."""
         made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         made.minimum_version = ssl.TLSVersion.TLSv1_2
+        with contextlib.suppress(ValueError):  # the charm has told the keeper nothing yet
+            if keeper_files.Config.read(self._config).tls_min_version != etcd_config.TLS_1_2:
+                made.minimum_version = ssl.TLSVersion.TLSv1_3
         made.set_ciphers(etcd_config.OPENSSL_CIPHERS)
         made.load_cert_chain(self._tls.cert, self._tls.key)
         return made

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 
 import pytest
+
+from etcd import config as etcd_config
 
 GOOD = ("ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-RSA-AES256-GCM-SHA384",
         "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384")  # fmt: skip
@@ -41,3 +44,35 @@ def test_given_a_real_etcd_when_weak_ciphers_are_offered_then_they_are_refused(c
     assert spoken(cluster, url, "-tls1_2") in GOOD
     assert spoken(cluster, url, "-tls1_2", "-cipher", ":".join(GOOD)) in GOOD
     assert spoken(cluster, url, "-tls1_3").startswith("TLS_")
+
+
+def test_given_tls_1_3_as_the_lowest_when_asked_in_1_2_then_no_port_answers(cluster):
+    """An etcd that would speak 1.2 on, whatever its file says, is not told to."""
+    told = etcd_config.unknown(cluster.found(3, tls_min_version="TLS1.3").nodes[0].config)
+    node = cluster.nodes[0]
+    refuses = not any(spoken(cluster, url, "-tls1_2") for url in (node.client_url, node.peer_url))
+    assert refuses is not bool(told), told
+    for url in (node.client_url, node.peer_url):
+        assert spoken(cluster, url, "-tls1_3").startswith("TLS_")
+    assert all(member.healthy for member in cluster.client().observe().members)
+    assert "OK" in cluster.etcdctl("put", "a", "b")
+
+
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [
+        ((3, 4, 24), "etcd 3.4.24 cannot be kept to TLS1.3: 3.5.8, or 3.4.25, or later can"),
+        ((3, 4, 25), ""),
+        ((3, 5, 7), "etcd 3.5.7 cannot be kept to TLS1.3"),
+        ((3, 5, 8), ""),
+        ((3, 6, 0), ""),
+    ],
+)
+def test_given_a_version_of_etcd_when_it_is_to_be_kept_to_tls_1_3_then_its_patch_decides(
+    cluster, version, told
+):
+    config = dataclasses.replace(cluster.node().config, version=version)
+    assert etcd_config.unknown(config) == ""
+    strict = dataclasses.replace(config, tls_min_version="TLS1.3")
+    found = etcd_config.unknown(strict)
+    assert found.startswith(told) and bool(found) == bool(told)

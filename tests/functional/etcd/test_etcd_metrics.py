@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import http.client
 import lzma
 import re
@@ -96,6 +97,24 @@ def test_given_the_rules_and_the_dashboard_when_etcd_is_scraped_then_all_they_na
     wanted.append(lzma.decompress(base64.b64decode(cos.dashboard())).decode())
     named = {name for each in wanted for name in re.findall(r"\betcd_\w+", each)}
     assert named - there <= LATER
+
+
+def test_given_tls_1_3_as_the_lowest_when_scraped_in_1_2_then_refused(cluster, three):
+    older = ssl.create_default_context(cafile=str(cluster.tls.ca))
+    older.maximum_version = ssl.TLSVersion.TLSv1_2
+
+    def speak() -> str | None:
+        with socket.create_connection(("127.0.0.1", port_of(three)), 10) as raw:
+            return older.wrap_socket(raw, server_hostname="127.0.0.1").version()
+
+    assert speak() == "TLSv1.2"
+    told = keeper_files.Config.read(three._config)
+    strict = dataclasses.replace(told, tls_min_version="TLS1.3")
+    three._config.write_text(strict.to_json())
+    with pytest.raises(ssl.SSLError, match="version"):
+        speak()
+    assert scrape(three, ca=str(cluster.tls.ca))[0] == 200
+    three._config.write_text(told.to_json())
 
 
 def test_given_three_members_when_scraped_then_they_are_counted(three):

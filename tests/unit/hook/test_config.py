@@ -36,6 +36,7 @@ def test_given_the_defaults_of_config_yaml_when_parsed_then_they_are_those_of_th
         ({"watch-progress-notify-interval": "0s"}, "a time such as 5s or 10m, from 1s to 3600s"),
         ({"watch-progress-notify-interval": "5"}, "watch-progress-notify-interval is '5'"),
         ({"log-level": "error"}, "log-level is 'error': set it to debug, info or warn"),
+        ({"tls-min-version": "1.3"}, "tls-min-version is '1.3': set it to TLS1.2 or TLS1.3"),
         ({"auto-compaction-retention": "9999999999h"}, "or a time such as 30m, up to 87600h"),
         ({"auto-compaction-retention": "87601"}, "auto-compaction-retention is '87601'"),
         ({"auto-compaction-retention": "1h1h87600h"}, "up to 87600h"),
@@ -136,7 +137,8 @@ def test_given_a_range_when_described_then_the_description_says_the_same(name):
 @pytest.mark.parametrize("name", sorted(OPTIONS))
 def test_given_an_option_that_counts_when_described_then_its_unit_or_its_choices_are_said(name):
     option = OPTIONS[name]
-    if option["type"] != "int" and name not in LIMITS and name != "log-level":
+    chosen = ("log-level", "tls-min-version")
+    if option["type"] != "int" and name not in (*LIMITS, *chosen):
         return
     units = r"milliseconds|seconds|bytes|KiB per second|a number|TCP port|hours|one of"
     described = re.sub(r"\s+", " ", option["description"])

@@ -197,6 +197,23 @@ def test_given_a_refusal_when_a_unit_is_added_then_it_starts_with_what_the_other
     assert application.tried == ["etcd-1"]
 
 
+def test_given_an_etcd_that_would_pass_over_an_option_when_told_then_it_is_refused_untried(
+    application, monkeypatch
+):
+    monkeypatch.setattr(service, "version", lambda: (3, 4, 23))
+    application.raw["tls-min-version"] = "TLS1.3"
+    with application.hook("etcd/1") as made:
+        options.put_in_place(made, told=False)
+        assert made.settings.tls_min_version == "TLS1.2"
+        assert made.settings.problem == (
+            "etcd cannot start with tls-min-version=TLS1.3: etcd 3.4.23 cannot be kept to TLS1.3: "
+            "3.5.8, or 3.4.25, or later can (etcd/1); tls-min-version=TLS1.2 stays in use: choose "
+            "another value, or run `juju config etcd tls-min-version=TLS1.2`"
+        )
+    assert "tls-min-version" not in application.text("etcd/1")
+    assert application.tried == []
+
+
 def test_given_no_options_of_before_when_etcd_refuses_then_nothing_is_written(
     tmp_path, monkeypatch
 ):
