@@ -104,8 +104,11 @@ def test_given_tls_1_3_as_the_lowest_when_scraped_in_1_2_then_refused(cluster, t
     older.maximum_version = ssl.TLSVersion.TLSv1_2
 
     def speak() -> str | None:
-        with socket.create_connection(("127.0.0.1", port_of(three)), 10) as raw:
-            return older.wrap_socket(raw, server_hostname="127.0.0.1").version()
+        with (
+            socket.create_connection(("127.0.0.1", port_of(three)), 10) as raw,
+            older.wrap_socket(raw, server_hostname="127.0.0.1") as spoken,
+        ):
+            return spoken.version()
 
     assert speak() == "TLSv1.2"
     told = keeper_files.Config.read(three._config)
