@@ -365,7 +365,7 @@ def _age(now: float, at: float) -> str:
     return listings.duration(max(now - at, 0.0))
 
 
-_TOLD = codec.Form(told=True)
+_TOLD = codec.Form(told=True, count=100_000)  # a problem for each object of a remote
 _CONFIG = codec.Codec(Config)
 _STATUS = codec.Codec(
     Status,

@@ -110,7 +110,7 @@ class Settings:
             ) from error
 
 
-_SETTINGS = codec.Codec(Settings, otherwise=codec.Form(free=True, longest=_LARGEST))
+_SETTINGS = codec.Codec(Settings, otherwise=codec.Form(free=True, longest=outside.LARGEST))
 
 
 @dataclasses.dataclass(frozen=True)

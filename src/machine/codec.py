@@ -59,7 +59,7 @@ class Form:
     longest: int = 4096
     least: float = 0
     most: float = (1 << 64) - 1
-    count: int = 100
+    count: int = 1000
     hexadecimal: bool = False
     listed: bool = False
     sparse: bool = False
@@ -179,7 +179,13 @@ class Codec(Generic[_Record]):
         if origin in (dict, collections.abc.Mapping):
             return _mapping(form, *self._ways(name, inner[1]))
         if dataclasses.is_dataclass(hint):
-            nested = Codec(cast("type[DataclassInstance]", hint), self._forms, sparse=form.sparse)
+            nested = Codec(
+                cast("type[DataclassInstance]", hint),
+                self._forms,
+                otherwise=self._otherwise,
+                names=self._names,
+                sparse=form.sparse,
+            )
             nested._texts = form.texts
             return _listed(nested) if form.listed else (nested._read_any, nested.to_object)
         if hint is type(None):
@@ -222,9 +228,7 @@ def _many(form: Form, read: Way, write: Way) -> Ways:
     )
 
 
-def _few(
-    ways: list[Ways],
-) -> Ways:
+def _few(ways: list[Ways]) -> Ways:
     return (
         lambda value: tuple(
             read(each) for (read, _), each in zip(ways, _entries(value, len(ways)), strict=True)
@@ -242,9 +246,7 @@ def _mapping(form: Form, read: Way, write: Way) -> Ways:
     )
 
 
-def _listed(
-    nested: Codec[Any],
-) -> Ways:
+def _listed(nested: Codec[Any]) -> Ways:
     names = [field.name for field in nested._fields]  # pyright: ignore[reportPrivateUsage]
     return (
         lambda value: nested.read(dict(zip(names, _entries(value, len(names)), strict=True))),

@@ -97,7 +97,7 @@ def test_given_a_record_of_a_later_revision_when_read_then_what_is_new_is_passed
         ({"name": "a", "points": {}}, "it garbles points"),
         ({"name": "a", "points": [{"y": 1}]}, "it lacks x"),
         ({"name": "a", "points": [{"x": 1 << 64}]}, "it garbles x"),
-        ({"name": "a", "points": [{"x": 1}] * 101}, "it garbles points"),
+        ({"name": "a", "points": [{"x": 1}] * 1001}, "it garbles points"),
         ({"name": "a", "pair": ["b"]}, "it garbles pair"),
         ({"name": "a", "pair": ["b", 1, 2]}, "it garbles pair"),
         ({"name": "a", "last": [1]}, "it garbles last"),
