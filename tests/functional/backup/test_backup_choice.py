@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-import types
 
 import pytest
 
 from backup import keeper_files, rclone, remote_choice, remote_settings, seal
+from cluster import view as views
 from hook import backups as unit_backups
-from hook import config as configs
 from keeper import fence, systemd_unit
-from tls import pem_files
+from support import fake_unit
 
 
 class Told:
@@ -23,29 +22,9 @@ class Told:
         self.config: keeper_files.Config | None = None
         self.remote: remote_settings.Settings | None = None
         self.chosen: remote_settings.Settings | None = None
-        paths = (pathlib.Path("ca"), pathlib.Path("cert"), pathlib.Path("key"))
-        self.node = types.SimpleNamespace(
-            unit="etcd/0",
-            member="etcd-0",
-            charm_dir=folder,
-            root=types.SimpleNamespace(path=folder),
-            local_url="https://127.0.0.1:2379",
-            settings=configs.Settings(),
-            peers=types.SimpleNamespace(
-                generation=lambda: None,
-                proposal=lambda: None,
-                units=lambda: (),
-                ensure_backup_keys=lambda known: known,
-                place=("etcd", "prod", "01234567-89ab"),
-            ),
-            seen=None,
-            leads=False,
-            peer_url="https://198.18.0.1:2380",
-            endpoints=lambda: self.endpoints,
-            tls=lambda: pem_files.TLSFiles(*paths),
-            certificate_facts=list,
-            certificate_dates=dict,
-        )
+        peers = fake_unit.Peers(told=views.Unit("etcd/0", peer_url="https://198.18.0.1:2380"))
+        self.node = fake_unit.made(folder, peers)
+        self.node.endpoints = lambda: self.endpoints  # type: ignore[method-assign]
 
     def ensure(
         self,

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import pathlib
 import time
-import types
 
 import pytest
 
@@ -15,9 +14,10 @@ from backup import manifest as manifests
 from backup import operations, rclone, remote_choice, remote_settings, seal
 from hook import backups as unit_backups
 from hook import config as configs
+from support import fake_unit
 
 KEYS = seal.Keys().renewed(time.time())
-PEERS = types.SimpleNamespace(ensure_backup_keys=lambda _: KEYS)
+PEERS = fake_unit.Peers(keys=KEYS)
 
 
 def manifest(*, proven: bool) -> manifests.Manifest:
@@ -50,7 +50,7 @@ def manifest(*, proven: bool) -> manifests.Manifest:
 
 def origin(chosen: remote_choice.Choice, *, recover: bool, named: str = "old"):
     wanted = configs.Settings(recover_total_loss=recover, cluster_name=named)
-    node = types.SimpleNamespace(settings=wanted, unit="etcd/0", peers=PEERS)
+    node = fake_unit.made(pathlib.Path("/nowhere"), PEERS, settings=wanted)
     return unit_backups.Backups(node, chosen, named or "model-1234/etcd").origin()
 
 
@@ -95,7 +95,7 @@ def test_given_a_proof_that_others_wrote_when_recovery_is_allowed_then_it_asks(
     assert detail is None
     assert "none of them proven by this one" in held and "restore backup-id=latest" in held
     monkeypatch.setattr(unit_backups.service, "version", lambda: (3, 5, 16))
-    node = types.SimpleNamespace(settings=configs.Settings(), unit="etcd/0", peers=PEERS)
+    node = fake_unit.made(tmp_path, PEERS)
     chosen, by_hand = unit_backups.Backups(node, ready, "old").chosen("proven")
     assert (chosen.id, by_hand.authentic) == (made.id, "no")
 
@@ -109,7 +109,7 @@ def test_given_backups_that_know_of_more_when_one_is_restored_then_the_highest_c
     detail, _ = origin(ready, recover=True)
     assert (detail.id, detail.revision, detail.high) == (old.id, 7, 9000)
     monkeypatch.setattr(unit_backups.service, "version", lambda: (3, 5, 16))
-    node = types.SimpleNamespace(settings=configs.Settings(), unit="etcd/0", peers=PEERS)
+    node = fake_unit.made(tmp_path, PEERS)
     own = unit_backups.Backups(node, ready, "own")
     _, detail = own.chosen(old.id, "old")
     assert detail.high == 9500, "clients remember what this application told them"
@@ -168,7 +168,7 @@ def test_given_a_backup_of_a_newer_etcd_when_chosen_then_it_is_refused(
     made = publish(ready, tmp_path, proven=True)
     monkeypatch.setattr(unit_backups.service, "version", lambda: (3, 4, 23))
     wanted = configs.Settings(cluster_name="old")
-    node = types.SimpleNamespace(settings=wanted, unit="etcd/0", peers=PEERS)
+    node = fake_unit.made(tmp_path, PEERS, settings=wanted)
     asked = unit_backups.Backups(node, ready, "old")
     with pytest.raises(
         operations.BackupError, match=r"of etcd 3\.5\.16, and 3\.4\.23 is installed"

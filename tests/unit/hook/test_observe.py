@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pathlib
 import time
-import types
 
 import pytest
 
@@ -13,48 +12,20 @@ from cluster import queries
 from cluster import view as views
 from etcd import data
 from hook import notes, observe
-from hook import unit as units
-from tls import store
+from support import fake_unit
 
 FOUNDERS = (generations.Founder("etcd/0", "https://a:2380"),)
 RECORD = generations.Generation(1, "one", generations.Source.NEW, FOUNDERS, confirmed=True)
 MEMBERS = (views.Member(1, "etcd-0", ("https://a:2380",), ("https://a:2379",), healthy=True),)
 
 
-class Peers(types.SimpleNamespace):
-    """A relation of one unit, with what it published last."""
-
-    def __init__(self, record: generations.Generation):
-        super().__init__(
-            told=views.Unit("etcd/0", heard="one", unanswered=True),
-            generation=lambda: record,
-            proposal=lambda: None,
-            planned=lambda: 1,
-            turn=views.Turn,
-            look_again=lambda: None,
-            units=lambda: (self.told,),
-            dying=False,
-        )
-
-    def publish(self, unit: views.Unit) -> None:
-        self.told = unit
-
-
 @pytest.fixture
-def unit(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> units.Node:
+def unit(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> fake_unit.Unit:
     monkeypatch.setattr(notes, "LOCAL", tmp_path / "notes")
     monkeypatch.setattr(notes, "SINCE", tmp_path / "since.json")
     monkeypatch.setattr(notes, "JOINS", tmp_path / "joins.json")
-    peers = Peers(RECORD)
-    return units.Node(
-        unit="etcd/0",
-        root=data.Root(tmp_path / "root", owner=None),
-        peers=peers,
-        settings=types.SimpleNamespace(policy=views.Policy()),
-        certificates=store.Store(tmp_path / "tls", owner=None),
-        charm_dir=tmp_path,
-        me=peers.told,
-    )
+    told = views.Unit("etcd/0", heard="one", unanswered=True)
+    return fake_unit.made(tmp_path, fake_unit.Peers(record=RECORD, told=told))
 
 
 def answered(monkeypatch: pytest.MonkeyPatch, members: tuple[views.Member, ...] | None) -> None:
@@ -89,7 +60,7 @@ def test_given_data_that_a_restore_put_aside_when_it_is_taken_back_then_told_as_
 ):
     answered(monkeypatch, None)
     record = generations.Generation(3, "one", source, FOUNDERS)
-    unit.peers.generation = lambda: record
+    unit.peers.record = record
     monkeypatch.setattr(data.Root, "disk", lambda *_, **__: views.Disk(kept=("one",)))
     observe.observe(unit, leader=False)
     back = source is generations.Source.PREVIOUS
@@ -103,7 +74,7 @@ def test_given_data_that_a_restore_put_aside_when_it_is_taken_back_then_told_as_
 def test_given_a_turn_when_etcd_ran_on_in_it_then_nobody_looks_whom_it_dials(
     unit, holder, restarts, looks
 ):
-    unit.peers.turn = lambda: views.Turn(holder, 7)
+    unit.peers.granted = views.Turn(holder, 7)
     if restarts:
         unit.restarts_in(restarts)
     unit.use_turn(7)

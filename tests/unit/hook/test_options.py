@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import json
 import pathlib
-import types
 
 import pytest
 import yaml
@@ -14,18 +13,17 @@ import yaml
 import errors
 from cluster import view as views
 from etcd import config as etcd_config
-from etcd import data, install, service, trial
 from etcd import failure as failures
+from etcd import install, service, trial
 from etcd import stamp as stamps
 from hook import config as configs
 from hook import notes, options
 from hook import unit as units
 from machine import files, juju_exec
-from relations import network
+from support import fake_unit
 
 CONFIG = yaml.safe_load((pathlib.Path(__file__).parents[3] / "config.yaml").read_text())
 DEFAULTS = {key: o["default"] for key, o in CONFIG["options"].items() if "default" in o}
-ADDRESSES = network.Addresses("198.18.0.1", "198.18.0.1", "198.18.0.1", "198.18.0.1", (), ())
 TAKEN = "another program listens on port 2390 of 198.18.0.1"
 
 
@@ -53,12 +51,6 @@ class Application:
             raise found
         return found
 
-    def set_state(self, key: str, value: str) -> bool:
-        self.state.pop(key, None)
-        if value:
-            self.state[key] = value
-        return True
-
     def add(self, unit: str) -> None:
         """A unit that runs etcd with the configuration of now."""
         self.told[unit] = views.Unit(unit)
@@ -82,28 +74,14 @@ class Application:
         self.monkeypatch.setattr(notes, "SINCE", at / "run" / "since")
         for name in ("TRIED", "CONFIGURED"):
             self.monkeypatch.setattr(units, name, at / "run" / name.lower())
-        juju = types.SimpleNamespace(
-            dying=False,
-            units=lambda: tuple(self.told.values()),
-            state=lambda: self.state,
-            set_state=self.set_state,
-            addresses=lambda: ADDRESSES,
-        )
+        told = self.told.get(unit)
+        others = tuple(each for name, each in self.told.items() if name != unit)
+        juju = fake_unit.Peers(unit, told=told, others=others, free=self.state)
 
-        def read(own: tuple[str, str] | None = None) -> configs.Settings:
+        def read(own: views.Failure | None = None) -> configs.Settings:
             return options.read(self.raw, juju, "etcd", own)  # type: ignore[arg-type]
 
-        made = units.Node(
-            unit=unit,
-            root=data.Root(at / "root", owner=None),
-            peers=juju,  # type: ignore[arg-type]
-            settings=read(),
-            certificates=None,  # type: ignore[arg-type]
-            charm_dir=at,
-            me=self.told.get(unit, views.Unit(unit)),
-            ready=True,
-            reread=read,
-        )
+        made = fake_unit.made(at, juju, settings=read(), ready=True, reread=read)
         made.leads = unit == "etcd/0"
         yield made
         self.told[unit] = made.me

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import os
@@ -21,9 +20,10 @@ from etcd import data, service
 from etcd import snapshot as snapshots
 from hook import restore as restores
 from machine import files
+from support import fake_unit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 URL = "https://198.18.0.1:2380"
 OLD = generations.Generation(
@@ -36,26 +36,21 @@ OLD = generations.Generation(
 )
 
 
-class FakeNode:
+def unit(
+    folder: pathlib.Path, live: int | None, disk: int, told: int, record: generations.Generation
+) -> fake_unit.Unit:
     """A unit whose cluster is at `live`, None where it does not answer."""
-
-    def __init__(self, live: int | None, disk: int, told: int, record: generations.Generation):
-        self.live = live
-        self.root = types.SimpleNamespace(
-            disk=lambda *, facts: views.Disk(facts=views.DiskFacts(1, 1, disk) if facts else None)
-        )
-        unit = views.Unit("etcd/1", peer_url=URL, facts=views.DiskFacts(1, 1, told))
-        self.peers = types.SimpleNamespace(
-            units=lambda: (views.Unit("etcd/0", peer_url=URL), unit),
-            generation=lambda: record,
-            proposal=lambda: None,
-        )
-
-    @contextlib.contextmanager
-    def client(self) -> Iterator[types.SimpleNamespace]:
-        if self.live is None:
-            raise errors.UnreachableError("nobody answers")
-        yield types.SimpleNamespace(revision=lambda: self.live)
+    facts = views.DiskFacts(1, 1, told)
+    peers = fake_unit.Peers(
+        record=record,
+        told=views.Unit("etcd/0", peer_url=URL),
+        others=(views.Unit("etcd/1", peer_url=URL, facts=facts),),
+    )
+    online = None if live is None else types.SimpleNamespace(revision=lambda: live)
+    root = types.SimpleNamespace(
+        disk=lambda *, facts: views.Disk(facts=views.DiskFacts(1, 1, disk) if facts else None)
+    )
+    return fake_unit.made(folder, peers, online=online, root=root)
 
 
 def high_of(made: generations.Generation) -> int:
@@ -63,10 +58,12 @@ def high_of(made: generations.Generation) -> int:
 
 
 @pytest.mark.parametrize("newest", ["live", "told", "record", "backups", "snapshot"])
-def test_given_a_cluster_that_answers_when_restored_then_it_begins_above_all_that_is_known(newest):
+def test_given_a_cluster_that_answers_when_restored_then_it_begins_above_all_that_is_known(
+    tmp_path, newest
+):
     known = {"live": 1, "told": 2, "record": 3, "backups": 4, "snapshot": 5, newest: 7000}
     record = dataclasses.replace(OLD, detail=generations.Detail(high=known["record"]))
-    node = FakeNode(known["live"], 10**6, known["told"], record)
+    node = unit(tmp_path, known["live"], 10**6, known["told"], record)
     detail = generations.Detail(revision=known["snapshot"], high=known["backups"])
     made = restores.propose(node, detail)
     assert high_of(made) == 7000 + revisions.MARGIN
@@ -76,22 +73,24 @@ def test_given_a_cluster_that_answers_when_restored_then_it_begins_above_all_tha
     )
 
 
-def test_given_a_silent_cluster_when_restored_then_this_disk_and_the_backups_are_asked():
+def test_given_a_silent_cluster_when_restored_then_this_disk_and_the_backups_are_asked(tmp_path):
     detail = generations.Detail(revision=5)
-    made = restores.propose(FakeNode(None, 8000, 2, OLD), detail, known=lambda: 7000)
+    made = restores.propose(unit(tmp_path, None, 8000, 2, OLD), detail, known=lambda: 7000)
     assert high_of(made) == 8000 + revisions.MARGIN
-    made = restores.propose(FakeNode(None, 10, 2, OLD), detail, known=lambda: 7000)
+    made = restores.propose(unit(tmp_path, None, 10, 2, OLD), detail, known=lambda: 7000)
     assert high_of(made) == 7000 + revisions.MARGIN
-    made = restores.propose(FakeNode(None, 10, 2, OLD), detail)
+    made = restores.propose(unit(tmp_path, None, 10, 2, OLD), detail)
     assert high_of(made) == 600 + revisions.MARGIN, "a record of an earlier charm"
 
 
-def test_given_a_cluster_that_answers_when_restored_from_a_file_then_the_remote_is_let_be():
+def test_given_a_cluster_that_answers_when_restored_from_a_file_then_the_remote_is_let_be(
+    tmp_path,
+):
     def asked() -> int:
         raise AssertionError("a restore from a file waits for no remote")
 
     detail = generations.Detail(revision=5)
-    assert high_of(restores.propose(FakeNode(9, 0, 0, OLD), detail, known=asked)) > 9
+    assert high_of(restores.propose(unit(tmp_path, 9, 0, 0, OLD), detail, known=asked)) > 9
 
 
 GOOD, EVIL = b"good" * 1000, b"evil" * 1000
@@ -135,9 +134,7 @@ def test_given_a_file_that_is_swapped_while_it_is_verified_when_proposed_then_wh
 
     monkeypatch.setattr(snapshots, "verify", verify)
     monkeypatch.setattr(service, "version", lambda: (3, 5, 16))
-    node = types.SimpleNamespace(
-        unit="etcd/0", fetched=tmp_path / "fetched", peers=types.SimpleNamespace(units=lambda: ())
-    )
+    node = fake_unit.made(tmp_path)
     detail = restores.propose_file(node, str(path))
     assert (detail.sha256, detail.size) == (sha256(GOOD), len(GOOD))
     assert detail.path == str(path)
@@ -149,7 +146,7 @@ def test_given_a_file_that_is_no_snapshot_when_proposed_then_it_is_called_as_the
 ):
     path = given(tmp_path)
     monkeypatch.setattr(service, "version", lambda: (3, 5, 16))
-    node = types.SimpleNamespace(fetched=tmp_path / "fetched")
+    node = fake_unit.made(tmp_path)
     with pytest.raises(errors.SnapshotError) as caught:
         restores.propose_file(node, str(path))
     assert str(path) in str(caught.value) and "fetched" not in str(caught.value)
@@ -203,7 +200,7 @@ def test_given_a_target_inside_etcds_data_when_asked_for_then_refused_and_nothin
     root = data.Root(tmp_path / "root")
     (tmp_path / "root" / "current").mkdir(parents=True)
     (tmp_path / "root" / "link").symlink_to(tmp_path / "root" / "current")
-    node = types.SimpleNamespace(root=root, member="etcd-0")
+    node = fake_unit.made(tmp_path, root=root)
     before = sorted(tmp_path.rglob("*"))
     for ask in (restores.take, restores.check_keep):
         with pytest.raises(errors.TargetError, match="inside etcd's own data"):

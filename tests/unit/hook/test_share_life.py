@@ -13,8 +13,9 @@ from backup import peer_transfer
 from cluster import generation as generations
 from cluster import loop
 from commands import actions
-from hook import reconcile
+from hook import notes, reconcile
 from hook import restore as restores
+from support import fake_unit
 
 DETAIL = generations.Detail(
     source="share",
@@ -44,30 +45,26 @@ def served(monkeypatch):
     return held
 
 
-def node(tmp_path, proposal=None, committed=None, unit="etcd/0", began=0.0):
+def node(tmp_path, monkeypatch, proposal=None, committed=None, unit="etcd/0", began=0.0):
     """A unit with these records, as the leader has them."""
     clocks = {restores.queries.confirm_key(committed): began} if committed and began else {}
-    return types.SimpleNamespace(
-        unit=unit,
-        addresses=types.SimpleNamespace(peer="fd00::1", peer_bind="fd00::2"),
-        certificates=types.SimpleNamespace(path=lambda name: tmp_path / name),
-        peers=types.SimpleNamespace(proposal=lambda: proposal, generation=lambda: committed),
-        notes=types.SimpleNamespace(since=lambda: clocks),
-        settings=types.SimpleNamespace(policy=types.SimpleNamespace(confirm_deadline=60.0)),
-    )
+    monkeypatch.setattr(notes.Notes, "since", lambda _: clocks)
+    peers = fake_unit.Peers(unit, committed, proposal, address="fd00::1", bind="fd00::2")
+    return fake_unit.made(tmp_path, peers)
 
 
-def test_given_a_proposal_of_a_file_when_served_then_at_the_url_that_it_names(served, tmp_path):
-    restores.serve(node(tmp_path), RECORD)
+def test_given_a_proposal_of_a_file_when_served_then_at_the_url_that_it_names(
+    served, tmp_path, monkeypatch
+):
+    restores.serve(node(tmp_path, monkeypatch), RECORD)
     assert served.share.url == DETAIL.url
     assert served.share.bind == "fd00::2"
     assert str(served.share.file) == "/root/file.db"
 
 
-def test_given_a_proposal_of_a_backup_when_served_then_nothing_is(served, tmp_path):
-    restores.serve(
-        node(tmp_path), dataclasses.replace(RECORD, detail=generations.Detail(source="remote"))
-    )
+def test_given_a_proposal_of_a_backup_when_served_then_nothing_is(served, tmp_path, monkeypatch):
+    backup = dataclasses.replace(RECORD, detail=generations.Detail(source="remote"))
+    restores.serve(node(tmp_path, monkeypatch), backup)
     assert served.share is None
 
 
@@ -93,10 +90,10 @@ CONFIRMED = dataclasses.replace(RECORD, confirmed=True)
     ],
 )
 def test_given_a_served_file_when_its_restore_moves_on_then_it_is_served_as_long_as_needed(
-    served, tmp_path, records, kept
+    served, tmp_path, monkeypatch, records, kept
 ):
     served.share = "some file"
-    restores.end_share(node(tmp_path, **records))
+    restores.end_share(node(tmp_path, monkeypatch, **records))
     assert (served.share is not None) is kept
 
 

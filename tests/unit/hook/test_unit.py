@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-import types
 
 import pytest
 
 from cluster import generation as generations
-from cluster import view as views
-from etcd import data, service
+from etcd import service
 from etcd import stamp as stamps
 from hook import launcher
 from hook import unit as units
-from tls import store
+from support import fake_unit
 
 RESTORED = generations.Generation(
     2, "two", generations.Source.BACKUP, (generations.Founder("etcd/0", "https://a:2380"),)
@@ -22,15 +20,7 @@ RESTORED = generations.Generation(
 
 
 def unit(at: pathlib.Path, record: generations.Generation | None) -> units.Node:
-    return units.Node(
-        unit="etcd/0",
-        root=data.Root(at / "root", owner=None),
-        peers=types.SimpleNamespace(generation=lambda: record),
-        settings=types.SimpleNamespace(),
-        certificates=store.Store(at / "tls", owner=None),
-        charm_dir=at,
-        me=views.Unit("etcd/0"),
-    )
+    return fake_unit.made(at, fake_unit.Peers(record=record))
 
 
 def put(made: units.Node, token: str, *, closed: bool) -> None:
