@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pathlib
 import shutil
@@ -18,6 +17,7 @@ from backup import create
 from etcd import data
 from etcd import snapshot as snapshots
 from hook import restore as restores
+from support import fake_unit
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 
@@ -47,11 +47,7 @@ def node(cluster):
     cluster.found(1)
     online = cluster.client()
     online.put("key", "value")
-    return types.SimpleNamespace(
-        member="etcd-0",
-        client=lambda: contextlib.nullcontext(online),
-        root=ROOT,
-    )
+    return fake_unit.made(pathlib.Path("/nowhere"), online=online, root=ROOT)
 
 
 def test_given_a_persons_home_when_a_snapshot_is_taken_then_it_is_theirs_and_whole(node, home):

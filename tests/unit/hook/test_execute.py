@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,10 +12,7 @@ from cluster import steps
 from cluster import view as views
 from etcd import responses, service
 from hook import execute, notes
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+from support import fake_unit
 
 URL = "https://198.18.0.1:2380"
 
@@ -44,28 +40,21 @@ class FakeEtcd:
             raise self.error
 
 
-class FakeNode:
-    """A unit with the real count of its attempts to join."""
-
-    def __init__(self, etcd: FakeEtcd) -> None:
-        self.etcd, self.notes = etcd, notes.Notes("etcd/0")
-
-    @contextlib.contextmanager
-    def client(self, *, others: bool = False) -> Iterator[FakeEtcd]:
-        yield self.etcd
-
-
 @pytest.fixture(autouse=True)
 def _counted_here(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
     monkeypatch.setattr(notes, "JOINS", tmp_path / "joins.json")
 
 
+def unit(etcd: FakeEtcd) -> fake_unit.Unit:
+    return fake_unit.made(pathlib.Path("/nowhere"), online=etcd)
+
+
 def add(error: errors.EtcdError | None = None) -> int:
     """Try to become a learner; answers how many attempts are counted."""
-    unit = FakeNode(FakeEtcd(error))
+    joining = unit(FakeEtcd(error))
     with contextlib.suppress(errors.EtcdError):
-        execute.Actor(unit).do(steps.AddLearner(URL))  # type: ignore[arg-type]
-    return unit.notes.joins()
+        execute.Actor(joining).do(steps.AddLearner(URL))
+    return joining.notes.joins()
 
 
 def test_given_a_learner_of_another_when_etcd_refuses_this_one_then_it_counts_as_no_attempt():
@@ -83,7 +72,7 @@ def test_given_a_learner_behind_when_it_catches_up_then_it_is_promoted_once_etcd
     monkeypatch.setattr(service, "state", lambda: views.Service.RUNNING)
     monkeypatch.setattr(service, "await_active", lambda _: None)
     etcd = FakeEtcd(refusals=3)
-    execute.Actor(FakeNode(etcd)).do(steps.CatchUp(URL))  # type: ignore[arg-type]
+    execute.Actor(unit(etcd)).do(steps.CatchUp(URL))
     assert etcd.promoted == [7]
 
 
@@ -93,5 +82,5 @@ def test_given_an_etcd_that_gave_up_when_it_should_catch_up_then_nobody_waits_fo
     monkeypatch.setattr(service, "state", lambda: views.Service.FAILED)
     monkeypatch.setattr(service, "await_active", lambda _: None)
     etcd = FakeEtcd()
-    execute.Actor(FakeNode(etcd)).do(steps.CatchUp(URL))  # type: ignore[arg-type]
+    execute.Actor(unit(etcd)).do(steps.CatchUp(URL))
     assert etcd.promoted == []
