@@ -59,6 +59,8 @@ def restart(view: views.View) -> Steps | None:
     moved = queries.moved(member, own) and not member.learner
     if not (moved or view.etcd.stale):
         return (steps.EndTurn(),) if _has_turn(view) else None
+    if moved and own.peer_url and _is_unreached(view, member):
+        return (steps.UpdateMember(member.id, own.peer_url),)
     if not member.learner and not _has_turn(view) and len(view.etcd.members or ()) > 1:
         return None
     if not queries.may_restart(view, member) or queries.somebody_leaves(view):
@@ -67,6 +69,18 @@ def restart(view: views.View) -> Steps | None:
         return handed  # takes seconds: whether all others are well is looked at again after it
     update = (steps.UpdateMember(member.id, own.peer_url),) if moved and own.peer_url else ()
     return (*update, steps.Restart())
+
+
+def _is_unreached(view: views.View, member: views.Member) -> bool:
+    """Whether this unit's etcd runs at its new address and hears nothing from the cluster.
+
+    A raft leader that has moved as well is where this one does not look, and dials the address
+    that etcd has on record: no turn comes before all others are well, and this one is not until
+    that is put right. It takes no part yet, so that nothing is lost by it.
+    """
+    etcd = view.etcd
+    running = etcd.service is views.Service.RUNNING and not etcd.stale
+    return running and etcd.local_id is None and not member.healthy
 
 
 def _restart_without_quorum(view: views.View) -> Steps | None:

@@ -7,6 +7,7 @@ import dataclasses
 import socket
 import time
 
+import etcd_cluster
 import pytest
 
 import errors
@@ -99,3 +100,28 @@ def test_given_a_member_that_is_down_when_the_others_are_looked_at_then_nobody_i
     with contextlib.suppress(errors.EtcdError):
         members.await_healthy(nodes=[members.nodes[2]])
     assert not look(members, Unit(members.nodes[2], members.tls))
+
+
+def test_given_two_members_that_moved_when_one_leads_then_the_other_joins_once_it_is_registered(
+    members,
+):
+    """Why a unit that hears nothing at a new address puts that right without a turn."""
+    first, leader, lost = members.nodes
+    for node in (leader, lost):
+        node.stop()
+        _, port = etcd_cluster.free_ports(2)
+        node.peer_url = etcd_config.url("127.0.0.1", port)
+        node.config = dataclasses.replace(
+            node.config, listen_peer_urls=(node.peer_url,), advertise_peer_urls=(node.peer_url,)
+        )
+    leader.start()
+    online = members.client(first, leader)
+    members.await_healthy(nodes=[first, leader])
+    ids = {member.name: member.id for member in online.members().members}
+    online.move_leader(ids[leader.name])
+    lost.start()
+    time.sleep(5)
+    with pytest.raises(errors.EtcdError):
+        members.client(lost, timeout=2.0).revision()
+    online.update(ids[lost.name], [lost.peer_url])
+    members.await_healthy(nodes=[lost])

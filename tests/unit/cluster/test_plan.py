@@ -1220,6 +1220,28 @@ class TestUpkeep:
         mine = dataclasses.replace(mine, etcd=etcd(1, 0, member(1, healthy=False)))
         assert do(mine) == ["UpdateMember", "Restart"]
 
+    def test_given_two_that_moved_when_one_hears_nothing_of_the_other_then_it_is_put_right(
+        self,
+    ) -> None:
+        """The raft leader dials the address on record, and is where the other does not look."""
+        left, led = member(2, healthy=False), member(3, peer_urls=(url(1),))
+        heir = unit(4, member="etcd-2", started=False)
+        units = (unit(0), unit(3, member="etcd-1", member_id=103), heir)
+        v = view(units=units, etcd=dataclasses.replace(etcd(0, 0, left, led), leader=103))
+        assert do(v) == [], "one more restart would cost the quorum"
+        disk = views.Disk(token="one", member="etcd-2")
+        alone = dataclasses.replace(v.etcd, local_id=None)
+        moved = dataclasses.replace(v, me="etcd/4", leader=False, disk=disk, etcd=alone)
+        assert plans.plan(moved).steps[:1] == (steps.UpdateMember(102, url(4)),)
+        for other in (
+            {"local_id": 102},  # it takes part
+            {"service": STOPPED},
+            {"stale": True},  # it runs at the old address
+            {"members": tuple(dataclasses.replace(m, healthy=True) for m in v.etcd.members or ())},
+        ):
+            now = dataclasses.replace(moved, etcd=dataclasses.replace(moved.etcd, **other))
+            assert "UpdateMember" not in do(now), other
+
     def test_given_a_learner_with_a_new_address_when_planned_then_never_updated(self) -> None:
         mine = member(1, learner=True, raft_index=0)
         v = changed(view(1, etcd=etcd(1, 0, mine, 2)), 1, peer_url="https://198.18.9.9:2380")
