@@ -563,7 +563,7 @@ def test_given_one_snapshot_restored_twice_when_watched_on_then_the_second_says_
     node.stop()  # nobody asks it any more: its record and its disk know
 
     record = generations.Generation(
-        2, "t-2", generations.Source.BACKUP, (), (("high", str(begins)),)
+        2, "t-2", generations.Source.BACKUP, (), generations.Detail(high=begins)
     )
     facts = disk_facts.disk_facts(node.data_dir)
     again = revisions.begin(snapshot=snapshotted, disks=[facts], record=record)
