@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import pathlib
 import signal
@@ -448,3 +449,28 @@ def test_given_our_own_servers_when_they_speak_tls_then_the_ciphers_are_those_of
     older = {c["name"] for c in context.get_ciphers() if c["protocol"] != "TLSv1.3"}
     names = {name.removeprefix("TLS_").replace("_WITH_", "_") for name in etcd_config.CIPHERS}
     assert older == {name.replace("AES_", "AES").replace("_", "-") for name in names}
+
+
+@pytest.mark.parametrize(
+    ("version", "digest"),
+    [
+        ((3, 4, 23), "f2b6177c03827378"),
+        ((3, 5, 16), "bd5da487dcc4875c"),
+        ((3, 6, 8), "7da7c77cbe43e0b7"),
+    ],
+)
+def test_given_a_refresh_when_no_option_changed_then_etcds_file_is_what_it_was(version, digest):
+    """Whatever differs in it, a comment as well, restarts every etcd at a refresh."""
+    config = etcd_config.Config(
+        name="etcd-0",
+        data_dir=pathlib.Path("/var/lib/etcd/current/etcd"),
+        version=version,
+        listen_client_urls=("https://198.18.0.1:2379", "https://127.0.0.1:2379"),
+        advertise_client_urls=("https://198.18.0.1:2379",),
+        listen_peer_urls=("https://198.18.0.1:2380",),
+        advertise_peer_urls=("https://198.18.0.1:2380",),
+        gateway_tls=etcd_config.tls_files(etcd_config.GATEWAY),
+        revoked=etcd_config.REVOKED,
+    )
+    found = hashlib.sha256(etcd_config.render(config).encode()).hexdigest()[:16]
+    assert found == digest
